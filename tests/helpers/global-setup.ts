@@ -1,0 +1,23 @@
+import type { TestProject } from "vitest/node";
+import { startCluster } from "./cluster.ts";
+import { buildTemplates } from "./template.ts";
+
+declare module "vitest" {
+  export interface ProvidedContext {
+    /** Superuser's connection string of the cluster's maintenance database. */
+    clusterUrl: string;
+  }
+}
+
+/** One PostgreSQL for the whole run; test files copy its templates. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const cluster = await startCluster();
+  try {
+    await buildTemplates(cluster);
+  } catch (error) {
+    await cluster.stop();
+    throw error;
+  }
+  project.provide("clusterUrl", cluster.url("postgres"));
+  return () => cluster.stop();
+}
