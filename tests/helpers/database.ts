@@ -46,7 +46,7 @@ export async function createTestDatabase(options: TestDatabaseOptions = {}): Pro
   await onCluster(`create database ${name} template ${template} strategy file_copy`);
 
   const url = databaseUrl(name);
-  const apiUrl = databaseUrl(name, "authenticator", "authenticator");
+  const apiUrl = databaseUrl(name, "authenticator");
   const max = options.poolSize ?? 10;
   const superPool = makePool(url, max);
   const apiPool = makePool(apiUrl, max);
@@ -162,11 +162,11 @@ function makePool(connectionString: string, max: number): pg.Pool {
   return pool;
 }
 
-function databaseUrl(name: string, user = "postgres", password = "postgres"): string {
+/** The superuser's address of a database, or another role's. */
+function databaseUrl(name: string, role?: string): string {
   const url = new URL(inject("clusterUrl"));
   url.pathname = `/${name}`;
-  url.username = user;
-  url.password = password;
+  if (role) url.username = role;
   return url.href;
 }
 

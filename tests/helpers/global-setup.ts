@@ -18,6 +18,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await cluster.stop();
     throw error;
   }
-  project.provide("clusterUrl", cluster.url("postgres"));
+  project.provide("clusterUrl", cluster.adminUrl("postgres"));
   return () => cluster.stop();
 }

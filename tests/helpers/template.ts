@@ -1,11 +1,12 @@
-import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
+import { bootstrapPlatform } from "../../supabase/local/bootstrap.ts";
 import type { Cluster } from "./cluster.ts";
 
 const root = join(import.meta.dirname, "../..");
-export const migrationsFolder = join(root, "supabase/migrations");
+/** Another folder may be named, to try a set of migrations apart from the committed one. */
+export const migrationsFolder = process.env.BACKLOT_MIGRATIONS ?? join(root, "supabase/migrations");
 
 /** Has the migrations and nothing else: what production has. */
 export const plainTemplate = "backlot_plain";
@@ -14,22 +15,14 @@ export const testTemplate = "backlot_template";
 
 /** Builds both templates once; every test file copies one of them. */
 export async function buildTemplates(cluster: Cluster): Promise<void> {
-  await run(cluster.url("postgres"), async (admin) => {
-    await admin.query(`create database ${plainTemplate}`);
-  });
-  await bootstrap(cluster.url(plainTemplate));
+  const maintenance = cluster.adminUrl("postgres");
+  await run(maintenance, `create database ${plainTemplate}`);
+  await bootstrapPlatform(cluster.adminUrl(plainTemplate));
   await applyMigrations(cluster.url(plainTemplate));
-  await run(cluster.url("postgres"), async (admin) => {
-    await admin.query("alter role authenticator password 'authenticator'");
-    await admin.query(`alter database ${plainTemplate} with is_template true allow_connections false`);
-    await admin.query(`create database ${testTemplate} template ${plainTemplate}`);
-  });
-  await run(cluster.url(testTemplate), async (client) => {
-    await client.query(await readFile(join(import.meta.dirname, "clock.sql"), "utf8"));
-  });
-  await run(cluster.url("postgres"), async (admin) => {
-    await admin.query(`alter database ${testTemplate} with is_template true allow_connections false`);
-  });
+  await run(maintenance, `alter database ${plainTemplate} with is_template true allow_connections false`);
+  await run(maintenance, `create database ${testTemplate} template ${plainTemplate}`);
+  await run(cluster.adminUrl(testTemplate), await readFile(join(import.meta.dirname, "clock.sql"), "utf8"));
+  await run(maintenance, `alter database ${testTemplate} with is_template true allow_connections false`);
 }
 
 export async function migrationFiles(): Promise<string[]> {
@@ -38,7 +31,9 @@ export async function migrationFiles(): Promise<string[]> {
 
 /** Each migration in a transaction of its own, as the official CLI does, without its start-up time. */
 export async function applyMigrations(url: string): Promise<void> {
-  await run(url, async (client) => {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
     for (const file of await migrationFiles()) {
       const sql = await readFile(join(migrationsFolder, file), "utf8");
       try {
@@ -49,22 +44,16 @@ export async function applyMigrations(url: string): Promise<void> {
         throw new Error(`${file} does not apply: ${describe(error, sql)}`, { cause: error });
       }
     }
-  });
+  } finally {
+    await client.end();
+  }
 }
 
-async function bootstrap(url: string): Promise<void> {
-  const official = join(root, "supabase/local/platform.sql");
-  const file = existsSync(official) ? official : join(import.meta.dirname, "platform.sql");
-  await run(url, async (client) => {
-    await client.query(await readFile(file, "utf8"));
-  });
-}
-
-async function run(url: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
+async function run(url: string, sql: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
-    await work(client);
+    await client.query(sql);
   } finally {
     await client.end();
   }
