@@ -1,0 +1,127 @@
+// /rest/v1 and /auth/v1 by @supabase/lite, in this process, on the same roles the hosted services use.
+
+import { AsyncLocalStorage } from "node:async_hooks";
+import { App, type HonoContext, type IntrospectResult } from "@supabase/lite";
+import { createPostgresConnection } from "@supabase/lite/postgres";
+import type { MiddlewareHandler } from "hono";
+import type { Caller } from "./caller.ts";
+import type { Config } from "./config.ts";
+import type { Keys } from "./keys.ts";
+
+type Urls = { admin: string; auth: string; authenticator: string };
+
+export type Lite = {
+  rest(request: Request, caller: Caller): Promise<Response>;
+  auth(request: Request): Promise<Response>;
+  /** Reads the catalog again: tables and functions may have changed. */
+  reloadSchema(): Promise<void>;
+  close(): Promise<void>;
+};
+
+// Some values reach the driver as JSON text already; encoding those again would store a string that holds JSON.
+function encodeJson(value: unknown): string {
+  if (typeof value !== "string" || !/^\s*[[{]/.test(value)) return JSON.stringify(value);
+  try {
+    JSON.parse(value);
+    return value;
+  } catch {
+    // A plain text that happens to begin with a bracket.
+    return JSON.stringify(value);
+  }
+}
+
+const jsonType = (oid: number) => ({ to: oid, from: [oid], serialize: encodeJson, parse: JSON.parse });
+
+function connect(url: string, connections: number) {
+  const connection = createPostgresConnection({
+    url,
+    postgresOptions: {
+      max: connections,
+      onnotice: () => undefined,
+      types: { json: jsonType(114), jsonb: jsonType(3802) },
+    },
+  });
+  // Left alone, @supabase/lite grants every table of a schema with row security to anon and authenticated.
+  // Grants are the migrations' business; this state says that the roles are ready.
+  (connection as unknown as { rlsState: string }).rlsState = "active";
+  return connection;
+}
+
+/** The catalog as the superuser sees it, read once and kept: the login roles of the services see little of it. */
+function sharedCatalog(adminUrl: string) {
+  const admin = connect(adminUrl, 1);
+  let catalog: Promise<IntrospectResult> | undefined;
+  return {
+    read: () => (catalog ??= admin.introspect()),
+    async reload() {
+      // Requests go on with what is known until the new state is there.
+      const fresh = admin.introspect();
+      await fresh;
+      catalog = fresh;
+    },
+    close: () => admin.close(),
+  };
+}
+
+/** What the caller of /rest/v1 did wrong is in the answer; @supabase/lite also prints a stack for each. */
+function keepQuiet() {
+  const inRequest = new AsyncLocalStorage<true>();
+  const original = console.error;
+  const serverTrouble = /^(53|57|58|F0|XX)/;
+  console.error = (...args: unknown[]) => {
+    const code = args[0] instanceof Error && "code" in args[0] ? String(args[0].code) : undefined;
+    if (inRequest.getStore() && code !== undefined && !serverTrouble.test(code)) return;
+    original(...args);
+  };
+  return { run: <T>(work: () => T) => inRequest.run(true, work), restore: () => (console.error = original) };
+}
+
+/** A token is good until it expires, as for PostgREST: the session behind it is not looked up in the database. */
+function trustVerifiedCaller(callers: WeakMap<Request, Caller>): MiddlewareHandler<HonoContext> {
+  return async (c, next) => {
+    const claims = callers.get(c.req.raw)?.claims;
+    if (claims?.sub) {
+      c.set("userId", claims.sub);
+      c.set("sessionId", String(claims.session_id ?? "none"));
+    }
+    await next();
+  };
+}
+
+export async function startLite(config: Config, keys: Keys, urls: Urls): Promise<Lite> {
+  const catalog = sharedCatalog(urls.admin);
+  const auth = {
+    ...config.auth,
+    enabled: true,
+    jwt_secret: keys.jwtSecret,
+    publishable_key: keys.publishableKey,
+    secret_key: keys.secretKey,
+    email: { ...config.auth.email, enable_signup: true },
+  };
+  const api = { enabled: true, schemas: config.api.schemas, max_rows: config.api.max_rows };
+  const callers = new WeakMap<Request, Caller>();
+  const start = async (url: string, connections: number) => {
+    const connection = connect(url, connections);
+    connection.introspect = () => catalog.read();
+    const options = { server: { middlewares: [trustVerifiedCaller(callers)] } };
+    const app = new App({ connection, auth, api, storage: { enabled: false }, options });
+    await app.init();
+    return { fetch: app.fetch, close: () => connection.close() };
+  };
+  // As on the platform: PostgREST logs in as authenticator and becomes the caller's role, GoTrue owns its schema.
+  const [rest, authentication] = await Promise.all([start(urls.authenticator, 10), start(urls.auth, 4)]);
+  await catalog.read();
+  const quiet = keepQuiet();
+  return {
+    rest(request, caller) {
+      callers.set(request, caller);
+      return quiet.run(() => rest.fetch(request));
+    },
+    auth: (request) => authentication.fetch(request),
+    reloadSchema: catalog.reload,
+    async close() {
+      quiet.restore();
+      await Promise.all([catalog.close(), rest.close(), authentication.close()]);
+    },
+  };
+}
