@@ -106,7 +106,7 @@ export async function createTestDatabase(options: TestDatabaseOptions = {}): Pro
     service: session({ role: "service_role" }),
     user: (userId) => userSession(userId, superuser, session),
     connect,
-    createUser: makeUserFactory(superuser),
+    createUser: makeUserFactory(superPool),
     setClock: async (at) => {
       await superuser.query("update private.test_clock set at = $1, shift = '0'", [at]);
     },

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { Session } from "./session.ts";
+import type pg from "pg";
 
 export interface NewUser {
   email?: string;
@@ -16,29 +16,35 @@ export interface TestUser {
   workspaceId: string;
 }
 
-/** Signs users up as the auth server does: a row in auth.users, the rest is the trigger's work. */
-export function makeUserFactory(superuser: Session): (options?: NewUser) => Promise<TestUser> {
+/** Signs users up as the auth server does: its role writes auth.users, the rest is the trigger's work. */
+export function makeUserFactory(pool: pg.Pool): (options?: NewUser) => Promise<TestUser> {
   return async (options = {}) => {
     const id = randomUUID();
     const email = options.email ?? `user-${id.slice(0, 8)}@example.com`;
-    await superuser.query(
-      `insert into auth.users
-        (id, aud, role, email, email_confirmed_at, raw_app_meta_data, raw_user_meta_data, created_at, updated_at)
-      values ($1, 'authenticated', 'authenticated', $2, case when $3 then now() end, $4, $5, now(), now())`,
-      [
-        id,
-        email,
-        options.confirmed ?? true,
-        JSON.stringify({ provider: "email", providers: ["email"], ...options.app_metadata }),
-        JSON.stringify(options.user_metadata ?? {}),
-      ],
-    );
-    const [workspace] = await superuser.query(
-      `select w.id from identity.workspaces w
-      join identity.workspace_members m on m.workspace_id = w.id
-      where m.user_id = $1 and m.role = 'owner' order by w.created_at, w.id limit 1`,
+    const client = await pool.connect();
+    try {
+      await client.query("set role supabase_auth_admin");
+      await client.query(
+        `insert into auth.users
+          (id, aud, role, email, email_confirmed_at, raw_app_meta_data, raw_user_meta_data, created_at, updated_at)
+        values ($1, 'authenticated', 'authenticated', $2, case when $3 then now() end, $4, $5, now(), now())`,
+        [
+          id,
+          email,
+          options.confirmed ?? true,
+          JSON.stringify({ provider: "email", providers: ["email"], ...options.app_metadata }),
+          JSON.stringify(options.user_metadata ?? {}),
+        ],
+      );
+    } finally {
+      await client.query("reset role").finally(() => client.release());
+    }
+    const { rows } = await pool.query<{ id: string }>(
+      "select id from identity.workspaces where created_by = $1 and type = 'person'",
       [id],
     );
-    return { id, email, workspaceId: workspace?.id };
+    const [workspace] = rows;
+    if (!workspace) throw new Error(`The sign-up of ${email} made no personal workspace.`);
+    return { id, email, workspaceId: workspace.id };
   };
 }
