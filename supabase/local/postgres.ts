@@ -1,8 +1,17 @@
 // One PostgreSQL server of a data folder: made, started, stopped, killed, started again.
 
 import { type ChildProcess, execFile } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { chown, chmod } from "node:fs/promises";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { chmod, chown } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -53,7 +62,12 @@ export async function initCluster(dataDir: string): Promise<void> {
   if (user.uid !== undefined && user.gid !== undefined) await chown(passwordFile, user.uid, user.gid);
   try {
     // The built-in C.UTF-8 sorts the same on every machine. Nothing of value is there yet to be synced to disk.
-    const options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"];
+    const options = [
+      "--auth=scram-sha-256",
+      "--encoding=UTF8",
+      "--locale-provider=builtin",
+      "--locale=C.UTF-8",
+    ];
     await run(
       initdb,
       [`--pgdata=${dataDir}`, `--username=${superuser}`, `--pwfile=${passwordFile}`, "--no-sync", ...options],
@@ -61,7 +75,9 @@ export async function initCluster(dataDir: string): Promise<void> {
     );
   } catch (error) {
     rmSync(dataDir, { recursive: true, force: true });
-    throw new Error(`PostgreSQL could not make its data folder: ${(error as { stderr?: string }).stderr ?? error}`);
+    throw new Error(
+      `PostgreSQL could not make its data folder: ${(error as { stderr?: string }).stderr ?? error}`,
+    );
   } finally {
     rmSync(passwordFile, { force: true });
   }
@@ -69,14 +85,16 @@ export async function initCluster(dataDir: string): Promise<void> {
 
 const environment = () => ({ PATH: process.env.PATH, LC_ALL: "C" });
 
-type Start = { dataDir: string; port: number; logFile: string };
+/** `settings` override the server's own, for tests that trade safety for speed. */
+type Start = { dataDir: string; port: number; logFile: string; settings?: Record<string, string> };
 
-export async function startPostgres({ dataDir, port, logFile }: Start): Promise<PostgresServer> {
+export async function startPostgres(start: Start): Promise<PostgresServer> {
+  const { dataDir, port } = start;
   const user = clusterUser();
   const { postgres } = await clusterBinaries(user);
   await chmod(dataDir, 0o700);
   await stopLeftOver(dataDir);
-  let child = await launch(postgres, user, { dataDir, port, logFile });
+  let child = await launch(postgres, user, start);
   const urlFor = (role: string) => `postgresql://${role}:${password}@127.0.0.1:${port}/postgres`;
   const stop = async () => {
     // SIGINT: roll back what is open, flush, leave.
@@ -96,7 +114,7 @@ export async function startPostgres({ dataDir, port, logFile }: Start): Promise<
       } else {
         await stop();
       }
-      child = await launch(postgres, user, { dataDir, port, logFile });
+      child = await launch(postgres, user, start);
     },
   };
 }
@@ -108,7 +126,9 @@ async function launch(binary: string, user: ClusterUser, start: Start): Promise<
     const result = await launchOnce(binary, user, start);
     if (typeof result !== "string") return result;
     if (!/shared memory block|is still in use/.test(result) || Date.now() > deadline) {
-      throw new Error(`PostgreSQL did not start (port ${start.port}, log ${start.logFile}):\n${result.trim()}`);
+      throw new Error(
+        `PostgreSQL did not start (port ${start.port}, log ${start.logFile}):\n${result.trim()}`,
+      );
     }
     await sleep(100);
   }
@@ -116,7 +136,8 @@ async function launch(binary: string, user: ClusterUser, start: Start): Promise<
 
 /** The running server, or what it wrote to its log when it did not come up. */
 async function launchOnce(binary: string, user: ClusterUser, start: Start): Promise<ChildProcess | string> {
-  const flags = Object.entries({ ...settings, port: String(start.port) }).flatMap(([k, v]) => ["-c", `${k}=${v}`]);
+  const all = { ...settings, ...start.settings, port: String(start.port) };
+  const flags = Object.entries(all).flatMap(([k, v]) => ["-c", `${k}=${v}`]);
   const log = openSync(start.logFile, "a");
   const logged = statSync(start.logFile).size;
   const child = spawnGuarded(binary, ["-D", start.dataDir, ...flags], {
@@ -131,7 +152,8 @@ async function launchOnce(binary: string, user: ClusterUser, start: Start): Prom
     child.once("exit", () => resolve(readFileSync(start.logFile).subarray(logged).toString()));
   });
   const ready = (async () => {
-    while (child.exitCode === null && child.signalCode === null && !isReady(start.dataDir, child.pid)) await sleep(15);
+    while (child.exitCode === null && child.signalCode === null && !isReady(start.dataDir, child.pid))
+      await sleep(15);
     return child;
   })();
   return Promise.race([failure, ready]);

@@ -99,7 +99,9 @@ test("updated_at is kept by a trigger", () => {
 test("no end time is set by default", () => {
   const ended = tables.flatMap((table) =>
     table.columns
-      .filter(({ name }) => /^(finished|completed|ended|expires|deleted|revoked|cancelled|captured|released)_at$/.test(name))
+      .filter(({ name }) =>
+        /^(finished|completed|ended|expires|deleted|revoked|cancelled|captured|released)_at$/.test(name),
+      )
       .filter((column) => column.default !== null)
       .map(({ name }) => `${fullName(table)}.${name}`),
   );
