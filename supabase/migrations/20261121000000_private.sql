@@ -103,6 +103,17 @@ comment on function private.content_hash(jsonb) is 'SHA-256 of a jsonb value in 
 revoke all on function private.content_hash from public, anon, authenticated, service_role;
 grant execute on function private.content_hash to service_role;
 
+-- A text as uuid, or null when it is none.
+create function private.try_uuid(value text) returns uuid
+language sql immutable
+set search_path = ''
+as $$
+  select case when value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then value::uuid end
+$$;
+comment on function private.try_uuid(text) is 'A text as uuid, null when it is not one.';
+revoke all on function private.try_uuid from public, anon, authenticated, service_role;
+grant execute on function private.try_uuid to anon, authenticated, service_role;
+
 insert into private.error_codes (name, sqlstate, hint) values
   ('immutable_row', 'PT409', 'Write a new row that corrects the old one.'),
   ('key_reused', 'PT409', 'A key stands for one request for ever: use a new key for a different request.'),

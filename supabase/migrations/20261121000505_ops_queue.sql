@@ -1,0 +1,362 @@
+-- What the service side may do with the queue. All functions are for service_role only; ops is
+-- not exposed, so clients reach jobs through the domain functions that enqueue them.
+
+-- Adds a job, at most once for a key. kind must be registered. Children count on their parent.
+-- Errors: unknown_job_kind, unknown_workspace, unknown_job, job_ended, key_reused, invalid_argument.
+create function ops.enqueue_job(
+  kind text, payload jsonb, workspace_id uuid default null, queue text default 'default', priority integer default 0,
+  run_at timestamptz default null, max_attempts integer default 5, key text default null, parent_id bigint default null
+) returns table (job_id bigint, created boolean)
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+  v_kind ops.job_kinds := (select k from ops.job_kinds k where k.kind = enqueue_job.kind);
+  v_parent ops.jobs;
+  v_key_workspace uuid := coalesce(workspace_id, '00000000-0000-0000-0000-000000000000');
+  v_hash bytea;
+  v_known ops.job_keys;
+  v_run_at timestamptz := coalesce(run_at, private.now());
+begin
+  if v_kind.kind is null then
+    perform private.fail('unknown_job_kind', format('There is no job kind "%s".', kind), jsonb_build_object('kind', kind));
+  end if;
+  if payload is null or jsonb_typeof(payload) <> 'object' then
+    perform private.fail('invalid_argument', 'payload must be a JSON object.', '{"argument": "payload"}');
+  end if;
+  if max_attempts is null or max_attempts not between 1 and 100 then
+    perform private.fail('invalid_argument', 'max_attempts must be between 1 and 100.', '{"argument": "max_attempts"}');
+  end if;
+  if priority is null or priority not between -32768 and 32767 then
+    perform private.fail('invalid_argument', 'priority must be between -32768 and 32767.', '{"argument": "priority"}');
+  end if;
+  if workspace_id is not null and not exists (select from identity.workspaces w where w.id = workspace_id) then
+    perform private.fail('unknown_workspace', 'There is no such workspace.', jsonb_build_object('workspace_id', workspace_id));
+  end if;
+
+  job_id := nextval('ops.jobs_id_seq');
+  created := true;
+  if key is not null then
+    v_hash := private.content_hash(jsonb_build_object('kind', kind, 'payload', payload, 'queue', queue,
+      'priority', priority, 'run_at', run_at, 'max_attempts', max_attempts, 'parent_id', parent_id));
+    insert into ops.job_keys (workspace_id, key, job_id, content_hash)
+    values (v_key_workspace, key, job_id, v_hash)
+    on conflict on constraint job_keys_pkey do nothing;
+    if not found then
+      select * into v_known from ops.job_keys k where k.workspace_id = v_key_workspace and k.key = enqueue_job.key;
+      if v_known.content_hash <> v_hash then
+        perform private.fail('key_reused', 'This key has been used for a different job.',
+          jsonb_build_object('key', key, 'job_id', v_known.job_id));
+      end if;
+      job_id := v_known.job_id;
+      created := false;
+      return next;
+      return;
+    end if;
+  end if;
+
+  if parent_id is not null then
+    update ops.jobs p set pending_children = p.pending_children + 1
+    where p.id = parent_id and p.finished_at is null
+    returning p.* into v_parent;
+    if v_parent.id is null then
+      perform private.fail(case when exists (select from ops.jobs p where p.id = parent_id) then 'job_ended' else 'unknown_job' end,
+        'The parent job cannot take children.', jsonb_build_object('parent_id', parent_id));
+    end if;
+  end if;
+
+  insert into ops.jobs (id, kind, payload, workspace_id, queue, priority, run_at, state, max_attempts, parent_id, deadline_at)
+  overriding system value
+  values (job_id, kind, payload, coalesce(workspace_id, v_parent.workspace_id), coalesce(queue, 'default'), priority, v_run_at,
+    case when v_run_at > private.now() then 'scheduled' else 'queued' end, max_attempts, parent_id,
+    greatest(v_run_at, private.now()) + v_kind.timeout);
+  if v_run_at <= private.now() then
+    perform ops._wake_worker();
+  end if;
+  return next;
+end $$;
+comment on function ops.enqueue_job is
+  'Adds a job, once for a key for ever; returns its id and whether this call created it.';
+revoke all on function ops.enqueue_job from public, anon, authenticated, service_role;
+grant execute on function ops.enqueue_job to service_role;
+
+-- Makes due jobs ready, takes back what dead workers held, ends what is past its deadline. Bounded,
+-- so that it may run inside a claim.
+create function ops._move_due_jobs(most integer) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job ops.jobs;
+  v_moved integer;
+begin
+  for v_job in
+    select * from ops.jobs j
+    where j.deadline_at <= private.now() and j.deadline_at is not null and j.state in ('scheduled', 'queued', 'waiting')
+    order by j.deadline_at limit most for update skip locked
+  loop
+    perform ops._end_job(v_job.id, 'dead', null, 'timed out');
+  end loop;
+  for v_job in
+    select * from ops.jobs j where j.state = 'running' and j.lease_expires_at <= private.now()
+    order by j.lease_expires_at limit most for update skip locked
+  loop
+    perform ops._fail_attempt(v_job, 'the worker was lost', interval '0', true);
+  end loop;
+  with due as (
+    select j.id from ops.jobs j where j.state in ('scheduled', 'waiting') and j.run_at <= private.now()
+    order by j.run_at limit most for update skip locked
+  )
+  update ops.jobs j set state = 'queued' from due where j.id = due.id;
+  get diagnostics v_moved = row_count;
+  return v_moved;
+end $$;
+comment on function ops._move_due_jobs(integer) is
+  'Promotes due jobs, recovers lost leases and ends jobs past their deadline, at most so many of each.';
+revoke all on function ops._move_due_jobs from public, anon, authenticated, service_role;
+
+-- Claims up to max ready jobs for a worker, highest priority first, then oldest. The worker must end,
+-- park or heartbeat each within the lease. A worker's name must be unique to one invocation.
+create function ops.claim_jobs(worker text, queues text[] default null, max integer default 10,
+  lease interval default '60 seconds') returns setof ops.jobs
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if coalesce(length(worker), 0) not between 1 and 200 then
+    perform private.fail('invalid_argument', 'worker must have 1 to 200 characters.', '{"argument": "worker"}');
+  end if;
+  if max is null or max not between 1 and 1000 then
+    perform private.fail('invalid_argument', 'max must be between 1 and 1000.', '{"argument": "max"}');
+  end if;
+  if lease is null or lease <= interval '0' or lease > interval '1 day' then
+    perform private.fail('invalid_argument', 'lease must be more than 0 and at most a day.', '{"argument": "lease"}');
+  end if;
+  perform ops._move_due_jobs(100);
+  return query
+    with ready as materialized (
+      select j.id from ops.jobs j
+      where j.state = 'queued' and (claim_jobs.queues is null or j.queue = any (claim_jobs.queues))
+      order by j.priority desc, j.id
+      limit claim_jobs.max
+      for update skip locked
+    ), claimed as (
+      update ops.jobs j
+      set state = 'running', worker = claim_jobs.worker, attempt = j.attempt + 1, lease = claim_jobs.lease,
+        lease_expires_at = private.now() + claim_jobs.lease, started_at = coalesce(j.started_at, private.now())
+      from ready where j.id = ready.id
+      returning j.*
+    )
+    select * from claimed order by priority desc, id;
+end $$;
+comment on function ops.claim_jobs is
+  'Claims up to max ready jobs (default 10) by a lease (default 60 seconds); no two workers get the same job.';
+revoke all on function ops.claim_jobs from public, anon, authenticated, service_role;
+grant execute on function ops.claim_jobs to service_role;
+
+-- Extends the leases of jobs this worker still holds. held = false: the lease was lost or the job was
+-- cancelled, so the worker must stop working on it.
+create function ops.heartbeat_jobs(worker text, ids bigint[]) returns table (job_id bigint, held boolean)
+language sql security definer
+set search_path = ''
+as $$
+  with extended as (
+    update ops.jobs j set lease_expires_at = private.now() + j.lease
+    where j.id = any (heartbeat_jobs.ids) and j.state = 'running' and j.worker = heartbeat_jobs.worker
+      and j.lease_expires_at > private.now()
+    returning j.id
+  )
+  select i.id, exists (select from extended e where e.id = i.id) from unnest(heartbeat_jobs.ids) as i (id)
+$$;
+comment on function ops.heartbeat_jobs is 'Extends leases; tells for each job whether the worker still holds it.';
+revoke all on function ops.heartbeat_jobs from public, anon, authenticated, service_role;
+grant execute on function ops.heartbeat_jobs to service_role;
+
+-- The job, locked, if this worker holds it (and, where given, in this attempt); else a null row.
+create function ops._held_job(worker text, id bigint, attempt integer default null) returns ops.jobs
+language sql
+set search_path = ''
+as $$
+  select j from ops.jobs j
+  where j.id = _held_job.id and j.state = 'running' and j.worker = _held_job.worker
+    and (_held_job.attempt is null or j.attempt = _held_job.attempt)
+    and j.lease_expires_at > private.now()
+  for update
+$$;
+comment on function ops._held_job(text, bigint, integer) is 'Locks a job that a worker holds; null when its lease was lost.';
+revoke all on function ops._held_job from public, anon, authenticated, service_role;
+
+-- Saves where a job stands and extends its lease. progress is 0 to 100; null leaves a value as it is.
+-- Returns false, and changes nothing, when the worker no longer holds the job.
+create function ops.checkpoint_job(worker text, id bigint, checkpoint jsonb default null, progress integer default null,
+  stage text default null) returns boolean
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_job ops.jobs := ops._held_job(worker, id);
+begin
+  if v_job.id is null then
+    return false;
+  end if;
+  update ops.jobs j
+  set checkpoint = coalesce(checkpoint_job.checkpoint, j.checkpoint),
+    progress = greatest(0, least(100, coalesce(checkpoint_job.progress, j.progress))),
+    stage = coalesce(checkpoint_job.stage, j.stage), lease_expires_at = private.now() + j.lease
+  where j.id = v_job.id
+  returning j.* into v_job;
+  perform ops._announce(v_job, 'progressed');
+  return true;
+end $$;
+comment on function ops.checkpoint_job is 'Saves checkpoint, progress and stage of a held job and extends its lease.';
+revoke all on function ops.checkpoint_job from public, anon, authenticated, service_role;
+grant execute on function ops.checkpoint_job to service_role;
+
+-- What one attempt came to, for one held job. Outcomes: completed (output), waiting (wait_key, poll_in
+-- seconds, checkpoint), failed (error, retry_in seconds, retry false to give up at once).
+create function ops._settle_attempt(job ops.jobs, result jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  case coalesce(result ->> 'outcome', 'completed')
+    when 'completed' then
+      perform ops._end_job(job.id, 'completed', result -> 'output', null);
+      return 'completed';
+    when 'waiting' then
+      return ops._park_job(job, result ->> 'wait_key',
+        private.now() + make_interval(secs => (result ->> 'poll_in')::double precision), result -> 'checkpoint');
+    when 'failed' then
+      return ops._fail_attempt(job, coalesce(result ->> 'error', 'failed'),
+        make_interval(secs => (result ->> 'retry_in')::double precision), coalesce((result ->> 'retry')::boolean, true));
+    else
+      perform private.fail('invalid_argument', 'outcome must be completed, waiting or failed.', '{"argument": "results"}');
+  end case;
+  return null;
+end $$;
+comment on function ops._settle_attempt(ops.jobs, jsonb) is 'Applies the outcome of one attempt to a held job.';
+revoke all on function ops._settle_attempt from public, anon, authenticated, service_role;
+
+-- Ends or parks jobs of a worker: results is an array of {id, attempt?, outcome?, ...} (see _settle_attempt).
+-- Answers one row a result: completed, waiting, queued, retrying, dead, or lost when the lease was lost and
+-- nothing changed. One result's failure does not touch the others. Sorted, so that two batches lock alike.
+create function ops.complete_jobs(worker text, results jsonb) returns table (job_id bigint, result text)
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_result jsonb;
+  v_job ops.jobs;
+begin
+  if results is null or jsonb_typeof(results) <> 'array'
+    or exists (select from jsonb_array_elements(results) r where jsonb_typeof(r -> 'id') is distinct from 'number') then
+    perform private.fail('invalid_argument', 'results must be an array of objects with a numeric id.', '{"argument": "results"}');
+  end if;
+  -- all locks on jobs first and in order, so that nobody waits for a job while holding a wallet
+  perform from ops.jobs j
+  where j.id in (select (r ->> 'id')::bigint from jsonb_array_elements(results) r) order by j.id for update;
+  for v_result in
+    select r from jsonb_array_elements(results) r left join ops.jobs j on j.id = (r ->> 'id')::bigint
+    order by j.workspace_id, j.parent_id, j.id
+  loop
+    job_id := (v_result ->> 'id')::bigint;
+    v_job := ops._held_job(worker, job_id, (v_result ->> 'attempt')::integer);
+    if v_job.id is null then
+      result := 'lost';
+    else
+      begin
+        result := ops._settle_attempt(v_job, v_result);
+      exception
+        when deadlock_detected or serialization_failure or query_canceled then raise;
+        when others then result := ops._fail_attempt(v_job, sqlerrm, null, true);
+      end;
+    end if;
+    return next;
+  end loop;
+end $$;
+comment on function ops.complete_jobs is
+  'Ends or parks held jobs, each with its domain row, money and parent in one transaction; tells what became of each.';
+revoke all on function ops.complete_jobs from public, anon, authenticated, service_role;
+grant execute on function ops.complete_jobs to service_role;
+
+-- One attempt failed. Answers retrying, dead, or lost. retry_in null: exponential backoff.
+create function ops.fail_job(worker text, id bigint, error text, retry_in interval default null)
+returns table (job_id bigint, result text)
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_job ops.jobs := ops._held_job(worker, id);
+begin
+  job_id := id;
+  result := case when v_job.id is null then 'lost'
+    else ops._fail_attempt(v_job, coalesce(error, 'failed'), retry_in, true) end;
+  return next;
+end $$;
+comment on function ops.fail_job is 'Counts a failed attempt of a held job: retried with backoff, or dead after max_attempts.';
+revoke all on function ops.fail_job from public, anon, authenticated, service_role;
+grant execute on function ops.fail_job to service_role;
+
+-- Cancels a job and its unfinished children. A worker that runs it loses its lease. Cancelling again
+-- changes nothing; an ended job stays as it ended.
+create function ops.cancel_job(id bigint) returns table (job_id bigint, state text, changed boolean)
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_job ops.jobs;
+  v_child bigint;
+begin
+  select * into v_job from ops.jobs j where j.id = cancel_job.id for update;
+  if v_job.id is null then
+    perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
+  end if;
+  changed := v_job.finished_at is null;
+  if changed then
+    v_job := ops._end_job(v_job.id, 'cancelled', null, null);
+    for v_child in select j.id from ops.jobs j where j.parent_id = v_job.id and j.finished_at is null order by j.id loop
+      perform ops.cancel_job(v_child);
+    end loop;
+  end if;
+  job_id := v_job.id;
+  state := v_job.state;
+  return next;
+end $$;
+comment on function ops.cancel_job is 'Cancels a job and its children at once; what it held (charges) is released by its kind.';
+revoke all on function ops.cancel_job from public, anon, authenticated, service_role;
+grant execute on function ops.cancel_job to service_role;
+
+-- Gives a dead job all its attempts again. Its kind may refuse (a charge that can no longer be held).
+create function ops.replay_job(id bigint) returns table (job_id bigint, state text)
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_job ops.jobs;
+begin
+  select * into v_job from ops.jobs j where j.id = replay_job.id for update;
+  if v_job.id is null then
+    perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
+  elsif v_job.state <> 'dead' then
+    perform private.fail('job_not_dead', format('Job %s is %s.', id, v_job.state), jsonb_build_object('state', v_job.state));
+  end if;
+  update ops.jobs j
+  set state = 'queued', failed_attempts = 0, finished_at = null, progress = 0, stage = null, wait_key = null, callback = null,
+    checkpoint = '{}', run_at = private.now(),
+    deadline_at = private.now() + (select k.timeout from ops.job_kinds k where k.kind = j.kind)
+  where j.id = v_job.id
+  returning j.* into v_job;
+  update ops.jobs p
+  set pending_children = p.pending_children + 1, failed_children = p.failed_children - 1
+  where p.id = v_job.parent_id and p.finished_at is null;
+  perform ops._announce(v_job, 'replayed');
+  perform ops._wake_worker();
+  job_id := v_job.id;
+  state := v_job.state;
+  return next;
+end $$;
+comment on function ops.replay_job is 'Puts a dead job back in the queue with all its attempts.';
+revoke all on function ops.replay_job from public, anon, authenticated, service_role;
+grant execute on function ops.replay_job to service_role;

@@ -1,0 +1,172 @@
+-- What happens by the clock. One function, ops.tick(), is called every few seconds by pg_cron on the
+-- hosted platform and by a timer on the local stack. It works no job itself: it moves what is due,
+-- runs the sweeps, and wakes a worker when there is work and none is alive.
+
+create table ops.sweeps (
+  name text primary key,
+  function_name text not null,
+  every interval not null,
+  next_run_at timestamptz not null default now(),
+  last_error text,
+  created_at timestamptz not null default now(),
+  constraint sweeps_function_name_shape check (function_name ~ '^[a-z_]+\.[a-z_]+$'),
+  constraint sweeps_every_positive check (every > interval '0')
+);
+comment on table ops.sweeps is 'SQL functions without arguments that ops.tick() runs at intervals.';
+alter table ops.sweeps enable row level security;
+revoke all on table ops.sweeps from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table ops.sweeps to service_role;
+
+insert into ops.sweeps (name, function_name, every) values
+  ('close unmatched webhooks', 'ops.close_unmatched_webhooks', interval '10 minutes');
+
+-- Runs the sweeps that are due; two ticks at once never run the same one. A failing sweep is noted and
+-- tried again at its next time, and does not stop the others.
+create function ops._run_sweeps() returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_sweep ops.sweeps;
+  v_error text;
+  v_run integer := 0;
+begin
+  for v_sweep in
+    select * from ops.sweeps s where s.next_run_at <= private.now() order by s.next_run_at for update skip locked
+  loop
+    v_error := null;
+    begin
+      execute 'select ' || v_sweep.function_name || '()';
+    exception when others then
+      v_error := sqlerrm;
+    end;
+    update ops.sweeps s set next_run_at = private.now() + s.every, last_error = v_error where s.name = v_sweep.name;
+    v_run := v_run + 1;
+  end loop;
+  return v_run;
+end $$;
+comment on function ops._run_sweeps() is 'Runs the due sweeps, each at most once at a time.';
+revoke all on function ops._run_sweeps from public, anon, authenticated, service_role;
+
+-- Starts a worker invocation through pg_net on the hosted platform: address and key come from the vault
+-- (names backlot_functions_url and backlot_secret_key). Elsewhere the notify of _wake_worker is enough.
+create function ops._invoke_worker() returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_url text;
+  v_key text;
+begin
+  if to_regprocedure('net.http_post(text,jsonb,jsonb,jsonb,integer)') is null or to_regclass('vault.decrypted_secrets') is null then
+    return;
+  end if;
+  execute $sql$
+    select (select decrypted_secret from vault.decrypted_secrets where name = 'backlot_functions_url'),
+      (select decrypted_secret from vault.decrypted_secrets where name = 'backlot_secret_key')
+  $sql$ into v_url, v_key;
+  if v_url is null or v_key is null then
+    return;
+  end if;
+  execute 'select net.http_post(url => $1, body => ''{}''::jsonb, headers => $2)'
+    using v_url || '/worker', jsonb_build_object('content-type', 'application/json', 'apikey', v_key);
+end $$;
+comment on function ops._invoke_worker() is 'Calls the worker function through pg_net where the platform has it.';
+revoke all on function ops._invoke_worker from public, anon, authenticated, service_role;
+
+-- Wakes a worker when none is alive: through pg_net where the platform has it, through notify for the
+-- local stack's listener. Called whenever a job becomes ready; a wake-up that falls between a worker's
+-- last look and its end is made good by ops.tick().
+create function ops._wake_worker() returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if exists (select from ops.workers w where w.expires_at > private.now()) then
+    return;
+  end if;
+  perform pg_catalog.pg_notify('backlot_worker', '');
+  perform ops._invoke_worker();
+end $$;
+comment on function ops._wake_worker() is 'Wakes a worker when none is alive.';
+revoke all on function ops._wake_worker from public, anon, authenticated, service_role;
+
+-- Called by the clock every few seconds. Returns what it did, for the log.
+create function ops.tick() returns table (moved integer, swept integer, ready boolean)
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  moved := ops._move_due_jobs(1000);
+  swept := ops._run_sweeps();
+  ready := exists (select from ops.jobs j where j.state = 'queued');
+  if ready then
+    perform ops._wake_worker();
+  end if;
+  return next;
+end $$;
+comment on function ops.tick() is 'The clock''s one call: moves due jobs, runs due sweeps, wakes a worker when work is ready.';
+revoke all on function ops.tick from public, anon, authenticated, service_role;
+grant execute on function ops.tick to service_role;
+
+-- A worker invocation asks whether it may run. lease: how long it counts as alive without a sign.
+-- Useful copies: one for every 20 ready jobs, at least one, at most most_workers.
+create function ops.begin_worker(worker text, most_workers integer default 4, lease interval default '30 seconds')
+returns boolean
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_alive integer;
+  v_ready integer;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('ops.workers', 0));
+  delete from ops.workers w where w.expires_at <= private.now();
+  select count(*) into v_alive from ops.workers;
+  select count(*) into v_ready from (select from ops.jobs j where j.state = 'queued' limit 20 * most_workers) as r;
+  if v_alive >= least(most_workers, greatest(1, ceil(v_ready / 20.0))) then
+    return false;
+  end if;
+  insert into ops.workers (worker, expires_at) values (begin_worker.worker, private.now() + begin_worker.lease);
+  return true;
+end $$;
+comment on function ops.begin_worker is 'Registers a worker invocation; false when enough copies are running.';
+revoke all on function ops.begin_worker from public, anon, authenticated, service_role;
+grant execute on function ops.begin_worker to service_role;
+
+-- A sign of life of a worker invocation.
+create function ops.touch_worker(worker text, lease interval default '30 seconds') returns void
+language sql security definer
+set search_path = ''
+as $$
+  update ops.workers w set expires_at = private.now() + touch_worker.lease where w.worker = touch_worker.worker
+$$;
+comment on function ops.touch_worker is 'Keeps a worker invocation registered for another lease.';
+revoke all on function ops.touch_worker from public, anon, authenticated, service_role;
+grant execute on function ops.touch_worker to service_role;
+
+-- A worker invocation ends. True when ready work is left and nobody else is alive to do it: the
+-- caller then hands on to a fresh invocation.
+create function ops.end_worker(worker text) returns boolean
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  delete from ops.workers w where w.worker = end_worker.worker;
+  return exists (select from ops.jobs j where j.state = 'queued')
+    and not exists (select from ops.workers w where w.expires_at > private.now());
+end $$;
+comment on function ops.end_worker is 'Removes a worker invocation; true when work is left for a fresh one.';
+revoke all on function ops.end_worker from public, anon, authenticated, service_role;
+grant execute on function ops.end_worker to service_role;
+
+-- The hosted platform's clock. Elsewhere the local stack's timer calls ops.tick().
+do $$
+begin
+  if exists (select from pg_available_extensions where name = 'pg_cron')
+    and exists (select from pg_available_extensions where name = 'pg_net') then
+    create extension if not exists pg_cron with schema pg_catalog;
+    create extension if not exists pg_net with schema extensions;
+    execute $sql$select cron.schedule('backlot-tick', '5 seconds', 'select ops.tick()')$sql$;
+  end if;
+end $$;
