@@ -7,14 +7,13 @@ import type { Relation, Routine, Schema } from "./types.ts";
 
 export type Query = (sql: string, params: unknown[]) => Promise<Record<string, unknown>[]>;
 
+/** Everything in the schemas that are ours. */
 export async function readCatalog(query: Query): Promise<Schema[]> {
-  const read = async <T>(file: string, names: string[]) =>
-    (await query(await readFile(join(import.meta.dirname, file), "utf8"), [names])) as T[];
-  const schemas = await read<Omit<Schema, "relations" | "routines">>("schemas.sql", platformSchemas);
+  const schemas = await read<Omit<Schema, "relations" | "routines">>(query, "schemas.sql", platformSchemas);
   const names = schemas.map((schema) => schema.name);
   const [relations, routines] = await Promise.all([
-    read<Relation>("relations.sql", names),
-    read<Routine>("routines.sql", names),
+    readRelations(query, names),
+    read<Routine>(query, "routines.sql", names),
   ]);
   return schemas.map((schema) => ({
     ...schema,
@@ -23,12 +22,20 @@ export async function readCatalog(query: Query): Promise<Schema[]> {
   }));
 }
 
+export function readRelations(query: Query, schemas: string[]): Promise<Relation[]> {
+  return read<Relation>(query, "relations.sql", schemas);
+}
+
+async function read<T>(query: Query, file: string, names: string[]): Promise<T[]> {
+  return (await query(await readFile(join(import.meta.dirname, file), "utf8"), [names])) as T[];
+}
+
 /** studio.creations */
 export function fullName(object: { schema: string; name: string }): string {
   return `${object.schema}.${object.name}`;
 }
 
-/** studio.cancel_creation(uuid): overloads differ in their types. */
+/** studio.cancel_creation(creation_id uuid): overloads differ in their arguments. */
 export function signature(routine: Routine): string {
   return `${fullName(routine)}(${routine.identity})`;
 }

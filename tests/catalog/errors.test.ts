@@ -1,0 +1,42 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { fullName } from "../../scripts/catalog/read.ts";
+import { liveCatalog } from "./catalog.ts";
+
+const { routines, errorCodes } = await liveCatalog();
+const functionsFolder = join(import.meta.dirname, "../../functions");
+
+test("errors are raised by private.fail alone", () => {
+  const raising = routines.filter(
+    (routine) =>
+      fullName(routine) !== "private.fail" &&
+      /\braise\b(?!\s+(notice|warning|info|log|debug)\b)\s*\w*/i.test(code(routine.source)),
+  );
+  expect(raising.map(fullName)).toEqual([]);
+});
+
+test("every error that is raised by name is in private.error_codes", () => {
+  const unknown = routines.flatMap((routine) =>
+    [...routine.source.matchAll(/private\.fail\(\s*'([^']+)'/g)]
+      .map((match) => match[1] ?? "")
+      .filter((name) => !errorCodes.includes(name))
+      .map((name) => `${fullName(routine)}: ${name}`),
+  );
+  expect(unknown).toEqual([]);
+});
+
+test("every row of private.error_codes is raised somewhere", () => {
+  const sources = [...routines.map(({ source }) => source), ...edgeSources()].join("\n");
+  expect(errorCodes.filter((name) => !new RegExp(`['"]${name}['"]`).test(sources))).toEqual([]);
+});
+
+function code(source: string): string {
+  return source.replaceAll(/--.*$/gm, "").replaceAll(/'[^']*'/g, "''");
+}
+
+function edgeSources(): string[] {
+  return readdirSync(functionsFolder, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".ts") && !file.includes("node_modules"))
+    .map((file) => readFileSync(join(functionsFolder, file), "utf8"));
+}
