@@ -53,6 +53,7 @@ create extension if not exists pgcrypto with schema extensions;
 -- Projects made in 2026 grant nothing on new objects of public by themselves.
 grant usage on schema public, extensions, auth, storage to anon, authenticated, service_role, postgres;
 grant all on schema public, extensions, storage to postgres;
+grant usage on schema extensions to supabase_auth_admin, supabase_storage_admin;
 grant execute on all functions in schema extensions to anon, authenticated, service_role, postgres;
 
 -- Who is calling, from the claims the gateway sets.
