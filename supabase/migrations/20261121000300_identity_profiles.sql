@@ -6,7 +6,8 @@
 -- holds the rest, one row a person, shown to that person alone. No view is needed to tell them apart.
 
 create schema if not exists identity;
-comment on schema identity is 'People, workspaces (the tenants), members, invitations, devices, sign-in history, API keys.';
+comment on schema identity is
+  'People, workspaces (the tenants), members, invitations, devices, sign-in history, API keys.';
 revoke all on schema identity from public;
 grant usage on schema identity to anon, authenticated, service_role;
 
@@ -91,7 +92,8 @@ create table identity.personal_details (
   constraint personal_details_registration_method_shape check (registration_method ~ '^[a-z][a-z0-9_:-]{0,39}$'),
   constraint personal_details_metadata_object check (jsonb_typeof(metadata) = 'object')
 );
-comment on table identity.personal_details is 'What only the person and the service may read: contact, consents, referral code.';
+comment on table identity.personal_details is
+  'What only the person and the service may read: contact, consents, referral code.';
 comment on column identity.personal_details.email is 'Follows auth.users.email; the platform confirms changes there.';
 comment on column identity.personal_details.registration_method is
   'email, google, microsoft, apple, twitch ...: the provider that auth.users names at sign-up.';
@@ -144,7 +146,8 @@ create table identity.user_settings (
   constraint user_settings_preferences_object check (jsonb_typeof(preferences) = 'object')
 );
 comment on table identity.user_settings is 'A person''s choices in all apps: look, language, currency, mails, storage.';
-comment on column identity.user_settings.currency is 'Null: found from the country of the request (auto_detect_currency).';
+comment on column identity.user_settings.currency is
+  'Null: found from the country of the request (auto_detect_currency).';
 comment on column identity.user_settings.preferences is 'Choices that one app alone knows, one key an app.';
 create index user_settings_currency_idx on identity.user_settings (currency);
 create trigger touch_user_settings before update on identity.user_settings

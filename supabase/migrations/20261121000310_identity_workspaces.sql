@@ -40,7 +40,8 @@ create table identity.workspaces (
     and jsonb_typeof(brand_metadata) = 'object'
   )
 );
-comment on table identity.workspaces is 'A tenant: a person, team, brand, organizer or holding company; owns everything it makes.';
+comment on table identity.workspaces is
+  'A tenant: a person, team, brand, organizer or holding company; owns everything it makes.';
 comment on column identity.workspaces.deleted_at is 'From then on nobody is a member; the rows stay for the books.';
 comment on column identity.workspaces.parent_id is 'The holding company that this workspace belongs to.';
 create unique index workspaces_one_personal_each on identity.workspaces (created_by) where type = 'person';
@@ -74,7 +75,8 @@ create table identity.workspace_members (
   constraint workspace_members_permissions_array check (jsonb_typeof(permissions) = 'array')
 );
 comment on table identity.workspace_members is 'Who belongs to a workspace, in which role and until when.';
-create index workspace_members_user_id_idx on identity.workspace_members (user_id, workspace_id) include (role, expires_at);
+create index workspace_members_user_id_idx on identity.workspace_members (user_id, workspace_id)
+  include (role, expires_at);
 create index workspace_members_invited_by_idx on identity.workspace_members (invited_by);
 create index workspace_members_role_idx on identity.workspace_members (workspace_id, role);
 create trigger touch_workspace_members before update on identity.workspace_members
@@ -90,7 +92,8 @@ create function private.role_rank(role text) returns integer
 language sql immutable
 set search_path = ''
 as $$ select pg_catalog.array_position(array['viewer', 'member', 'editor', 'admin', 'owner'], role_rank.role) $$;
-comment on function private.role_rank(text) is 'viewer 1, member 2, editor 3, admin 4, owner 5; null for an unknown role.';
+comment on function private.role_rank(text) is
+  'viewer 1, member 2, editor 3, admin 4, owner 5; null for an unknown role.';
 revoke all on function private.role_rank from public, anon, authenticated, service_role;
 grant execute on function private.role_rank to authenticated, service_role;
 
@@ -105,7 +108,8 @@ as $$
   where m.workspace_id = member_rank.workspace_id and m.user_id = member_rank.user_id
     and w.deleted_at is null and (m.expires_at is null or m.expires_at > private.now())
 $$;
-comment on function private.member_rank(uuid, uuid) is 'Rank of a person in a workspace now; 0 for strangers, expired members, deleted workspaces.';
+comment on function private.member_rank(uuid, uuid) is
+  'Rank of a person in a workspace now; 0 for strangers, expired members, deleted workspaces.';
 revoke all on function private.member_rank from public, anon, authenticated, service_role;
 grant execute on function private.member_rank to service_role;
 
@@ -132,7 +136,8 @@ as $$
   select private.is_service() or coalesce(
     private.member_rank(has_role.workspace_id, (select auth.uid())) >= private.role_rank(has_role.minimum_role), false)
 $$;
-comment on function private.has_role(uuid, text) is 'Whether the caller has at least this role in the workspace; the service always has.';
+comment on function private.has_role(uuid, text) is
+  'Whether the caller has at least this role in the workspace; the service always has.';
 revoke all on function private.has_role from public, anon, authenticated, service_role;
 grant execute on function private.has_role to authenticated, service_role;
 
@@ -162,7 +167,8 @@ begin
       jsonb_build_object('workspace_id', require_role.workspace_id, 'required_role', minimum_role));
   end if;
 end $$;
-comment on function private.require_role(uuid, text) is 'Raises unless the caller has at least this role; the service passes.';
+comment on function private.require_role(uuid, text) is
+  'Raises unless the caller has at least this role; the service passes.';
 revoke all on function private.require_role from public, anon, authenticated, service_role;
 grant execute on function private.require_role to authenticated, service_role;
 

@@ -10,7 +10,8 @@ create function private.slug_of(content text) returns text
 language sql immutable
 set search_path = ''
 as $$
-  select btrim(left(btrim(regexp_replace(lower(regexp_replace(normalize(slug_of.content, NFKD), '[\u0300-\u036f]', '', 'g')),
+  select btrim(left(btrim(regexp_replace(
+    lower(regexp_replace(normalize(slug_of.content, NFKD), '[\u0300-\u036f]', '', 'g')),
     '[^a-z0-9]+', '-', 'g'), '-'), 48), '-')
 $$;
 comment on function private.slug_of(text) is 'The slug that a name suggests; may be empty or taken.';
@@ -43,7 +44,8 @@ begin
   values (v_workspace.id, insert_workspace.owner_id, 'owner', private.now());
   return v_workspace;
 end $$;
-comment on function private.insert_workspace(text, text, text, uuid) is 'A workspace with its first owner and a slug that is free.';
+comment on function private.insert_workspace(text, text, text, uuid) is
+  'A workspace with its first owner and a slug that is free.';
 revoke all on function private.insert_workspace from public, anon, authenticated, service_role;
 
 create function private.create_workspace(name text, slug text, type text) returns identity.workspaces
@@ -115,7 +117,8 @@ create function identity.delete_workspace(workspace_id uuid) returns identity.wo
 language sql
 set search_path = ''
 as $$ select private.delete_workspace(delete_workspace.workspace_id) $$;
-comment on function identity.delete_workspace(uuid) is 'An owner closes a workspace: nobody is a member any more, its books stay.';
+comment on function identity.delete_workspace(uuid) is
+  'An owner closes a workspace: nobody is a member any more, its books stay.';
 revoke all on function identity.delete_workspace from public, anon, authenticated, service_role;
 grant execute on function identity.delete_workspace to authenticated, service_role;
 
@@ -137,7 +140,8 @@ begin
   end if;
   return v_member;
 end $$;
-comment on function private.lock_member(uuid, uuid) is 'The membership, locked after its workspace; raises when there is none.';
+comment on function private.lock_member(uuid, uuid) is
+  'The membership, locked after its workspace; raises when there is none.';
 revoke all on function private.lock_member from public, anon, authenticated, service_role;
 
 create function private.caller_rank(workspace_id uuid) returns integer
@@ -218,7 +222,8 @@ returns identity.workspace_members
 language sql
 set search_path = ''
 as $$
-  select private.change_member_role(change_member_role.workspace_id, change_member_role.user_id, change_member_role.role)
+  select private.change_member_role(
+    change_member_role.workspace_id, change_member_role.user_id, change_member_role.role)
 $$;
 comment on function identity.change_member_role(uuid, uuid, text) is
   'Gives a member another role; admins up, and nobody gives or takes a role above their own.';

@@ -39,8 +39,10 @@ create table identity.workspace_invitations (
   constraint workspace_invitations_accepted_by_when_accepted check (accepted_by is null or status = 'accepted'),
   constraint workspace_invitations_revoked_says_when check ((status = 'revoked') = (revoked_at is not null))
 );
-comment on table identity.workspace_invitations is 'Who was invited into a workspace, in which role, and what became of it.';
-comment on column identity.workspace_invitations.token_hash is 'SHA-256 of the token, which is shown once and never stored.';
+comment on table identity.workspace_invitations is
+  'Who was invited into a workspace, in which role, and what became of it.';
+comment on column identity.workspace_invitations.token_hash is
+  'SHA-256 of the token, which is shown once and never stored.';
 create unique index workspace_invitations_one_pending on identity.workspace_invitations (workspace_id, email)
   where status = 'pending';
 create index workspace_invitations_workspace_id_idx on identity.workspace_invitations (workspace_id, created_at desc);

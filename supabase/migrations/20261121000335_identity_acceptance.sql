@@ -37,7 +37,8 @@ begin
   end if;
   return v_invitation;
 end $$;
-comment on function private.claimable_invitation(text) is 'The invitation of a token, locked, if the caller may take it up.';
+comment on function private.claimable_invitation(text) is
+  'The invitation of a token, locked, if the caller may take it up.';
 revoke all on function private.claimable_invitation from public, anon, authenticated, service_role;
 
 -- An invitation is worth what its sender may still give: one from an admin who has gone is withdrawn.
@@ -126,6 +127,7 @@ create function identity.revoke_invitation(id uuid) returns void
 language sql
 set search_path = ''
 as $$ select private.revoke_invitation(revoke_invitation.id) $$;
-comment on function identity.revoke_invitation(uuid) is 'An admin withdraws a pending invitation; its token is worthless from then on.';
+comment on function identity.revoke_invitation(uuid) is
+  'An admin withdraws a pending invitation; its token is worthless from then on.';
 revoke all on function identity.revoke_invitation from public, anon, authenticated, service_role;
 grant execute on function identity.revoke_invitation to authenticated, service_role;

@@ -76,7 +76,8 @@ begin
   end loop;
   return v_username;
 end $$;
-comment on function private.insert_profile(uuid, text, text, text) is 'A profile under the wished username or a free one like it.';
+comment on function private.insert_profile(uuid, text, text, text) is
+  'A profile under the wished username or a free one like it.';
 revoke all on function private.insert_profile from public, anon, authenticated, service_role;
 
 create function private.insert_personal_details(account auth.users, meta jsonb) returns void
@@ -95,8 +96,8 @@ begin
       private.meta_text(meta, array['full_name', 'name'], 200),
       private.meta_text(meta, array['first_name', 'given_name'], 100),
       private.meta_text(meta, array['last_name', 'family_name'], 100),
-      coalesce(substring(lower(private.meta_object(account.raw_app_meta_data) ->> 'provider') from '^[a-z][a-z0-9_:-]{0,39}$'),
-        'email'),
+      coalesce(substring(lower(private.meta_object(account.raw_app_meta_data) ->> 'provider')
+        from '^[a-z][a-z0-9_:-]{0,39}$'), 'email'),
       private.new_referral_code(),
       (select d.user_id from identity.personal_details d
         where d.referral_code = upper(private.meta_text(meta, array['referral_code'], 8))),
@@ -106,7 +107,8 @@ begin
     exit when found;
   end loop;
 end $$;
-comment on function private.insert_personal_details(auth.users, jsonb) is 'The private half of a person, with a new referral code.';
+comment on function private.insert_personal_details(auth.users, jsonb) is
+  'The private half of a person, with a new referral code.';
 revoke all on function private.insert_personal_details from public, anon, authenticated, service_role;
 
 create function private.welcome_user() returns trigger
@@ -115,8 +117,8 @@ set search_path = ''
 as $$
 declare
   v_meta jsonb := private.meta_object(new.raw_user_meta_data);
-  v_name text := coalesce(private.meta_text(v_meta, array['display_name', 'full_name', 'name', 'user_name', 'username'], 100),
-    'New member');
+  v_name text := coalesce(
+    private.meta_text(v_meta, array['display_name', 'full_name', 'name', 'user_name', 'username'], 100), 'New member');
   v_username text;
 begin
   -- The e-mail address gives no name here: names are public, the address is not.
@@ -133,7 +135,8 @@ begin
     'person', new.id);
   return null;
 end $$;
-comment on function private.welcome_user() is 'Trigger: a new account gets profile, details, settings and a personal workspace.';
+comment on function private.welcome_user() is
+  'Trigger: a new account gets profile, details, settings and a personal workspace.';
 revoke all on function private.welcome_user from public, anon, authenticated, service_role;
 
 create trigger welcome_user after insert on auth.users
