@@ -23,10 +23,10 @@ const attributes = z.object({
 
 export type UserAttributes = z.infer<typeof attributes>;
 
-const paging = z.object({
-  page: z.coerce.number().int().min(1).default(1),
-  per_page: z.coerce.number().int().min(1).max(1000).default(50),
-});
+// supabase-js sends an empty parameter for one that is not given.
+const parameter = (fallback: number, max: number) =>
+  z.preprocess((text) => (text === "" ? undefined : text), z.coerce.number().int().min(1).max(max).default(fallback));
+const paging = z.object({ page: parameter(1, 1_000_000), per_page: parameter(50, 1000) });
 
 const failure = (status: 400 | 401 | 403 | 404 | 422 | 500, errorCode: string, msg: string) =>
   new HTTPException(status, { res: Response.json({ code: status, error_code: errorCode, msg }, { status }) });

@@ -85,7 +85,7 @@ export function createUser(pool: pg.Pool, wanted: UserAttributes): Promise<AuthU
     );
     const identity = { sub: id, email: wanted.email, phone: wanted.phone, email_verified: false, phone_verified: false };
     await client.query(
-      "insert into auth.identities (provider_id, user_id, identity_data, provider) values ($1, $1::uuid, $2, $3)",
+      "insert into auth.identities (provider_id, user_id, identity_data, provider) values ($1::text, $1::uuid, $2, $3)",
       [id, identity, provider],
     );
     if (wanted.ban_duration) {

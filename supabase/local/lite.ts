@@ -1,7 +1,7 @@
 // /rest/v1 and /auth/v1 by @supabase/lite, in this process, on the same roles the hosted services use.
 
 import { AsyncLocalStorage } from "node:async_hooks";
-import { App, type HonoContext, type IntrospectResult } from "@supabase/lite";
+import { App, type HonoContext, type IntrospectResult, RelationNotFoundError } from "@supabase/lite";
 import { createPostgresConnection } from "@supabase/lite/postgres";
 import type { MiddlewareHandler } from "hono";
 import type { Caller } from "./caller.ts";
@@ -70,7 +70,8 @@ function keepQuiet() {
   const serverTrouble = /^(53|57|58|F0|XX)/;
   console.error = (...args: unknown[]) => {
     const code = args[0] instanceof Error && "code" in args[0] ? String(args[0].code) : undefined;
-    if (inRequest.getStore() && code !== undefined && !serverTrouble.test(code)) return;
+    const callersFault = args[0] instanceof RelationNotFoundError || (code !== undefined && !serverTrouble.test(code));
+    if (inRequest.getStore() && callersFault) return;
     original(...args);
   };
   return { run: <T>(work: () => T) => inRequest.run(true, work), restore: () => (console.error = original) };

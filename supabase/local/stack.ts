@@ -1,0 +1,247 @@
+// The whole local stack: PostgreSQL, gateway, functions, stand-ins, timer, listener, started together and
+// stopped together.
+
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import pg from "pg";
+import { authAdmin } from "./auth-admin.ts";
+import { clusterHome, clusterUser } from "./cluster-user.ts";
+import { type Config, readConfig, stateDir } from "./config.ts";
+import { type Functions, startFunctions } from "./functions.ts";
+import { functionsEnvironment } from "./functions-env.ts";
+import { createGateway, listenGateway } from "./gateway.ts";
+import { type Keys, loadKeys } from "./keys.ts";
+import { startListener, workerStarter } from "./listener.ts";
+import { startLite } from "./lite.ts";
+import { tryLock } from "./lock.ts";
+import { type Log, logToStderr } from "./log.ts";
+import { applyMigrations } from "./migrations.ts";
+import { assertPortsFree, ephemeralPorts, fixedPorts, type Ports } from "./ports.ts";
+import { type PostgresServer, startPostgres } from "./postgres.ts";
+import { keepAtDeath, removeAtDeath } from "./processes.ts";
+import { startStorage } from "./storage/index.ts";
+import { copyTemplate } from "./template.ts";
+import { startTimer } from "./timer.ts";
+
+export type StackOptions = {
+  /** Free ports and a temporary folder that is removed at the end. */
+  ephemeral?: boolean;
+  /** Throws the existing data away first. */
+  reset?: boolean;
+  dataDir?: string;
+  ports?: Partial<Ports>;
+  /** Starts functions anew when their files change. */
+  watch?: boolean;
+  /** False leaves the database with the platform's own objects only. */
+  migrate?: boolean;
+  /** Which functions run: all of config.toml, unless named. */
+  functions?: string[];
+  /** False leaves out the timer and the listener, for tests that decide themselves when work happens. */
+  clockwork?: boolean;
+  /** False leaves out the stand-ins of Stripe and fal. */
+  standIns?: boolean;
+  /** More variables for the functions. */
+  env?: Record<string, string>;
+  log?: Log;
+};
+
+export type Stack = {
+  apiUrl: string;
+  dbUrl: string;
+  publishableKey: string;
+  secretKey: string;
+  functionsUrl: string;
+  standins: { stripe: string; fal: string };
+  functions: Pick<Functions, "kill" | "pid">;
+  postgresPid(): number | undefined;
+  /** Stops PostgreSQL, gently or by kill -9, and starts it again. */
+  restartPostgres(kill: boolean): Promise<void>;
+  stop(): Promise<void>;
+};
+
+type Closer = () => Promise<void> | void;
+
+function openDataDir(options: StackOptions): { dataDir: string; close: Closer } {
+  if (options.ephemeral) {
+    const dataDir = options.dataDir ?? mkdtempSync(path.join(tmpdir(), "backlot-"));
+    mkdirSync(dataDir, { recursive: true });
+    chmodSync(dataDir, 0o711);
+    removeAtDeath(dataDir);
+    const close = async () => {
+      await rm(dataDir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+      keepAtDeath(dataDir);
+    };
+    return { dataDir, close };
+  }
+  const dataDir = options.dataDir ?? path.join(stateDir, "data");
+  mkdirSync(dataDir, { recursive: true });
+  chmodSync(dataDir, 0o711);
+  // Beside the folder, not in it: a reset removes the folder.
+  const lock = tryLock(`${dataDir}.lock`);
+  if ("heldBy" in lock) {
+    throw new Error(
+      `A stack is already running on ${dataDir} (process ${lock.heldBy}). Stop it first, or start one with --ephemeral.`,
+    );
+  }
+  return { dataDir, close: lock.release };
+}
+
+async function openDatabase(dataDir: string, port: number, options: StackOptions, config: Config) {
+  const migrate = options.migrate ?? true;
+  const cluster = clusterHome(path.join(dataDir, "postgres"), clusterUser());
+  if (options.reset) rmSync(cluster, { recursive: true, force: true });
+  const fresh = !existsSync(path.join(cluster, "PG_VERSION"));
+  if (fresh) {
+    rmSync(cluster, { recursive: true, force: true });
+    mkdirSync(path.dirname(cluster), { recursive: true });
+    await copyTemplate(cluster, { migrate });
+  }
+  const server = await startPostgres({ dataDir: cluster, port, logFile: path.join(dataDir, "postgres.log") });
+  try {
+    const seed = fresh && !options.ephemeral && config.db.seed.enabled;
+    if (migrate && (!fresh || seed)) await applyMigrations(server.url, { seed });
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
+  return server;
+}
+
+function chosenFunctions(config: Config, names: string[] | undefined): Config["functions"] {
+  if (!names) return config.functions;
+  return Object.fromEntries(Object.entries(config.functions).filter(([name]) => names.includes(name)));
+}
+
+export async function startStack(options: StackOptions = {}): Promise<Stack> {
+  const log = options.log ?? logToStderr;
+  const config = readConfig();
+  const closers: Closer[] = [];
+  let stopping: Promise<void> | undefined;
+  const stop = () =>
+    (stopping ??= (async () => {
+      // The other way round: what stands on something ends before it.
+      for (const close of closers.splice(0).reverse()) await close();
+    })());
+  try {
+    const { dataDir, close } = openDataDir(options);
+    closers.push(close);
+    if (options.reset && !options.ephemeral) {
+      for (const name of ["storage", "standins", "keys.json"]) rmSync(path.join(dataDir, name), { recursive: true, force: true });
+    }
+    const ports = { ...(options.ephemeral ? await ephemeralPorts() : fixedPorts(config)), ...options.ports };
+    await assertPortsFree(ports);
+    return await assemble({ options, config, dataDir, ports, keys: loadKeys(dataDir), log, closers, stop });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+type Assembly = {
+  options: StackOptions;
+  config: Config;
+  dataDir: string;
+  ports: Ports;
+  keys: Keys;
+  log: Log;
+  closers: Closer[];
+  stop(): Promise<void>;
+};
+
+async function assemble(assembly: Assembly): Promise<Stack> {
+  const { options, config, dataDir, ports, keys, log, closers, stop } = assembly;
+  const apiUrl = `http://127.0.0.1:${ports.api}`;
+  const functionsUrl = `${apiUrl}/functions/v1`;
+
+  async function database(): Promise<PostgresServer> {
+    const server = await openDatabase(dataDir, ports.db, options, config);
+    closers.push(() => server.stop());
+    return server;
+  }
+  async function outside() {
+    if (options.standIns === false) return { stripe: { url: "" }, fal: { url: "" }, env: {} };
+    // Loaded while the database starts; the picture library alone takes a while.
+    const { startStandIns } = await import("./standins/index.ts");
+    const folder = path.join(dataDir, "standins");
+    mkdirSync(folder, { recursive: true });
+    const { stripe, fal } = ports;
+    const standIns = await startStandIns({ apiUrl, functionsUrl, dataDir: folder, ports: { stripe, fal } });
+    closers.push(() => standIns.close());
+    return standIns;
+  }
+  async function edge(dbUrl: string, standIns: Record<string, string>) {
+    const env = await functionsEnvironment({ keys, apiUrl, functionsUrl, dbUrl }, { ...standIns, ...options.env });
+    const functions = await startFunctions({
+      functions: chosenFunctions(config, options.functions),
+      env,
+      watch: options.watch ?? false,
+      log,
+    });
+    closers.push(() => functions.stop());
+    return functions;
+  }
+  const dbUrl = `postgresql://postgres:postgres@127.0.0.1:${ports.db}/postgres`;
+  // Functions open their database connections with the first request, so they need not wait for it.
+  const started = await Promise.allSettled([database(), outside().then(async (s) => ({ s, f: await edge(dbUrl, s.env) }))]);
+  const failed = started.find((result) => result.status === "rejected");
+  if (failed) throw failed.reason;
+  const [postgres, { s: standIns, f: functions }] = started.map((r) => (r as PromiseFulfilledResult<unknown>).value) as [
+    PostgresServer,
+    { s: Awaited<ReturnType<typeof outside>>; f: Functions },
+  ];
+
+  const lite = await startLite(config, keys, {
+    admin: postgres.adminUrl,
+    auth: postgres.urlFor("supabase_auth_admin"),
+    authenticator: postgres.urlFor("authenticator"),
+  });
+  closers.push(() => lite.close());
+  const storage = await startStorage({
+    databaseUrl: postgres.urlFor("supabase_storage_admin"),
+    folder: path.join(dataDir, "storage"),
+    keys,
+    sizeLimit: config.storage.file_size_limit,
+  });
+  closers.push(() => storage.close());
+  const authPool = new pg.Pool({ connectionString: postgres.urlFor("supabase_auth_admin"), max: 4 });
+  authPool.on("error", () => undefined);
+  closers.push(() => authPool.end());
+
+  const app = createGateway({
+    keys,
+    lite,
+    storage: storage.app,
+    authAdmin: authAdmin(authPool, keys),
+    functions,
+    probe: async () => void (await authPool.query("select 1")),
+    log,
+  });
+  const gateway = await listenGateway(app, ports.api);
+  closers.push(() => gateway.close());
+
+  if (options.clockwork ?? true) {
+    const timer = startTimer(postgres.url, log);
+    closers.push(() => timer.stop());
+    const worker = workerStarter(functionsUrl, keys.secretKey, log);
+    closers.push(() => worker.stop());
+    const reload = () => void lite.reloadSchema().catch((error: Error) => log(`schema not reloaded: ${error.message}`));
+    const work = functions.has("worker") ? { backlot_worker: worker.start } : {};
+    const listener = startListener(postgres.url, { pgrst: reload, ...work }, log);
+    closers.push(() => listener.stop());
+  }
+
+  return {
+    apiUrl,
+    dbUrl,
+    publishableKey: keys.publishableKey,
+    secretKey: keys.secretKey,
+    functionsUrl,
+    standins: { stripe: standIns.stripe.url, fal: standIns.fal.url },
+    functions: { kill: functions.kill, pid: functions.pid },
+    postgresPid: () => postgres.pid(),
+    restartPostgres: (kill) => postgres.restart(kill),
+    stop,
+  };
+}
