@@ -181,7 +181,7 @@ begin
       perform private.fail('key_reused', 'This key has been used for a different charge.',
         jsonb_build_object('key', key, 'usage_event_id', v_event.id));
     end if;
-    return row(v_event.id, v_event.status, v_event.amount_micro, false);
+    return row(v_event.id, v_event.status, v_event.amount_micro, false)::billing.usage_result;
   end if;
 
   select * into v_price from billing._price(meter, quantity);
@@ -212,7 +212,7 @@ begin
         || row('held', null, v_event.amount_micro)::billing.posting,
       usage_event_id => v_event.id);
   end if;
-  return row(v_event.id, v_event.status, v_event.amount_micro, true);
+  return row(v_event.id, v_event.status, v_event.amount_micro, true)::billing.usage_result;
 end $$;
 comment on function billing.authorize_usage is 'Holds the price of a quantity of a meter, once for a key for ever.';
 revoke all on function billing.authorize_usage from public, anon, authenticated, service_role;
@@ -302,13 +302,13 @@ begin
       perform private.fail('key_reused', 'This charge has been captured with a different quantity.',
         jsonb_build_object('captured_micro', v_event.captured_micro));
     end if;
-    return row(v_event.id, v_event.status, v_event.captured_micro, false);
+    return row(v_event.id, v_event.status, v_event.captured_micro, false)::billing.usage_result;
   elsif v_event.status <> 'held' then
     perform private.fail('usage_not_held', format('This charge is %s.', v_event.status),
       jsonb_build_object('status', v_event.status));
   end if;
   perform billing._settle_hold(v_event, v_amount, 'captured', null);
-  return row(v_event.id, 'captured', v_amount, true);
+  return row(v_event.id, 'captured', v_amount, true)::billing.usage_result;
 end $$;
 comment on function billing.capture_usage is 'Charges a held amount or less; what is not captured returns to its sources.';
 revoke all on function billing.capture_usage from public, anon, authenticated, service_role;
@@ -323,13 +323,13 @@ declare
   v_event billing.usage_events := billing._lock_usage(usage_event_id);
 begin
   if v_event.status = 'released' then
-    return row(v_event.id, v_event.status, v_event.amount_micro, false);
+    return row(v_event.id, v_event.status, v_event.amount_micro, false)::billing.usage_result;
   elsif v_event.status <> 'held' then
     perform private.fail('usage_not_held', format('This charge is %s.', v_event.status),
       jsonb_build_object('status', v_event.status));
   end if;
   perform billing._settle_hold(v_event, 0, 'released', reason);
-  return row(v_event.id, 'released', v_event.amount_micro, true);
+  return row(v_event.id, 'released', v_event.amount_micro, true)::billing.usage_result;
 end $$;
 comment on function billing.release_usage is 'Returns a held amount to the sources it came from.';
 revoke all on function billing.release_usage from public, anon, authenticated, service_role;
@@ -362,7 +362,7 @@ begin
   from billing.ledger_transactions t join billing.ledger_entries e on e.transaction_id = t.id
   where t.workspace_id = v_event.workspace_id and t.key = v_key and e.amount_micro > 0;
   if v_done is not null or (amount_micro is null and v_event.status = 'refunded') then
-    return row(v_event.id, v_event.status, coalesce(v_done, v_event.refunded_micro), false);
+    return row(v_event.id, v_event.status, coalesce(v_done, v_event.refunded_micro), false)::billing.usage_result;
   end if;
   if v_event.status not in ('captured', 'refunded') then
     perform private.fail('usage_not_captured', format('This charge is %s.', v_event.status),
@@ -390,7 +390,7 @@ begin
   perform billing._lock_wallet(v_event.workspace_id);
   perform billing._post(v_event.workspace_id, 'refund', v_lines || row('revenue', null, -v_amount)::billing.posting, v_key,
     usage_event_id => v_event.id, reason => reason);
-  return row(v_event.id, v_event.status, v_amount, true);
+  return row(v_event.id, v_event.status, v_amount, true)::billing.usage_result;
 end $$;
 comment on function billing.refund_usage is 'Returns captured credits to the sources they came from, once for a reason and amount.';
 revoke all on function billing.refund_usage from public, anon, authenticated, service_role;
@@ -410,7 +410,7 @@ begin
     return v_held;
   end if;
   v_captured := billing.capture_usage(v_held.usage_event_id);
-  return row(v_captured.usage_event_id, v_captured.status, v_captured.amount_micro, v_held.created);
+  return row(v_captured.usage_event_id, v_captured.status, v_captured.amount_micro, v_held.created)::billing.usage_result;
 end $$;
 comment on function billing.record_usage is 'Charges work that is already done, once for a key for ever.';
 revoke all on function billing.record_usage from public, anon, authenticated, service_role;

@@ -16,8 +16,9 @@ export interface Cluster {
 // A test may lose its data in a crash, so it need not wait for the disk.
 const speed = { fsync: "off", synchronous_commit: "off", full_page_writes: "off", max_connections: "300" };
 
-/** Starts a throw-away PostgreSQL on a free port, in a folder of its own under the system's temporary folder. */
-export async function startCluster(): Promise<Cluster> {
+/** Starts a throw-away PostgreSQL on a free port, in a folder of its own under the system's
+ * temporary folder; settings override those that make tests fast. */
+export async function startCluster(settings: Record<string, string> = {}): Promise<Cluster> {
   const folder = await mkdtemp(join(tmpdir(), "backlot-tests-"));
   removeAtDeath(folder);
   // Root's folder, but the server runs as another user when root starts it.
@@ -28,7 +29,7 @@ export async function startCluster(): Promise<Cluster> {
     dataDir,
     port: await freePort(),
     logFile: join(folder, "postgres.log"),
-    settings: speed,
+    settings: { ...speed, ...settings },
   });
   const inDatabase = (address: string, database: string) => address.replace(/\/[^/]*$/, `/${database}`);
   return {

@@ -1,0 +1,153 @@
+import { randomUUID } from "node:crypto";
+import { FalError, type ModelName } from "./models.ts";
+import { makePictures } from "./pictures.ts";
+import type { Deps, Ending, FalRequest } from "./state.ts";
+
+/** Accepts requests, runs them one picture at a time, ends each with a webhook. */
+export class Queue {
+  #deps: Deps;
+  #waits = new Map<string, () => void>();
+  #running = new Set<Promise<void>>();
+  #turn: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  /** Requests that an earlier run of the stack left unfinished start again. */
+  constructor(deps: Deps) {
+    this.#deps = deps;
+    for (const request of Object.values(deps.data.requests)) if (request.state !== "COMPLETED") this.#start(request);
+  }
+
+  submit(model: ModelName, input: Record<string, unknown>, webhook: string | null): FalRequest {
+    const request: FalRequest = {
+      id: randomUUID(),
+      gateway_id: randomUUID(),
+      model,
+      input,
+      webhook,
+      state: "IN_QUEUE",
+      submitted_at: Date.now(),
+      cancel_asked: false,
+      logs: [],
+      rule: this.#deps.control.take("run"),
+      ending: null,
+    };
+    this.#deps.data.requests[request.id] = request;
+    this.#deps.changed();
+    this.#start(request);
+    return request;
+  }
+
+  /** Taken out of the queue at once; a run in progress only gets a signal. */
+  cancel(request: FalRequest): "OK" | "CANCELLATION_REQUESTED" | "ALREADY_COMPLETED" {
+    if (request.state === "COMPLETED") return "ALREADY_COMPLETED";
+    const waiting = request.state === "IN_QUEUE";
+    if (waiting || !request.rule.ignore_cancel) {
+      request.cancel_asked = true;
+      this.#waits.get(request.id)?.();
+    }
+    this.#deps.changed();
+    return waiting ? "OK" : "CANCELLATION_REQUESTED";
+  }
+
+  position(request: FalRequest): number {
+    const ahead = Object.values(this.#deps.data.requests).filter(
+      ({ state, submitted_at }) => state === "IN_QUEUE" && submitted_at < request.submitted_at,
+    );
+    return ahead.length;
+  }
+
+  /** Stops running; what is unfinished starts again with the next stack. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const wake of this.#waits.values()) wake();
+    await Promise.allSettled(this.#running);
+  }
+
+  #start(request: FalRequest): void {
+    const run = this.#run(request).finally(() => this.#running.delete(run));
+    this.#running.add(run);
+  }
+
+  async #run(request: FalRequest): Promise<void> {
+    const { rule } = request;
+    await this.#wait(request, rule.queue_ms ?? 0);
+    if (this.#closed) return;
+    if (request.cancel_asked) return this.#end(request, cancelled, false);
+    request.state = "IN_PROGRESS";
+    log(request, `Running ${request.model}`);
+    const started = Date.now();
+    await this.#wait(request, rule.delay_ms ?? 0);
+    if (this.#closed) return;
+    const ending = request.cancel_asked ? cancelled : await this.#outcome(request, started);
+    if (!this.#closed) this.#end(request, ending, true);
+  }
+
+  async #outcome(request: FalRequest, started: number): Promise<Ending> {
+    const { rule } = request;
+    const seconds = () => (Date.now() - started) / 1000;
+    if (rule.fail === "run") {
+      return { ok: false, status: rule.http_status ?? 500, detail: "The stand-in was told to fail.", seconds: seconds() };
+    }
+    const turn = this.#turn.then(() => makePictures(this.#deps, request));
+    this.#turn = turn.catch(() => undefined);
+    try {
+      return { ok: true, files: await turn, seconds: seconds() };
+    } catch (error) {
+      if (error instanceof FalError) return { ok: false, status: error.status, detail: error.detail, seconds: seconds() };
+      console.error("fal stand-in:", error);
+      return { ok: false, status: 500, detail: "Internal Server Error", seconds: seconds() };
+    }
+  }
+
+  #end(request: FalRequest, ending: Ending, tell: boolean): void {
+    request.state = "COMPLETED";
+    request.ending = ending;
+    log(request, ending.ok ? "Finished" : `Failed with ${ending.status}`);
+    this.#deps.changed();
+    if (!tell || !request.webhook) return;
+    const body = JSON.stringify(webhookBody(this.#deps, request, ending));
+    void this.#deps.delivery.send([{ id: request.id, type: ending.ok ? "OK" : "ERROR", url: request.webhook, body }]);
+  }
+
+  /** Waits so long, or until cancelled or closed. */
+  #wait(request: FalRequest, ms: number): Promise<void> {
+    if (ms === 0 || request.cancel_asked || this.#closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        this.#waits.delete(request.id);
+        resolve();
+      };
+      const timer = setTimeout(wake, ms);
+      this.#waits.set(request.id, wake);
+    });
+  }
+}
+
+const cancelled: Ending = { ok: false, status: 499, detail: "Request was cancelled", seconds: 0 };
+
+function log(request: FalRequest, message: string): void {
+  request.logs.push({ message, level: "INFO", source: "USER", timestamp: new Date().toISOString() });
+}
+
+/** What the result call answers, and the webhook carries. */
+export function resultOf(deps: Deps, request: FalRequest, ending: Ending): Record<string, unknown> {
+  if (!ending.ok) return { detail: ending.detail };
+  const images = ending.files.map(({ name, content_type, size, width, height }) => ({
+    url: `${deps.baseUrl()}/files/${request.id}/${name}`,
+    content_type,
+    file_name: name,
+    file_size: size,
+    width,
+    height,
+  }));
+  return request.model === "fal-ai/fashn/tryon/v1.6" ? { images } : { image: images[0] };
+}
+
+function webhookBody(deps: Deps, request: FalRequest, ending: Ending) {
+  const common = { request_id: request.id, gateway_request_id: request.gateway_id };
+  const payload = resultOf(deps, request, ending);
+  if (ending.ok) return { ...common, status: "OK", payload };
+  const error = typeof ending.detail === "string" ? ending.detail : `Unexpected status code: ${ending.status}`;
+  return { ...common, status: "ERROR", error, payload };
+}

@@ -1,0 +1,61 @@
+import type { Body } from "./body.ts";
+import { inFront } from "./front.ts";
+import { lowerMeshes, sleeveMesh, trunkMesh, upperScale } from "./fit.ts";
+import type { Category, Garment } from "./garment.ts";
+import { emptyMask, type Image, lerp, type Mask } from "./image.ts";
+import { blank, drawMesh, over } from "./mesh.ts";
+import { castShadow, lighting, roundness } from "./shading.ts";
+
+/** The cloth as it lies on the body, colours multiplied with alpha. */
+function drape(body: Body, person: Image, garment: Garment, category: Category): Image {
+  const cloth = blank(body.width, body.height);
+  if (category === "bottoms") {
+    for (const mesh of lowerMeshes(body, garment)) drawMesh(cloth, garment.image, mesh);
+    erase(cloth, inFront(body, person));
+    return cloth;
+  }
+  const scale = upperScale(body, garment);
+  const longest = category === "tops" ? lerp(body.crotchY, body.ankleY, 0.12) : lerp(body.crotchY, body.ankleY, 0.93);
+  drawMesh(cloth, garment.image, trunkMesh(body, garment, scale, longest));
+  const front = inFront(body, person);
+  erase(cloth, front);
+  const sleeves = blank(body.width, body.height);
+  drawMesh(sleeves, garment.image, sleeveMesh(body.left, garment.left, -1, scale));
+  drawMesh(sleeves, garment.image, sleeveMesh(body.right, garment.right, 1, scale));
+  erase(sleeves, front, "hair");
+  over(cloth, sleeves);
+  return cloth;
+}
+
+function erase(cloth: Image, front: { arms: Mask; hair: Mask }, only?: "hair"): void {
+  for (let i = 0; i < front.arms.data.length; i++) {
+    const hidden = Math.max(front.hair.data[i] as number, only ? 0 : (front.arms.data[i] as number));
+    if (hidden <= 0) continue;
+    for (let c = 0; c < 4; c++) cloth.data[i * 4 + c] = (cloth.data[i * 4 + c] as number) * (1 - hidden);
+  }
+}
+
+export type Look = { brightness: number; warmth: number };
+
+/** The person wearing the garment. Pixels that neither cloth nor its shadow touches stay as they were. */
+export function compose(body: Body, person: Image, garment: Garment, category: Category, look: Look): Image {
+  const cloth = drape(body, person, garment, category);
+  const cover = emptyMask(body);
+  for (let i = 0; i < cover.data.length; i++) cover.data[i] = (cloth.data[i * 4 + 3] as number) / 255;
+  const light = lighting(person, body);
+  const round = roundness(cover);
+  const shadow = castShadow(cover);
+  const result = new Uint8ClampedArray(person.data);
+  const tint = [1 + look.warmth, 1, 1 - look.warmth];
+  for (let i = 0; i < cover.data.length; i++) {
+    const alpha = cover.data[i] as number;
+    const shade = 1 - (shadow.data[i] as number) * (body.mask.data[i] as number) * 0.42;
+    if (alpha === 0 && shade > 0.995) continue;
+    const lit = (0.35 + 0.65 * (light.data[i] as number)) * (round.data[i] as number) * look.brightness;
+    for (let c = 0; c < 3; c++) {
+      const colour = (cloth.data[i * 4 + c] as number) * lit * (tint[c] as number);
+      result[i * 4 + c] = colour + (person.data[i * 4 + c] as number) * shade * (1 - alpha);
+    }
+  }
+  return { width: person.width, height: person.height, data: result };
+}
