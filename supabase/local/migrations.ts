@@ -9,8 +9,8 @@ import { migrationsDir, projectDir } from "./config.ts";
 
 const cliPackage = createRequire(import.meta.url).resolve("supabase/package.json");
 
-/** Runs the official CLI in this project; the answer is all that it wrote. */
-export function supabaseCli(args: string[]): Promise<{ code: number; output: string }> {
+/** Runs the official CLI in this project; `output` is all that it wrote, `stdout` what is meant for programs. */
+export function supabaseCli(args: string[]): Promise<{ code: number; output: string; stdout: string }> {
   return new Promise((resolve, reject) => {
     const script = path.join(path.dirname(cliPackage), "dist/supabase.js");
     const child = spawn(process.execPath, [script, "--workdir", projectDir, "--agent", "no", ...args], {
@@ -19,10 +19,14 @@ export function supabaseCli(args: string[]): Promise<{ code: number; output: str
       env: { ...process.env, NO_COLOR: "1", SUPABASE_TELEMETRY_DISABLED: "1", DO_NOT_TRACK: "1" },
     });
     let output = "";
-    child.stdout.on("data", (chunk) => (output += chunk));
-    child.stderr.on("data", (chunk) => (output += chunk));
+    let stdout = "";
+    child.stdout.setEncoding("utf8").on("data", (chunk) => {
+      output += chunk;
+      stdout += chunk;
+    });
+    child.stderr.setEncoding("utf8").on("data", (chunk) => (output += chunk));
     child.once("error", reject);
-    child.once("close", (code) => resolve({ code: code ?? 1, output }));
+    child.once("close", (code) => resolve({ code: code ?? 1, output, stdout }));
   });
 }
 
@@ -48,7 +52,10 @@ async function appliedVersions(databaseUrl: string): Promise<Set<string>> {
 }
 
 /** Applies what is missing; answers how many migrations that was. With `seed`, the rows for development too. */
-export async function applyMigrations(databaseUrl: string, options: { seed?: boolean } = {}): Promise<number> {
+export async function applyMigrations(
+  databaseUrl: string,
+  options: { seed?: boolean } = {},
+): Promise<number> {
   const applied = await appliedVersions(databaseUrl);
   const missing = migrationVersions().filter((version) => !applied.has(version));
   if (missing.length === 0 && !options.seed) return 0;

@@ -16,7 +16,7 @@ export interface Catalog {
 
 /** The catalog that the migrations alone make. */
 export async function liveCatalog(): Promise<Catalog> {
-  const db = await createTestDatabase({ plain: true });
+  const db = await createTestDatabase({ from: "plain" });
   const schemas = await readCatalog(db.query);
   const storage = await readRelations(db.query, ["storage"]);
   const errors = await db.query<{ name: string }>("select name from private.error_codes order by name");

@@ -10,7 +10,7 @@ import {
   type Session,
   transactionRunner,
 } from "./session.ts";
-import { plainTemplate, testTemplate } from "./template.ts";
+import { type Template, templates } from "./template.ts";
 import { makeUserFactory, type NewUser, type TestUser } from "./users.ts";
 import { types } from "./values.ts";
 
@@ -20,6 +20,8 @@ export type Actor = "superuser" | "anon" | "service" | { user: string };
 export interface TestDatabase extends Session {
   /** Superuser's connection string. */
   url: string;
+  /** Connection string of the role that owns what the migrations make; no superuser, as on the platform. */
+  ownerUrl: string;
   anon: Session;
   service: Session;
   user(userId: string): Session;
@@ -34,16 +36,16 @@ export interface TestDatabase extends Session {
 }
 
 export interface TestDatabaseOptions {
-  /** The migrations alone, without the test clock. */
-  plain?: boolean;
+  /** What is in it: the migrations and the test clock (unless told otherwise), or less. */
+  from?: Template;
   /** Connections for each of the two pools (superuser and API roles). */
   poolSize?: number;
 }
 
 export async function createTestDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
   const name = `test_${randomUUID().replaceAll("-", "")}`;
-  const template = options.plain ? plainTemplate : testTemplate;
-  await onCluster(`create database ${name} template ${template} strategy file_copy`);
+  const template = templates[options.from ?? "test"];
+  await onCluster(`create database ${name} template ${template} owner postgres strategy file_copy`);
 
   const url = databaseUrl(name);
   const apiUrl = databaseUrl(name, "authenticator");
@@ -102,6 +104,7 @@ export async function createTestDatabase(options: TestDatabaseOptions = {}): Pro
   return {
     ...superuser,
     url,
+    ownerUrl: databaseUrl(name, "postgres"),
     anon: session({ role: "anon" }),
     service: session({ role: "service_role" }),
     user: (userId) => userSession(userId, superuser, session),

@@ -8,21 +8,32 @@ const root = join(import.meta.dirname, "../..");
 /** Another folder may be named, to try a set of migrations apart from the committed one. */
 export const migrationsFolder = process.env.BACKLOT_MIGRATIONS ?? join(root, "supabase/migrations");
 
-/** Has the migrations and nothing else: what production has. */
-export const plainTemplate = "backlot_plain";
-/** The plain one with a clock that tests set. */
-export const testTemplate = "backlot_template";
+/** What a test's database may start from. */
+export const templates = {
+  /** The platform's surroundings and nothing of ours. */
+  platform: "backlot_platform",
+  /** With the migrations: what production has. */
+  plain: "backlot_plain",
+  /** With a clock that tests set, too. */
+  test: "backlot_test",
+} as const;
+export type Template = keyof typeof templates;
 
-/** Builds both templates once; every test file copies one of them. */
+/** Builds the templates once; every test file copies one of them. */
 export async function buildTemplates(cluster: Cluster): Promise<void> {
+  const { platform, plain, test } = templates;
   const maintenance = cluster.adminUrl("postgres");
-  await run(maintenance, `create database ${plainTemplate}`);
-  await bootstrapPlatform(cluster.adminUrl(plainTemplate));
-  await applyMigrations(cluster.url(plainTemplate));
-  await run(maintenance, `alter database ${plainTemplate} with is_template true allow_connections false`);
-  await run(maintenance, `create database ${testTemplate} template ${plainTemplate}`);
-  await run(cluster.adminUrl(testTemplate), await readFile(join(import.meta.dirname, "clock.sql"), "utf8"));
-  await run(maintenance, `alter database ${testTemplate} with is_template true allow_connections false`);
+  const close = (name: string) =>
+    run(maintenance, `alter database ${name} with is_template true allow_connections false`);
+  await run(maintenance, `create database ${platform}`);
+  await bootstrapPlatform(cluster.adminUrl(platform));
+  await close(platform);
+  await run(maintenance, `create database ${plain} template ${platform} owner postgres`);
+  await applyMigrations(cluster.url(plain));
+  await close(plain);
+  await run(maintenance, `create database ${test} template ${plain} owner postgres`);
+  await run(cluster.adminUrl(test), await readFile(join(import.meta.dirname, "clock.sql"), "utf8"));
+  await close(test);
 }
 
 export async function migrationFiles(): Promise<string[]> {
