@@ -64,7 +64,7 @@ comment on column billing.plans.display_features is 'Sentences a price page show
 create index plans_active on billing.plans (app, sort_order) where is_active and deleted_at is null;
 create trigger plans_touch before update on billing.plans for each row execute function private.touch_updated_at();
 alter table billing.plans enable row level security;
-create policy "Everybody may read the plans on sale" on billing.plans for select to anon, authenticated
+create policy "Visitors may read the plans on sale" on billing.plans for select to anon
   using (is_active and is_visible and deleted_at is null);
 revoke all on table billing.plans from public, anon, authenticated, service_role;
 grant select on table billing.plans to anon, authenticated;
@@ -187,8 +187,9 @@ create trigger subscriptions_touch before update on billing.subscriptions
 alter table billing.subscriptions enable row level security;
 create policy "Members may read their workspace's subscriptions" on billing.subscriptions for select to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
-create policy "Subscribers may read their plan when it is off sale" on billing.plans for select to authenticated
-  using (exists (select from billing.subscriptions s where s.plan_id = plans.id));
+create policy "Users may read the plans on sale and their own" on billing.plans for select to authenticated
+  using ((is_active and is_visible and deleted_at is null)
+    or exists (select from billing.subscriptions s where s.plan_id = plans.id));
 revoke all on table billing.subscriptions from public, anon, authenticated, service_role;
 grant select on table billing.subscriptions to authenticated;
 grant select, insert, update, delete on table billing.subscriptions to service_role;
