@@ -44,7 +44,8 @@ create table ref.currency_rates (
   constraint currency_rates_rate_positive check (rate > 0),
   constraint currency_rates_expires_later check (expires_at > created_at)
 );
-comment on table ref.currency_rates is 'Cached exchange rates: one from_currency costs rate to_currency, until it expires.';
+comment on table ref.currency_rates is
+  'Cached exchange rates: one from_currency costs rate to_currency, until it expires.';
 create index currency_rates_to_currency_idx on ref.currency_rates (to_currency);
 create index currency_rates_expires_at_idx on ref.currency_rates (expires_at);
 alter table ref.currency_rates enable row level security;
@@ -139,7 +140,8 @@ create table ref.ip_locations (
   constraint ip_locations_currency_shape check (currency ~ '^[A-Z]{3}$'),
   constraint ip_locations_expires_later check (expires_at > created_at)
 );
-comment on table ref.ip_locations is 'Cached country and currency of an IP address; only the service reads and writes it.';
+comment on table ref.ip_locations is
+  'Cached country and currency of an IP address; only the service reads and writes it.';
 create index ip_locations_expires_at_idx on ref.ip_locations (expires_at);
 alter table ref.ip_locations enable row level security;
 revoke all on table ref.ip_locations from public, anon, authenticated, service_role;
