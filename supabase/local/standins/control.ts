@@ -90,11 +90,9 @@ export class Control {
     const result: Counts = {};
     for (const [full, value] of this.#counts) {
       const dot = full.indexOf(".");
-      if (dot < 0) result[full] = value;
-      else {
-        const group = (result[full.slice(0, dot)] ??= {}) as Record<string, number>;
-        group[full.slice(dot + 1)] = value;
-      }
+      const name = full.slice(0, dot < 0 ? undefined : dot);
+      if (dot < 0) result[name] = value;
+      else result[name] = { ...(result[name] as object), [full.slice(dot + 1)]: value };
     }
     return result;
   }
@@ -104,7 +102,11 @@ export class Control {
   }
 }
 
-function actsIn(active: ActiveRule, phase: Phase, subject: { type?: string; failures?: Rule["fail"][] }): boolean {
+function actsIn(
+  active: ActiveRule,
+  phase: Phase,
+  subject: { type?: string; failures?: Rule["fail"][] },
+): boolean {
   const { rule, used } = active;
   if (used[phase] >= (rule.times ?? Number.POSITIVE_INFINITY)) return false;
   if (phase === "webhook" && rule.types && !rule.types.includes(subject.type ?? "")) return false;

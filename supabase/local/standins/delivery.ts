@@ -54,7 +54,11 @@ export class Delivery {
       const next_at = Date.now() + (rule.late_ms ?? 0);
       for (let copy = 0; copy <= (rule.duplicate ?? 0); copy++) {
         const webhook = { id, type, url, body, attempts: 0, next_at };
-        batch.push({ webhook, reorder: rule.reorder === true, later: rule.late_ms !== undefined || copy > 0 });
+        batch.push({
+          webhook,
+          reorder: rule.reorder === true,
+          later: rule.late_ms !== undefined || copy > 0,
+        });
       }
     }
     this.#options.pending.push(...batch.map(({ webhook }) => webhook));

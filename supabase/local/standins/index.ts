@@ -45,6 +45,7 @@ export async function startStandIns(options: StandInOptions): Promise<StandIns> 
     await close();
     throw error;
   }
+  fal.resume();
   const env = { stripe: stripe.env(urls.stripe), fal: fal.env(urls.fal) };
   return {
     stripe: { url: urls.stripe, env: env.stripe },

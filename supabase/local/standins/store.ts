@@ -36,6 +36,8 @@ function read<T>(path: string): Partial<T> {
     return JSON.parse(readFileSync(path, "utf8")) as Partial<T>;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
-    throw new Error(`The stand-in's memory ${path} cannot be read; delete it to start afresh.`, { cause: error });
+    throw new Error(`The stand-in's memory ${path} cannot be read; delete it to start afresh.`, {
+      cause: error,
+    });
   }
 }

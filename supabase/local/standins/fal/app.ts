@@ -26,7 +26,10 @@ export function createFalStandIn(deps: Deps, queue: Queue): Hono {
   app.get("/:owner/:alias/requests/:id", (c) => {
     const request = find(deps, c);
     if (!request.ending) throw new FalError(400, "Request is still in progress");
-    return c.json(resultOf(deps, request, request.ending), (request.ending.ok ? 200 : request.ending.status) as 200);
+    return c.json(
+      resultOf(deps, request, request.ending),
+      (request.ending.ok ? 200 : request.ending.status) as 200,
+    );
   });
   app.put("/:owner/:alias/requests/:id/cancel", (c) => {
     const request = deps.data.requests[c.req.param("id")];
@@ -41,7 +44,11 @@ export function createFalStandIn(deps: Deps, queue: Queue): Hono {
     const webhook = c.req.query("fal_webhook");
     const request = queue.submit(model, input, webhook ? deps.reachable(webhook) : null);
     deps.control.count("submits_by_input", inputName(model, input));
-    return c.json({ ...references(deps, request), queue_position: queue.position(request), status: request.state });
+    return c.json({
+      ...references(deps, request),
+      queue_position: queue.position(request),
+      status: request.state,
+    });
   });
   return app;
 }
@@ -72,7 +79,8 @@ function status(c: Context, queue: Queue, deps: Deps): Response {
   const request = find(deps, c);
   const logs = c.req.query("logs") === "1" ? request.logs : null;
   const answer = { status: request.state, ...references(deps, request) };
-  if (request.state === "IN_QUEUE") return c.json({ ...answer, queue_position: queue.position(request) }, 202);
+  if (request.state === "IN_QUEUE")
+    return c.json({ ...answer, queue_position: queue.position(request) }, 202);
   if (!request.ending) return c.json({ ...answer, logs }, 202);
   const failure = request.ending.ok ? {} : { error: "The request failed.", error_type: "model_error" };
   return c.json({ ...answer, logs, metrics: { inference_time: request.ending.seconds }, ...failure });
@@ -109,7 +117,15 @@ function recorder(deps: Deps): MiddlewareHandler {
     const { method, path } = c.req;
     const headers = visibleHeaders(c.req.raw.headers);
     const query = c.req.query();
-    deps.control.record({ at: new Date().toISOString(), method, path, query, headers, body: parsed(body), status: c.res.status });
+    deps.control.record({
+      at: new Date().toISOString(),
+      method,
+      path,
+      query,
+      headers,
+      body: parsed(body),
+      status: c.res.status,
+    });
   };
 }
 
@@ -124,7 +140,10 @@ function parsed(text: string): unknown {
 function authentication(deps: Deps): MiddlewareHandler {
   return async (c, next) => {
     if (c.req.header("authorization") === `Key ${deps.data.key}`) return next();
-    return c.json({ detail: "Authentication is required: send a valid key as `Authorization: Key ...`." }, 401);
+    return c.json(
+      { detail: "Authentication is required: send a valid key as `Authorization: Key ...`." },
+      401,
+    );
   };
 }
 

@@ -1,4 +1,11 @@
-import { createHash, createPrivateKey, generateKeyPairSync, type JsonWebKey, randomUUID, sign } from "node:crypto";
+import {
+  createHash,
+  createPrivateKey,
+  generateKeyPairSync,
+  type JsonWebKey,
+  randomUUID,
+  sign,
+} from "node:crypto";
 
 /** The ED25519 key pair that signs webhooks; kept, so that receivers' cached key sets stay right. */
 export function newKey(): JsonWebKey & { kid: string } {

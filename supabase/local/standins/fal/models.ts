@@ -1,6 +1,11 @@
 import { z } from "zod";
 
-const url = z.string().refine((value) => /^(https?:|data:image\/)/.test(value) && URL.canParse(value), "Input should be a valid URL");
+const url = z
+  .string()
+  .refine(
+    (value) => /^(https?:|data:image\/)/.test(value) && URL.canParse(value),
+    "Input should be a valid URL",
+  );
 const format = z.enum(["png", "jpeg"]).default("png");
 
 const tryOn = z.object({
@@ -66,12 +71,22 @@ export function checkInput(model: ModelName, input: unknown): Record<string, unk
   const details = parsed.error.issues.map((issue): Detail => {
     const loc = ["body", ...issue.path.map((part) => (typeof part === "number" ? part : String(part)))];
     if (issue.input === undefined) return { loc, msg: "Field required", type: "missing" };
-    return { loc, msg: issue.message, type: issue.code === "custom" ? "url_parsing" : issue.code, input: issue.input };
+    return {
+      loc,
+      msg: issue.message,
+      type: issue.code === "custom" ? "url_parsing" : issue.code,
+      input: issue.input,
+    };
   });
   throw new FalError(422, details);
 }
 
 /** The fault of one picture, found only when the model runs. */
-export function pictureFault(field: string, type: "file_download_error" | "image_load_error", msg: string, input: string): FalError {
+export function pictureFault(
+  field: string,
+  type: "file_download_error" | "image_load_error",
+  msg: string,
+  input: string,
+): FalError {
   return new FalError(422, [{ loc: ["body", field], msg, type, input }]);
 }

@@ -13,7 +13,9 @@ type Made = { name: string; content_type: string; bytes: Buffer };
 
 /** Runs the model of a request and stores its pictures. */
 export async function makePictures(deps: Deps, request: FalRequest): Promise<ResultFile[]> {
-  const made = request.rule.plain ? [await plainPicture()] : await run[request.model](deps, request.input as never);
+  const made = request.rule.plain
+    ? [await plainPicture()]
+    : await run[request.model](deps, request.input as never);
   const dir = join(deps.filesDir, request.id);
   await mkdir(dir, { recursive: true });
   return Promise.all(
@@ -36,7 +38,11 @@ const run: { [M in ModelName]: (deps: Deps, input: ModelInput<M>) => Promise<Mad
       const picture = await tryOn({ person, garment, category: input.category, seed: input.seed + sample });
       const jpeg = input.output_format === "jpeg";
       const bytes = jpeg ? await sharp(picture).jpeg({ quality: 92 }).toBuffer() : picture;
-      made.push({ name: `sample-${sample + 1}.${jpeg ? "jpg" : "png"}`, content_type: jpeg ? "image/jpeg" : "image/png", bytes });
+      made.push({
+        name: `sample-${sample + 1}.${jpeg ? "jpg" : "png"}`,
+        content_type: jpeg ? "image/jpeg" : "image/png",
+        bytes,
+      });
     }
     return made;
   },
@@ -50,10 +56,14 @@ const run: { [M in ModelName]: (deps: Deps, input: ModelInput<M>) => Promise<Mad
     const source = await load(deps, "image_url", input.image_url);
     const { width, height } = await sharp(source).metadata();
     const size = { width: Math.round(width * input.scale), height: Math.round(height * input.scale) };
-    const scaled = sharp(source).resize({ ...size, kernel: "lanczos3" }).sharpen({ sigma: 1 });
+    const scaled = sharp(source)
+      .resize({ ...size, kernel: "lanczos3" })
+      .sharpen({ sigma: 1 });
     const png = input.output_format === "png";
     const bytes = await (png ? scaled.png() : scaled.jpeg({ quality: 92 })).toBuffer();
-    return [{ name: `upscaled.${png ? "png" : "jpg"}`, content_type: png ? "image/png" : "image/jpeg", bytes }];
+    return [
+      { name: `upscaled.${png ? "png" : "jpg"}`, content_type: png ? "image/png" : "image/jpeg", bytes },
+    ];
   },
 };
 
@@ -68,9 +78,17 @@ async function load(deps: Deps, field: string, url: string): Promise<Buffer> {
   try {
     const { width, height } = await sharp(bytes).metadata();
     if (width < 16 || height < 16) throw new Error(`it measures only ${width} x ${height}`);
-    return await sharp(bytes, { limitInputPixels: 60_000_000 }).rotate().png({ compressionLevel: 1 }).toBuffer();
+    return await sharp(bytes, { limitInputPixels: 60_000_000 })
+      .rotate()
+      .png({ compressionLevel: 1 })
+      .toBuffer();
   } catch (error) {
-    throw pictureFault(field, "image_load_error", `Failed to load the image: ${(error as Error).message}.`, url);
+    throw pictureFault(
+      field,
+      "image_load_error",
+      `Failed to load the image: ${(error as Error).message}.`,
+      url,
+    );
   }
 }
 
@@ -82,6 +100,11 @@ async function download(deps: Deps, field: string, url: string): Promise<Buffer>
     if (bytes.length > maxBytes) throw new Error(`it has ${bytes.length} bytes`);
     return bytes;
   } catch (error) {
-    throw pictureFault(field, "file_download_error", `Failed to download the file: ${(error as Error).message}.`, url);
+    throw pictureFault(
+      field,
+      "file_download_error",
+      `Failed to download the file: ${(error as Error).message}.`,
+      url,
+    );
   }
 }

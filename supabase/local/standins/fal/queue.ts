@@ -11,10 +11,15 @@ export class Queue {
   #turn: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  /** Requests that an earlier run of the stack left unfinished start again. */
   constructor(deps: Deps) {
     this.#deps = deps;
-    for (const request of Object.values(deps.data.requests)) if (request.state !== "COMPLETED") this.#start(request);
+  }
+
+  /** Requests that an earlier run of the stack left unfinished start again. */
+  resume(): void {
+    for (const request of Object.values(this.#deps.data.requests)) {
+      if (request.state !== "COMPLETED") this.#start(request);
+    }
   }
 
   submit(model: ModelName, input: Record<string, unknown>, webhook: string | null): FalRequest {
@@ -86,14 +91,20 @@ export class Queue {
     const { rule } = request;
     const seconds = () => (Date.now() - started) / 1000;
     if (rule.fail === "run") {
-      return { ok: false, status: rule.http_status ?? 500, detail: "The stand-in was told to fail.", seconds: seconds() };
+      return {
+        ok: false,
+        status: rule.http_status ?? 500,
+        detail: "The stand-in was told to fail.",
+        seconds: seconds(),
+      };
     }
     const turn = this.#turn.then(() => makePictures(this.#deps, request));
     this.#turn = turn.catch(() => undefined);
     try {
       return { ok: true, files: await turn, seconds: seconds() };
     } catch (error) {
-      if (error instanceof FalError) return { ok: false, status: error.status, detail: error.detail, seconds: seconds() };
+      if (error instanceof FalError)
+        return { ok: false, status: error.status, detail: error.detail, seconds: seconds() };
       console.error("fal stand-in:", error);
       return { ok: false, status: 500, detail: "Internal Server Error", seconds: seconds() };
     }
@@ -106,7 +117,9 @@ export class Queue {
     this.#deps.changed();
     if (!tell || !request.webhook) return;
     const body = JSON.stringify(webhookBody(this.#deps, request, ending));
-    void this.#deps.delivery.send([{ id: request.id, type: ending.ok ? "OK" : "ERROR", url: request.webhook, body }]);
+    void this.#deps.delivery.send([
+      { id: request.id, type: ending.ok ? "OK" : "ERROR", url: request.webhook, body },
+    ]);
   }
 
   /** Waits so long, or until cancelled or closed. */
@@ -148,6 +161,7 @@ function webhookBody(deps: Deps, request: FalRequest, ending: Ending) {
   const common = { request_id: request.id, gateway_request_id: request.gateway_id };
   const payload = resultOf(deps, request, ending);
   if (ending.ok) return { ...common, status: "OK", payload };
-  const error = typeof ending.detail === "string" ? ending.detail : `Unexpected status code: ${ending.status}`;
+  const error =
+    typeof ending.detail === "string" ? ending.detail : `Unexpected status code: ${ending.status}`;
   return { ...common, status: "ERROR", error, payload };
 }

@@ -12,6 +12,8 @@ export type FalStandIn = {
   app: Hono;
   data: FalData;
   env(url: string): Record<string, string>;
+  /** To be called once the server listens: its URL is part of the answers. */
+  resume(): void;
   close(): Promise<void>;
 };
 
@@ -34,6 +36,7 @@ export function startFal({ dataDir, baseUrl, reachable, retryMs }: Options): Fal
   return {
     app: createFalStandIn(deps, queue),
     data,
+    resume: () => queue.resume(),
     env: (url) => ({ FAL_QUEUE_URL: url, FAL_JWKS_URL: `${url}/.well-known/jwks.json`, FAL_KEY: data.key }),
     close: async () => {
       await queue.close();

@@ -1,4 +1,14 @@
-import { boundingBox, clamp, type Image, lerp, type Mask, type Point, type Run, runAt, runs } from "./image.ts";
+import {
+  boundingBox,
+  clamp,
+  type Image,
+  lerp,
+  type Mask,
+  type Point,
+  type Run,
+  runAt,
+  runs,
+} from "./image.ts";
 import { foreground } from "./mask.ts";
 
 export type ArmSlice = { center: Point; half: number };
@@ -81,7 +91,9 @@ function build(mask: Mask, top: number, bottom: number, shoulders: Shoulders, me
   const unit = half / 0.105;
   const bodyTall = measured && !cropped ? tall : unit;
   const armpitGuess = Math.round(shoulders.y + half * 0.66);
-  const gap = measured ? findGaps(mask, axis, shoulders.y, Math.min(bottom, Math.round(shoulders.y + half * 2.4))) : null;
+  const gap = measured
+    ? findGaps(mask, axis, shoulders.y, Math.min(bottom, Math.round(shoulders.y + half * 2.4)))
+    : null;
   const armpitY = gap ?? armpitGuess;
   const crotchGuess = Math.round(top + bodyTall * 0.535);
   const crotchY = measured ? (findCrotch(mask, axis, armpitY, bottom) ?? crotchGuess) : crotchGuess;
@@ -138,7 +150,9 @@ function trunkEdges(mask: Mask, axis: number, half: number, free: boolean, crotc
     const row = clamp(Math.round(y), 0, mask.height - 1);
     if (!free) return guess;
     if (row < crotchY) return runAt(mask, axis, row) ?? guess;
-    const legs = runs(mask, row).filter(({ from, to }) => from < axis + half * 1.15 && to > axis - half * 1.15);
+    const legs = runs(mask, row).filter(
+      ({ from, to }) => from < axis + half * 1.15 && to > axis - half * 1.15,
+    );
     const [first, last] = [legs[0], legs.at(-1)];
     return first && last ? { from: first.from, to: last.to } : guess;
   };
@@ -179,11 +193,16 @@ function findArm(
   free: boolean,
   half: number,
 ): ArmSlice[] {
-  const joint = { center: { x: (corner.x + armpit.x) / 2 + sign * half * 0.04, y: (corner.y + armpit.y) / 2 }, half: half * 0.3 };
+  const joint = {
+    center: { x: (corner.x + armpit.x) / 2 + sign * half * 0.04, y: (corner.y + armpit.y) / 2 },
+    half: half * 0.3,
+  };
   const slices = [joint];
   const reach = half * 4.2;
   for (let y = armpit.y + 6; free && y < Math.min(mask.height, crotchY + half * 1.4); y += 4) {
-    const row = runs(mask, y).filter((run) => (sign < 0 ? run.to < axis - half * 0.3 : run.from > axis + half * 0.3));
+    const row = runs(mask, y).filter((run) =>
+      sign < 0 ? run.to < axis - half * 0.3 : run.from > axis + half * 0.3,
+    );
     const run = sign < 0 ? row[0] : row.at(-1);
     const torso = runAt(mask, axis, y);
     if (!run || (torso && run.from === torso.from) || run.to - run.from > half) break;
@@ -191,7 +210,10 @@ function findArm(
   }
   if (slices.length < 8) {
     for (let t = 0.1; t <= 1; t += 0.1) {
-      slices.push({ center: { x: corner.x - sign * half * 0.12, y: armpit.y + t * half * 2.6 }, half: half * 0.22 });
+      slices.push({
+        center: { x: corner.x - sign * half * 0.12, y: armpit.y + t * half * 2.6 },
+        half: half * 0.22,
+      });
     }
     return slices;
   }

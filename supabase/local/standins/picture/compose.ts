@@ -1,6 +1,6 @@
 import type { Body } from "./body.ts";
-import { inFront } from "./front.ts";
 import { lowerMeshes, sleeveMesh, trunkMesh, upperScale } from "./fit.ts";
+import { inFront } from "./front.ts";
 import type { Category, Garment } from "./garment.ts";
 import { emptyMask, type Image, lerp, type Mask } from "./image.ts";
 import { blank, drawMesh, over } from "./mesh.ts";
@@ -15,7 +15,8 @@ function drape(body: Body, person: Image, garment: Garment, category: Category):
     return cloth;
   }
   const scale = upperScale(body, garment);
-  const longest = category === "tops" ? lerp(body.crotchY, body.ankleY, 0.12) : lerp(body.crotchY, body.ankleY, 0.93);
+  const longest =
+    category === "tops" ? lerp(body.crotchY, body.ankleY, 0.12) : lerp(body.crotchY, body.ankleY, 0.93);
   drawMesh(cloth, garment.image, trunkMesh(body, garment, scale, longest));
   const front = inFront(body, person);
   erase(cloth, front);

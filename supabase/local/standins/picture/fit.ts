@@ -66,7 +66,10 @@ function shoulderRow(body: Body, garment: Garment, t: number): Vertex[] {
   const neck = { left: body.axis - body.neckHalf, right: body.axis + body.neckHalf };
   const lift = 4;
   const to = (x: number): Point => {
-    const outward = x < body.axis ? (x - neck.left) / (body.left.corner.x - neck.left) : (x - neck.right) / (body.right.corner.x - neck.right);
+    const outward =
+      x < body.axis
+        ? (x - neck.left) / (body.left.corner.x - neck.left)
+        : (x - neck.right) / (body.right.corner.x - neck.right);
     return { x, y: body.shoulderY - lift - slope * (1 - clamp(outward, 0, 1.05)) };
   };
   const inset = strapInset(body, garment);
@@ -75,7 +78,11 @@ function shoulderRow(body: Body, garment: Garment, t: number): Vertex[] {
     const top = from(u);
     const low = mix(garment.left.armpit, garment.right.armpit, u);
     const bodyTop = to(lerp(body.left.corner.x + inset.left, body.right.corner.x - inset.right, u));
-    const bodyLow = mix({ x: body.left.armpit.x - 3, y: body.armpitY }, { x: body.right.armpit.x + 3, y: body.armpitY }, u);
+    const bodyLow = mix(
+      { x: body.left.armpit.x - 3, y: body.armpitY },
+      { x: body.right.armpit.x + 3, y: body.armpitY },
+      u,
+    );
     return { from: mix(top, low, t), to: mix(bodyTop, bodyLow, t) };
   });
 }
@@ -84,7 +91,8 @@ function shoulderRow(body: Body, garment: Garment, t: number): Vertex[] {
 function strapInset(body: Body, garment: Garment) {
   const of = (side: GarmentSide, own: Side) => {
     if (side.sleeve) return 0;
-    const share = Math.abs(side.corner.x - garment.axis) / Math.max(1, Math.abs(side.armpit.x - garment.axis));
+    const share =
+      Math.abs(side.corner.x - garment.axis) / Math.max(1, Math.abs(side.armpit.x - garment.axis));
     const half = Math.abs(own.armpit.x - body.axis) * clamp(share, 0.3, 1.15);
     return Math.max(0, Math.abs(own.corner.x - body.axis) - half);
   };
@@ -120,7 +128,10 @@ export function sleeveMesh(own: Side, side: GarmentSide, sign: 1 | -1, scale: nu
     const natural = (Math.hypot(outer.x - inner.x, outer.y - inner.y) * scale) / 2;
     const on = tube(own.arm, path, t * reach, sign, natural);
     const corner = { x: own.corner.x + sign * 2, y: own.corner.y - 3 };
-    const to = { outer: mix(on.outer, corner, seam), inner: mix(on.inner, { x: own.armpit.x, y: own.armpit.y + 4 }, seam) };
+    const to = {
+      outer: mix(on.outer, corner, seam),
+      inner: mix(on.inner, { x: own.armpit.x, y: own.armpit.y + 4 }, seam),
+    };
     return row(from.outer, from.inner, to.outer, to.inner);
   });
 }
@@ -139,12 +150,19 @@ function tube(arm: ArmSlice[], path: number[], at: number, sign: 1 | -1, natural
   let i = 1;
   while (i < path.length - 1 && (path[i] as number) < at) i++;
   const [a, b] = [arm[i - 1] as ArmSlice, arm[i] as ArmSlice];
-  const t = clamp((at - (path[i - 1] as number)) / Math.max(1e-6, (path[i] as number) - (path[i - 1] as number)), 0, 1);
+  const t = clamp(
+    (at - (path[i - 1] as number)) / Math.max(1e-6, (path[i] as number) - (path[i - 1] as number)),
+    0,
+    1,
+  );
   const center = mix(a.center, b.center, t);
   const ahead = arm[Math.min(arm.length - 1, i + 3)] as ArmSlice;
   const behind = arm[Math.max(0, i - 4)] as ArmSlice;
   const length = Math.hypot(ahead.center.x - behind.center.x, ahead.center.y - behind.center.y) || 1;
-  const along = { x: (ahead.center.x - behind.center.x) / length, y: (ahead.center.y - behind.center.y) / length };
+  const along = {
+    x: (ahead.center.x - behind.center.x) / length,
+    y: (ahead.center.y - behind.center.y) / length,
+  };
   const needed = lerp(a.half, b.half, t) * along.y * 1.12 + 2;
   const half = Math.max(needed, lerp(needed, natural, 0.45));
   const normal = { x: sign * along.y, y: -sign * along.x };
@@ -162,7 +180,8 @@ export function lowerMeshes(body: Body, garment: Garment): Mesh[] {
   const band = garment.trunk(box.top + 3);
   const scale = ((waist.to - waist.from) * ease) / Math.max(1, band.to - band.from);
   const split = crotchY ?? box.bottom;
-  const splitTo = crotchY === null ? Math.min(waistY + (box.bottom - box.top) * scale, body.ankleY) : body.crotchY + 6;
+  const splitTo =
+    crotchY === null ? Math.min(waistY + (box.bottom - box.top) * scale, body.ankleY) : body.crotchY + 6;
   const meshes: Mesh[] = [[]];
   const rows = Math.max(6, Math.round((splitTo - waistY) / rowHeight));
   for (let i = 0; i <= rows; i++) {
@@ -170,17 +189,32 @@ export function lowerMeshes(body: Body, garment: Garment): Mesh[] {
     const gy = lerp(box.top, split, i / rows);
     const g = garment.trunk(gy);
     const half = halfWidths(body, garment, y, gy, scale);
-    meshes[0]?.push(row({ x: g.from, y: gy }, { x: g.to, y: gy }, { x: body.axis - half.left, y }, { x: body.axis + half.right, y }));
+    meshes[0]?.push(
+      row(
+        { x: g.from, y: gy },
+        { x: g.to, y: gy },
+        { x: body.axis - half.left, y },
+        { x: body.axis + half.right, y },
+      ),
+    );
   }
   if (crotchY === null) return meshes;
   const stretch = (splitTo - waistY) / Math.max(1, split - box.top);
   const natural = splitTo + (box.bottom - split) * Math.max(scale, stretch);
   const hemY = natural > lerp(splitTo, body.ankleY, 0.8) ? body.ankleY : natural;
-  for (const side of ["left", "right"] as const) meshes.push(legMesh(body, garment, side, splitTo, hemY, scale));
+  for (const side of ["left", "right"] as const)
+    meshes.push(legMesh(body, garment, side, splitTo, hemY, scale));
   return meshes;
 }
 
-function legMesh(body: Body, garment: Garment, side: "left" | "right", fromY: number, hemY: number, scale: number): Mesh {
+function legMesh(
+  body: Body,
+  garment: Garment,
+  side: "left" | "right",
+  fromY: number,
+  hemY: number,
+  scale: number,
+): Mesh {
   const { box, crotchY } = garment;
   const rows = Math.max(6, Math.round((hemY - fromY) / rowHeight));
   const sign = side === "left" ? -1 : 1;
@@ -201,7 +235,14 @@ function legMesh(body: Body, garment: Garment, side: "left" | "right", fromY: nu
     const outer = lerp(outerTop, middle + sign * half, blend);
     const inner = lerp(body.axis, middle - sign * half, smooth(t * 3));
     const edges = sign < 0 ? [outer, Math.min(inner, body.axis)] : [Math.max(inner, body.axis), outer];
-    mesh.push(row({ x: g.from, y: gy }, { x: g.to, y: gy }, { x: edges[0] as number, y }, { x: edges[1] as number, y }));
+    mesh.push(
+      row(
+        { x: g.from, y: gy },
+        { x: g.to, y: gy },
+        { x: edges[0] as number, y },
+        { x: edges[1] as number, y },
+      ),
+    );
   }
   return mesh;
 }

@@ -16,7 +16,8 @@ function armMask(body: Body): Mask {
       const middle = (run.from + run.to) / 2;
       const outside = middle < trunk.from || middle > trunk.to;
       if (!outside || run === torso) continue;
-      for (let x = run.from - 1; x <= run.to + 1; x++) arms.data[y * width + x] = body.mask.data[y * width + x] ?? 0;
+      for (let x = run.from - 1; x <= run.to + 1; x++)
+        arms.data[y * width + x] = body.mask.data[y * width + x] ?? 0;
     }
   }
   return arms;
@@ -29,11 +30,16 @@ function hairMask(body: Body, person: Image): Mask {
   const found = emptyMask(body);
   if (!body.measured) return found;
   const { width, data } = person;
-  const at = (i: number): Colour => [data[i * 4] as number, data[i * 4 + 1] as number, data[i * 4 + 2] as number];
+  const at = (i: number): Colour => [
+    data[i * 4] as number,
+    data[i * 4 + 1] as number,
+    data[i * 4 + 2] as number,
+  ];
   const headTall = body.shoulderY - body.headTop;
   const seeds: number[] = [];
   for (let y = body.headTop + headTall * 0.05; y < body.headTop + headTall * 0.16; y++) {
-    for (let dx = -headTall * 0.1; dx < headTall * 0.1; dx++) seeds.push(Math.round(y) * width + Math.round(body.axis + dx));
+    for (let dx = -headTall * 0.1; dx < headTall * 0.1; dx++)
+      seeds.push(Math.round(y) * width + Math.round(body.axis + dx));
   }
   const hair = medianColour(seeds.map(at));
   const isHair = (i: number) => {
@@ -57,6 +63,7 @@ function hairMask(body: Body, person: Image): Mask {
 }
 
 function medianColour(colours: Colour[]): Colour {
-  const middle = (c: 0 | 1 | 2) => colours.map((colour) => colour[c]).sort((a, b) => a - b)[colours.length >> 1] ?? 0;
+  const middle = (c: 0 | 1 | 2) =>
+    colours.map((colour) => colour[c]).sort((a, b) => a - b)[colours.length >> 1] ?? 0;
   return [middle(0), middle(1), middle(2)];
 }

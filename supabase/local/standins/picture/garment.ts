@@ -27,7 +27,8 @@ export class NoGarment extends Error {}
 export function measureGarment(source: Image): Garment {
   const mask = foreground(source);
   const box = boundingBox(mask);
-  if (!box || box.right - box.left < 8 || box.bottom - box.top < 8) throw new NoGarment("no garment was found");
+  if (!box || box.right - box.left < 8 || box.bottom - box.top < 8)
+    throw new NoGarment("no garment was found");
   const image = withAlpha(source, mask);
   const tall = box.bottom - box.top;
   const axis = middleOf(mask, box);
@@ -116,7 +117,8 @@ function findArmpit(box: Box, trunk: (y: number) => Run): { armpitY: number; sle
   const window = Math.max(3, Math.round(tall * 0.03));
   const highest = box.top + tall * 0.08;
   for (let y = Math.round(box.top + tall * 0.62); y > highest; y--) {
-    if (width(y - window) > width(y) * 1.14 && width(y - 2 * window) > width(y) * 1.14) return { armpitY: y, sleeved: true };
+    if (width(y - window) > width(y) * 1.14 && width(y - 2 * window) > width(y) * 1.14)
+      return { armpitY: y, sleeved: true };
   }
   for (let y = Math.round(box.top + tall * 0.45); y > highest; y--) {
     if (width(y - window) < width(y) * 0.97) return { armpitY: y, sleeved: false };
@@ -171,7 +173,10 @@ function measureSleeve(mask: Mask, box: Box, sign: 1 | -1, corner: Point, armpit
   const across = { x: along.y * sign, y: -along.x * sign };
   const count = 32;
   const length = lengthAlong(points, joint, along);
-  const edges = Array.from({ length: count + 1 }, () => ({ low: Number.POSITIVE_INFINITY, high: Number.NEGATIVE_INFINITY }));
+  const edges = Array.from({ length: count + 1 }, () => ({
+    low: Number.POSITIVE_INFINITY,
+    high: Number.NEGATIVE_INFINITY,
+  }));
   for (const { x, y } of points) {
     const t = ((x - joint.x) * along.x + (y - joint.y) * along.y) / length;
     const edge = edges[Math.round(t * count)];
@@ -182,7 +187,10 @@ function measureSleeve(mask: Mask, box: Box, sign: 1 | -1, corner: Point, armpit
   }
   const slices = edges.map(({ low, high }, i): [Point, Point] => {
     const t = (i / count) * length;
-    const at = (s: number) => ({ x: joint.x + along.x * t + across.x * s, y: joint.y + along.y * t + across.y * s });
+    const at = (s: number) => ({
+      x: joint.x + along.x * t + across.x * s,
+      y: joint.y + along.y * t + across.y * s,
+    });
     return [at(Number.isFinite(high) ? high : 0), at(Number.isFinite(low) ? low : 0)];
   });
   return { length, slices };
@@ -206,7 +214,9 @@ function sleevePoints(mask: Mask, box: Box, sign: 1 | -1, corner: Point, armpit:
 
 /** The length that 98 of 100 points lie within: a loose thread does not lengthen a sleeve. */
 function lengthAlong(points: Point[], joint: Point, along: Point): number {
-  const values = points.map(({ x, y }) => (x - joint.x) * along.x + (y - joint.y) * along.y).sort((a, b) => a - b);
+  const values = points
+    .map(({ x, y }) => (x - joint.x) * along.x + (y - joint.y) * along.y)
+    .sort((a, b) => a - b);
   return Math.max(4, values[Math.floor(values.length * 0.985)] ?? 4);
 }
 

@@ -15,7 +15,9 @@ export async function decode(bytes: Buffer, limit?: { width: number; height: num
 }
 
 export function encode({ width, height, data }: Image): Promise<Buffer> {
-  return sharp(Buffer.from(data.buffer), { raw: { width, height, channels: 4 } }).png({ compressionLevel: 6 }).toBuffer();
+  return sharp(Buffer.from(data.buffer), { raw: { width, height, channels: 4 } })
+    .png({ compressionLevel: 6 })
+    .toBuffer();
 }
 
 export function emptyMask({ width, height }: { width: number; height: number }): Mask {
@@ -37,7 +39,14 @@ export function blur(mask: Mask, radius: number): Mask {
   return { width, height, data };
 }
 
-function boxed(data: Float32Array, length: number, lines: number, radius: number, step: number, lineStep: number): Float32Array {
+function boxed(
+  data: Float32Array,
+  length: number,
+  lines: number,
+  radius: number,
+  step: number,
+  lineStep: number,
+): Float32Array {
   const result = new Float32Array(data.length);
   const size = 2 * radius + 1;
   for (let line = 0; line < lines; line++) {

@@ -33,44 +33,100 @@ function borderIndexes({ width, height }: Image): number[] {
   return indexes;
 }
 
-/** The colour most of the border has. */
-function borderColour(image: Image, border: number[]): Colour {
-  const channel = (c: number) => {
-    const values = border.map((i) => image.data[i * 4 + c] as number).sort((a, b) => a - b);
-    return values[values.length >> 1] as number;
+/** A plain background as a surface over the picture: constant, slopes and curvature for each channel. */
+function backgroundModel(image: Image): (i: number) => Colour {
+  const { width, height } = image;
+  const terms = (i: number) => {
+    const [x, y] = [((i % width) / width) * 2 - 1, (Math.floor(i / width) / height) * 2 - 1];
+    return [1, x, y, x * x, y * y];
   };
-  return [channel(0), channel(1), channel(2)];
+  let samples = borderIndexes(image).filter((_, k) => k % 5 === 0);
+  let fits: number[][] = [];
+  for (let round = 0; round < 3; round++) {
+    fits = [0, 1, 2].map((c) =>
+      leastSquares(
+        samples.map(terms),
+        samples.map((i) => image.data[i * 4 + c] as number),
+      ),
+    );
+    const model = at(fits, terms);
+    const errors = samples.map((i) => distance(colourAt(image, i), model(i)));
+    const median = [...errors].sort((p, q) => p - q)[errors.length >> 1] as number;
+    const kept = samples.filter((_, k) => (errors[k] as number) <= Math.max(6, 3 * median));
+    if (kept.length > 20) samples = kept;
+  }
+  return at(fits, terms);
 }
 
-const stepTolerance = 7;
-const totalTolerance = 62;
+function at(fits: number[][], terms: (i: number) => number[]): (i: number) => Colour {
+  return (i) => {
+    const t = terms(i);
+    return fits.map((fit) => fit.reduce((sum, factor, k) => sum + factor * (t[k] as number), 0)) as Colour;
+  };
+}
+
+/** Solves the normal equations by elimination; a touch of damping keeps them solvable. */
+function leastSquares(rows: number[][], values: number[]): number[] {
+  const n = rows[0]?.length ?? 0;
+  const m = Array.from({ length: n }, (_, a) => {
+    const line = Array.from({ length: n }, (_, b) =>
+      rows.reduce((sum, row) => sum + (row[a] as number) * (row[b] as number), 0),
+    );
+    line[a] = (line[a] as number) + 1e-6;
+    return [...line, rows.reduce((sum, row, k) => sum + (row[a] as number) * (values[k] as number), 0)];
+  });
+  for (let a = 0; a < n; a++) {
+    for (let b = 0; b < n; b++) {
+      if (a === b) continue;
+      const factor = (m[b]?.[a] as number) / (m[a]?.[a] as number);
+      m[b] = (m[b] as number[]).map((value, k) => value - factor * (m[a]?.[k] as number));
+    }
+  }
+  return m.map((line, a) => (line[n] as number) / (line[a] as number));
+}
+
+const plainTolerance = 13;
+const shadowStep = 4;
+const deepestShadow = 75;
+
+/** The colour of the background, only darker. */
+function shadowed(there: Colour, plain: Colour): boolean {
+  const drops = there.map((value, c) => (plain[c] as number) - value);
+  const [least, most] = [Math.min(...drops), Math.max(...drops)];
+  return least > -plainTolerance && most < deepestShadow && most - least < 16;
+}
 
 /**
- * 1 where the flood from the borders did not come. It spreads over small steps only, so that a gradient
- * or a soft shadow on the floor is background and the sharp outline of a body stops it.
+ * 1 where the flood from the borders did not come. It covers what has the background's colour, and near
+ * the floor also what gets darker in small steps: a soft shadow is background, a sharp outline stops it.
  */
 function floodedMask(image: Image): Mask {
   const { width, height } = image;
-  const border = borderIndexes(image);
-  const colour = borderColour(image, border);
+  const plain = backgroundModel(image);
   const outside = new Uint8Array(width * height);
   const queue: number[] = [];
-  const enter = (i: number) => {
+  const floor = Math.round(height * 0.8) * width;
+  const enter = (i: number, from: number) => {
     if (outside[i]) return;
+    const [there, expected] = [colourAt(image, i), plain(i)];
+    const isPlain = distance(there, expected) <= plainTolerance;
+    const isShadow =
+      from >= 0 &&
+      i > floor &&
+      shadowed(there, expected) &&
+      distance(there, colourAt(image, from)) <= shadowStep;
+    if (!isPlain && !isShadow) return;
     outside[i] = 1;
     queue.push(i);
   };
-  for (const i of border) if (distance(colourAt(image, i), colour) < totalTolerance) enter(i);
+  for (const i of borderIndexes(image)) enter(i, -1);
   while (queue.length > 0) {
     const i = queue.pop() as number;
-    const here = colourAt(image, i);
     const x = i % width;
-    for (const next of [x > 0 ? i - 1 : -1, x < width - 1 ? i + 1 : -1, i - width, i + width]) {
-      if (next < 0 || next >= outside.length || outside[next]) continue;
-      const there = colourAt(image, next);
-      const near = distance(there, here) <= stepTolerance && distance(there, colour) < totalTolerance;
-      if (near || distance(there, colour) <= stepTolerance * 1.5) enter(next);
-    }
+    if (x > 0) enter(i - 1, i);
+    if (x < width - 1) enter(i + 1, i);
+    if (i >= width) enter(i - width, i);
+    if (i + width < outside.length) enter(i + width, i);
   }
   return { width, height, data: Float32Array.from(outside, (value) => 1 - value) };
 }
@@ -100,7 +156,11 @@ function largestPart(mask: Mask): Mask {
     }
     if (size > bestSize) [best, bestSize] = [last, size];
   }
-  return { width, height, data: Float32Array.from(label, (value) => (bestSize > 0 && value === best ? 1 : 0)) };
+  return {
+    width,
+    height,
+    data: Float32Array.from(label, (value) => (bestSize > 0 && value === best ? 1 : 0)),
+  };
 }
 
 /** A soft edge half a pixel inside the hard one, so that no fringe of the background comes along. */

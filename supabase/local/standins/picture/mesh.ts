@@ -74,6 +74,7 @@ function put(target: Image, at: number, source: Image, x: number, y: number): vo
 export function over(below: Image, above: Image): void {
   for (let i = 0; i < below.data.length; i += 4) {
     const rest = 1 - (above.data[i + 3] as number) / 255;
-    for (let c = 0; c < 4; c++) below.data[i + c] = (above.data[i + c] as number) + (below.data[i + c] as number) * rest;
+    for (let c = 0; c < 4; c++)
+      below.data[i + c] = (above.data[i + c] as number) + (below.data[i + c] as number) * rest;
   }
 }

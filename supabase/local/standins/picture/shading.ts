@@ -19,7 +19,9 @@ export function lighting(person: Image, body: Body): Mask {
       continue;
     }
     const value = luminance(data, i);
-    const tone = tones.reduce((best, mean) => (Math.abs(mean - value) < Math.abs(best - value) ? mean : best));
+    const tone = tones.reduce((best, mean) =>
+      Math.abs(mean - value) < Math.abs(best - value) ? mean : best,
+    );
     light.data[i] = clamp(value / Math.max(20, tone), 0.72, 1.22);
   }
   return blur(light, Math.max(2, Math.round(width * 0.009)));
@@ -28,12 +30,16 @@ export function lighting(person: Image, body: Body): Mask {
 /** The means of four groups of luminance (k-means on a sample). */
 function groupTones({ data }: Image, inside: Float32Array): number[] {
   const values: number[] = [];
-  for (let i = 0; i < inside.length; i += 37) if ((inside[i] as number) > 0.9) values.push(luminance(data, i));
+  for (let i = 0; i < inside.length; i += 37)
+    if ((inside[i] as number) > 0.9) values.push(luminance(data, i));
   let means = [50, 105, 165, 220];
   for (let round = 0; round < 6; round++) {
     const groups = means.map(() => ({ sum: 0, count: 0 }));
     for (const value of values) {
-      const nearest = means.reduce((best, mean, k) => (Math.abs(mean - value) < Math.abs((means[best] as number) - value) ? k : best), 0);
+      const nearest = means.reduce(
+        (best, mean, k) => (Math.abs(mean - value) < Math.abs((means[best] as number) - value) ? k : best),
+        0,
+      );
       const group = groups[nearest] as { sum: number; count: number };
       group.sum += value;
       group.count++;
@@ -61,5 +67,7 @@ export function castShadow(cloth: Mask): Mask {
   const { width } = cloth;
   const drop = Math.max(2, Math.round(width * 0.006));
   const soft = blur(cloth, drop);
-  return map(soft, (_, i) => clamp((soft.data[i - drop * width - (drop >> 1)] ?? 0) - (cloth.data[i] as number), 0, 1));
+  return map(soft, (_, i) =>
+    clamp((soft.data[i - drop * width - (drop >> 1)] ?? 0) - (cloth.data[i] as number), 0, 1),
+  );
 }

@@ -22,7 +22,9 @@ export function tryOn({ person, garment, category, seed }: TryOn): Promise<Buffe
       const decoded = await decode(person, largestPerson);
       return { image: decoded, body: measureBody(decoded) };
     });
-    const measured = await remembered(garments, garmentKey, async () => measureGarment(await decode(garment, largestGarment)));
+    const measured = await remembered(garments, garmentKey, async () =>
+      measureGarment(await decode(garment, largestGarment)),
+    );
     const kind = category === "auto" ? categoryOf(measured) : category;
     return encode(compose(body, image, measured, kind, lookOf(seed)));
   });
@@ -31,7 +33,7 @@ export function tryOn({ person, garment, category, seed }: TryOn): Promise<Buffe
 /** Samples of one request differ a little in their light. */
 function lookOf(seed: number) {
   const step = ((seed % 7) + 7) % 7;
-  return { brightness: 1 + (step - 3) * 0.012, warmth: ((step * 3) % 7 - 3) * 0.006 };
+  return { brightness: 1 + (step - 3) * 0.012, warmth: (((step * 3) % 7) - 3) * 0.006 };
 }
 
 function keyOf(bytes: Buffer): string {

@@ -1,16 +1,16 @@
 import { Hono } from "hono";
+import { z } from "zod";
 import { controlRoutes } from "../control.ts";
 import { createCustomer, createPrice } from "./catalog.ts";
-import { confirmIntent, cancelIntent, createIntent, findIntent } from "./intents.ts";
+import { expire } from "./checkout.ts";
 import { ApiError, check, invalid, missing } from "./errors.ts";
-import { authentication, type Env, idempotency, recorder } from "./gate.ts";
 import { emit } from "./events.ts";
+import { authentication, type Env, idempotency, recorder } from "./gate.ts";
+import { cancelIntent, confirmIntent, createIntent, findIntent } from "./intents.ts";
 import { expanded, lineItems, page } from "./lists.ts";
-import { z } from "zod";
 import * as schema from "./params.ts";
 import { payRoutes } from "./pay.ts";
 import { createRefund } from "./refunds.ts";
-import { expire } from "./checkout.ts";
 import { createSession, findSession } from "./sessions.ts";
 import type { Deps } from "./state.ts";
 
@@ -56,7 +56,10 @@ function customers(app: Hono<Env>, deps: Deps): void {
     return c.json(expanded(deps, customer, expand));
   });
   app.get("/customers", (c) => {
-    const params = check(z.strictObject({ ...schema.listFields, email: z.string().optional() }), c.get("params"));
+    const params = check(
+      z.strictObject({ ...schema.listFields, email: z.string().optional() }),
+      c.get("params"),
+    );
     const all = Object.values(data.customers).filter(({ email }) => !params.email || email === params.email);
     return c.json(page(all, "/v1/customers", params));
   });
@@ -72,7 +75,11 @@ function customers(app: Hono<Env>, deps: Deps): void {
 
 function sessions(app: Hono<Env>, deps: Deps): void {
   const { data } = deps;
-  const filters = { customer: z.string().optional(), payment_intent: z.string().optional(), status: z.string().optional() };
+  const filters = {
+    customer: z.string().optional(),
+    payment_intent: z.string().optional(),
+    status: z.string().optional(),
+  };
   app.post("/checkout/sessions", (c) => {
     const params = check(schema.sessionCreate, c.get("params"));
     return c.json(expanded(deps, createSession(deps, params), params.expand));
@@ -110,8 +117,13 @@ function intents(app: Hono<Env>, deps: Deps): void {
     return c.json(expanded(deps, intent, params.expand));
   });
   app.get("/payment_intents", (c) => {
-    const params = check(z.strictObject({ ...schema.listFields, customer: z.string().optional() }), c.get("params"));
-    const all = Object.values(data.intents).filter(({ customer }) => !params.customer || customer === params.customer);
+    const params = check(
+      z.strictObject({ ...schema.listFields, customer: z.string().optional() }),
+      c.get("params"),
+    );
+    const all = Object.values(data.intents).filter(
+      ({ customer }) => !params.customer || customer === params.customer,
+    );
     return c.json(page(all, "/v1/payment_intents", params));
   });
   app.get("/payment_intents/:id", (c) => {
@@ -144,9 +156,14 @@ function rest(app: Hono<Env>, deps: Deps): void {
     return c.json(expanded(deps, createRefund(deps, params, c.get("cause")), params.expand));
   });
   app.get("/refunds", (c) => {
-    const params = check(z.strictObject({ ...schema.listFields, payment_intent: z.string().optional() }), c.get("params"));
+    const params = check(
+      z.strictObject({ ...schema.listFields, payment_intent: z.string().optional() }),
+      c.get("params"),
+    );
     const wanted = params.payment_intent;
-    const all = Object.values(data.refunds).filter(({ payment_intent }) => !wanted || payment_intent === wanted);
+    const all = Object.values(data.refunds).filter(
+      ({ payment_intent }) => !wanted || payment_intent === wanted,
+    );
     return c.json(page(all, "/v1/refunds", params));
   });
   app.get("/refunds/:id", (c) => c.json(found(data.refunds, "refund", c.req.param("id"))));

@@ -18,7 +18,12 @@ export function createCustomer(deps: Deps, params: { [key: string]: unknown }): 
     description: null,
     email: null,
     invoice_prefix: newId("X").slice(2, 10).toUpperCase(),
-    invoice_settings: { custom_fields: null, default_payment_method: null, footer: null, rendering_options: null },
+    invoice_settings: {
+      custom_fields: null,
+      default_payment_method: null,
+      footer: null,
+      rendering_options: null,
+    },
     livemode: false,
     metadata: {},
     name: null,
@@ -34,7 +39,10 @@ export function createCustomer(deps: Deps, params: { [key: string]: unknown }): 
   return customer;
 }
 
-function createProduct(deps: Deps, { name, description, images, metadata, tax_code }: ProductData): Stripe.Product {
+function createProduct(
+  deps: Deps,
+  { name, description, images, metadata, tax_code }: ProductData,
+): Stripe.Product {
   const product: Stripe.Product = {
     id: newId("prod"),
     object: "product",
@@ -65,7 +73,8 @@ export function createPrice(deps: Deps, params: PriceParams, inline = false): Pr
   if (!params.product === !params.product_data) {
     throw invalid("Give either `product` or `product_data`.", "product", "parameter_missing");
   }
-  if (params.product && !deps.data.products[params.product]) throw missing("product", params.product, "product");
+  if (params.product && !deps.data.products[params.product])
+    throw missing("product", params.product, "product");
   const product = params.product ?? createProduct(deps, params.product_data as ProductData).id;
   const price: Price = {
     id: newId("price"),
@@ -97,11 +106,18 @@ export function createLineItems(deps: Deps, items: SessionParams["line_items"]):
   const lines = items.map((item, index) => {
     const param = `line_items[${index}]`;
     if (!item.price === !item.price_data) {
-      throw invalid(`Give either \`price\` or \`price_data\` for ${param}.`, `${param}[price]`, "parameter_missing");
+      throw invalid(
+        `Give either \`price\` or \`price_data\` for ${param}.`,
+        `${param}[price]`,
+        "parameter_missing",
+      );
     }
-    const price = item.price_data ? createPrice(deps, item.price_data, true) : deps.data.prices[item.price ?? ""];
+    const price = item.price_data
+      ? createPrice(deps, item.price_data, true)
+      : deps.data.prices[item.price ?? ""];
     if (!price) throw missing("price", item.price ?? "", `${param}[price]`);
-    if (!item.quantity) throw invalid(`Missing required param: ${param}[quantity].`, `${param}[quantity]`, "parameter_missing");
+    if (!item.quantity)
+      throw invalid(`Missing required param: ${param}[quantity].`, `${param}[quantity]`, "parameter_missing");
     const total = (price.unit_amount ?? 0) * item.quantity;
     const line: LineItem = {
       id: newId("li"),

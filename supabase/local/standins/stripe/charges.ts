@@ -5,7 +5,11 @@ import { type Deps, newId, seconds } from "./state.ts";
 export type Decline = { code: string; decline_code: string; message: string };
 
 const declines: Record<string, Decline> = {
-  generic_decline: { code: "card_declined", decline_code: "generic_decline", message: "Your card was declined." },
+  generic_decline: {
+    code: "card_declined",
+    decline_code: "generic_decline",
+    message: "Your card was declined.",
+  },
   insufficient_funds: {
     code: "card_declined",
     decline_code: "insufficient_funds",
@@ -27,7 +31,11 @@ export function declineOf(deps: Deps, paymentMethod: string | null, declined = f
   return declines[reason ?? (ordered || declined ? "generic_decline" : "")] ?? null;
 }
 
-export function createCharge(deps: Deps, intent: Stripe.PaymentIntent, decline: Decline | null): Stripe.Charge {
+export function createCharge(
+  deps: Deps,
+  intent: Stripe.PaymentIntent,
+  decline: Decline | null,
+): Stripe.Charge {
   const id = newId("ch");
   const customer = deps.data.customers[String(intent.customer)];
   const charge: Stripe.Charge = {
@@ -94,7 +102,9 @@ function outcomeOf(decline: Decline | null): Stripe.Charge.Outcome {
     reason: decline?.decline_code ?? null,
     risk_level: "normal",
     risk_score: 12,
-    seller_message: decline ? "The bank did not return any further details with this decline." : "Payment complete.",
+    seller_message: decline
+      ? "The bank did not return any further details with this decline."
+      : "Payment complete.",
     type: decline ? "issuer_declined" : "authorized",
   };
 }

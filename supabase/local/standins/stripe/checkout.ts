@@ -14,12 +14,17 @@ export function pay(deps: Deps, id: string, outcome: Outcome, afterMs = 2000): S
   const session = findSession(deps, id);
   expireIfDue(deps, session);
   if (session.status !== "open") {
-    throw new ApiError(400, { type: "invalid_request_error", message: `This session is ${session.status}, it cannot be paid.` });
+    throw new ApiError(400, {
+      type: "invalid_request_error",
+      message: `This session is ${session.status}, it cannot be paid.`,
+    });
   }
-  if (session.customer_creation === "always") session.customer = createCustomer(deps, { email: session.customer_email }).id;
+  if (session.customer_creation === "always")
+    session.customer = createCustomer(deps, { email: session.customer_email }).id;
   session.customer_details ??= details("guest@example.com");
   session.payment_intent ??= intentOf(deps, session);
-  if (outcome === "async" || outcome === "async_fail") return payLater(deps, session, outcome === "async", afterMs);
+  if (outcome === "async" || outcome === "async_fail")
+    return payLater(deps, session, outcome === "async", afterMs);
   const intent = findIntent(deps, String(session.payment_intent));
   const decline = declineOf(deps, null, outcome === "decline");
   const charge = settle(deps, intent, decline);

@@ -20,17 +20,29 @@ export class ApiError extends Error {
   constructor(status: ApiError["status"], body: ErrorBody) {
     super(body.message);
     this.status = status;
-    this.body = body.code ? { ...body, doc_url: `https://stripe.com/docs/error-codes/${body.code.replaceAll("_", "-")}` } : body;
+    this.body = body.code
+      ? { ...body, doc_url: `https://stripe.com/docs/error-codes/${body.code.replaceAll("_", "-")}` }
+      : body;
   }
 }
 
 export function invalid(message: string, param?: string, code?: string): ApiError {
-  return new ApiError(400, { type: "invalid_request_error", message, ...(code && { code }), ...(param && { param }) });
+  return new ApiError(400, {
+    type: "invalid_request_error",
+    message,
+    ...(code && { code }),
+    ...(param && { param }),
+  });
 }
 
 export function missing(kind: string, id: string, param = "id"): ApiError {
   const message = `No such ${kind}: '${id}'`;
-  return new ApiError(param === "id" ? 404 : 400, { type: "invalid_request_error", code: "resource_missing", message, param });
+  return new ApiError(param === "id" ? 404 : 400, {
+    type: "invalid_request_error",
+    code: "resource_missing",
+    message,
+    param,
+  });
 }
 
 /** Checks the parameters of a call; the first fault is the answer, in Stripe's words for it. */

@@ -23,7 +23,9 @@ export function emit(deps: Deps, cause: Cause, happenings: Happening[]): void {
   });
   deps.changed();
   const url = deps.webhookUrl;
-  void deps.delivery.send(events.map((event) => ({ id: event.id, type: event.type, url, body: JSON.stringify(event, null, 2) })));
+  void deps.delivery.send(
+    events.map((event) => ({ id: event.id, type: event.type, url, body: JSON.stringify(event, null, 2) })),
+  );
 }
 
 /** The header of Stripe's scheme: HMAC-SHA256 over "<timestamp>.<body>" with the whole secret. */

@@ -43,7 +43,11 @@ export function recorder(deps: Deps): MiddlewareHandler<Env> {
 function ordered(c: Context, rule: Rule): Response {
   const status = rule.http_status ?? 500;
   const type = status === 429 ? "invalid_request_error" : "api_error";
-  const error = { type, ...(status === 429 && { code: "rate_limit" }), message: "The stand-in was told to fail." };
+  const error = {
+    type,
+    ...(status === 429 && { code: "rate_limit" }),
+    message: "The stand-in was told to fail.",
+  };
   if (rule.retry_after !== undefined) c.header("retry-after", String(rule.retry_after));
   return c.json({ error }, status as 500);
 }

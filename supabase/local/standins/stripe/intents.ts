@@ -11,11 +11,15 @@ export function findIntent(deps: Deps, id: string, param?: string): Stripe.Payme
   return intent;
 }
 
-type NewIntent = Pick<IntentParams, "amount" | "currency" | "customer" | "description" | "metadata" | "receipt_email"> &
+type NewIntent = Pick<
+  IntentParams,
+  "amount" | "currency" | "customer" | "description" | "metadata" | "receipt_email"
+> &
   Partial<Pick<IntentParams, "payment_method" | "setup_future_usage">>;
 
 export function createIntent(deps: Deps, params: NewIntent): Stripe.PaymentIntent {
-  if (params.customer && !deps.data.customers[params.customer]) throw missing("customer", params.customer, "customer");
+  if (params.customer && !deps.data.customers[params.customer])
+    throw missing("customer", params.customer, "customer");
   const id = newId("pi");
   const intent: Stripe.PaymentIntent = {
     id,
@@ -73,7 +77,11 @@ export function settle(deps: Deps, intent: Stripe.PaymentIntent, decline: Declin
   intent.processing = null;
   if (decline) {
     intent.status = "requires_payment_method";
-    intent.last_payment_error = { type: "card_error", charge: charge.id, ...decline } as Stripe.PaymentIntent.LastPaymentError;
+    intent.last_payment_error = {
+      type: "card_error",
+      charge: charge.id,
+      ...decline,
+    } as Stripe.PaymentIntent.LastPaymentError;
     intent.payment_method = null;
   } else {
     intent.status = "succeeded";
@@ -85,16 +93,30 @@ export function settle(deps: Deps, intent: Stripe.PaymentIntent, decline: Declin
 }
 
 export function declined(intent: Stripe.PaymentIntent, charge: Stripe.Charge, decline: Decline): ApiError {
-  return new ApiError(402, { type: "card_error", ...decline, charge: charge.id, payment_intent: structuredClone(intent) });
+  return new ApiError(402, {
+    type: "card_error",
+    ...decline,
+    charge: charge.id,
+    payment_intent: structuredClone(intent),
+  });
 }
 
 const confirmable = ["requires_payment_method", "requires_confirmation", "requires_action"];
 
-export function confirmIntent(deps: Deps, intent: Stripe.PaymentIntent, method: string | undefined, cause: Cause): void {
+export function confirmIntent(
+  deps: Deps,
+  intent: Stripe.PaymentIntent,
+  method: string | undefined,
+  cause: Cause,
+): void {
   if (!confirmable.includes(intent.status)) throw unexpectedState(intent, "confirmed");
   intent.payment_method = method ?? intent.payment_method;
   if (!intent.payment_method) {
-    throw invalid("A payment method is needed to confirm this PaymentIntent.", "payment_method", "parameter_missing");
+    throw invalid(
+      "A payment method is needed to confirm this PaymentIntent.",
+      "payment_method",
+      "parameter_missing",
+    );
   }
   const decline = declineOf(deps, String(intent.payment_method));
   const charge = settle(deps, intent, decline);

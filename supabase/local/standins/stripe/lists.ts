@@ -2,10 +2,18 @@ import { invalid } from "./errors.ts";
 import type { Deps } from "./state.ts";
 
 type Listed = { id: string; created?: number };
-type Page = { limit?: number | undefined; starting_after?: string | undefined; ending_before?: string | undefined };
+type Page = {
+  limit?: number | undefined;
+  starting_after?: string | undefined;
+  ending_before?: string | undefined;
+};
 
 /** Newest first, as every list of Stripe's; a cursor names an object. */
-export function page<T extends Listed>(all: T[], url: string, { limit = 10, starting_after, ending_before }: Page) {
+export function page<T extends Listed>(
+  all: T[],
+  url: string,
+  { limit = 10, starting_after, ending_before }: Page,
+) {
   const newest = [...all].reverse();
   let rest = newest;
   if (starting_after) rest = newest.slice(position(newest, starting_after, "starting_after") + 1);
@@ -36,12 +44,14 @@ function expandPath(deps: Deps, node: Json, [field = "", ...rest]: string[], pat
     for (const item of node) expandPath(deps, item as Json, [field, ...rest], path);
     return;
   }
-  if (field === "line_items" && node.object === "checkout.session") node.line_items = lineItems(deps, String(node.id));
+  if (field === "line_items" && node.object === "checkout.session")
+    node.line_items = lineItems(deps, String(node.id));
   const value = node[field];
   if (typeof value === "string") node[field] = structuredClone(lookUp(deps, value, path));
   else if (value === undefined) throw invalid(`This property cannot be expanded (${path}).`, "expand");
   const child = node[field];
-  if (rest.length > 0 && typeof child === "object" && child !== null) expandPath(deps, child as Json, rest, path);
+  if (rest.length > 0 && typeof child === "object" && child !== null)
+    expandPath(deps, child as Json, rest, path);
 }
 
 export function lineItems(deps: Deps, session: string) {
@@ -50,7 +60,15 @@ export function lineItems(deps: Deps, session: string) {
 }
 
 function lookUp({ data }: Deps, id: string, path: string): object {
-  const all = [data.customers, data.intents, data.charges, data.refunds, data.products, data.prices, data.sessions];
+  const all = [
+    data.customers,
+    data.intents,
+    data.charges,
+    data.refunds,
+    data.products,
+    data.prices,
+    data.sessions,
+  ];
   for (const table of all) if (table[id]) return table[id];
   throw invalid(`This property cannot be expanded (${path}).`, "expand");
 }

@@ -4,10 +4,15 @@ import { z } from "zod";
 const text = z.string().max(5000);
 const amount = z.string().regex(/^\d+$/, "must be a whole number").transform(Number);
 const flag = z.enum(["true", "false"]).transform((value) => value === "true");
-const currency = z.string().length(3).transform((code) => code.toLowerCase());
+const currency = z
+  .string()
+  .length(3)
+  .transform((code) => code.toLowerCase());
 const metadata = z.union([
   z.literal("").transform(() => ({})),
-  z.record(z.string().max(40), z.string().max(500)).refine((map) => Object.keys(map).length <= 50, "holds at most 50 keys"),
+  z
+    .record(z.string().max(40), z.string().max(500))
+    .refine((map) => Object.keys(map).length <= 50, "holds at most 50 keys"),
 ]);
 const expand = z.array(text).optional();
 const names = z.array(text);
@@ -52,7 +57,9 @@ const lineItem = z.strictObject({
   metadata: metadata.optional(),
 });
 
-const httpUrl = z.string().refine((value) => URL.canParse(value.replace("{CHECKOUT_SESSION_ID}", "cs")), "is not a URL");
+const httpUrl = z
+  .string()
+  .refine((value) => URL.canParse(value.replace("{CHECKOUT_SESSION_ID}", "cs")), "is not a URL");
 
 export const sessionCreate = z.strictObject({
   mode: z.enum(["payment", "subscription", "setup"]),
@@ -132,7 +139,12 @@ export type RefundParams = z.infer<typeof refundCreate>;
 
 /** What all list calls share; each call names its own filters. */
 export const listFields = {
-  limit: z.string().regex(/^\d+$/).transform(Number).refine((n) => n >= 1 && n <= 100, "is between 1 and 100").optional(),
+  limit: z
+    .string()
+    .regex(/^\d+$/)
+    .transform(Number)
+    .refine((n) => n >= 1 && n <= 100, "is between 1 and 100")
+    .optional(),
   starting_after: text.optional(),
   ending_before: text.optional(),
   expand,

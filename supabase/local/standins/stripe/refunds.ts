@@ -14,7 +14,11 @@ export function createRefund(deps: Deps, params: RefundParams, cause: Cause): St
   }
   const amount = params.amount ?? left;
   if (amount > left) {
-    throw invalid(`Refund amount (${amount}) is greater than what is left of the charge (${left}).`, "amount", "amount_too_large");
+    throw invalid(
+      `Refund amount (${amount}) is greater than what is left of the charge (${left}).`,
+      "amount",
+      "amount_too_large",
+    );
   }
   const refund: Stripe.Refund = {
     id: newId("re"),
@@ -26,7 +30,10 @@ export function createRefund(deps: Deps, params: RefundParams, cause: Cause): St
     currency: charge.currency,
     customer: charge.customer,
     customer_account: null,
-    destination_details: { card: { reference_status: "pending", reference_type: "acquirer_reference_number", type: "refund" }, type: "card" },
+    destination_details: {
+      card: { reference_status: "pending", reference_type: "acquirer_reference_number", type: "refund" },
+      type: "card",
+    },
     metadata: params.metadata ?? {},
     payment_intent: charge.payment_intent,
     payment_method: charge.payment_method,

@@ -16,7 +16,8 @@ function checkParams(deps: Deps, params: SessionParams): number {
   if (params.customer && params.customer_email) {
     throw invalid("Give either `customer` or `customer_email`, not both.", "customer_email");
   }
-  if (params.customer && !deps.data.customers[params.customer]) throw missing("customer", params.customer, "customer");
+  if (params.customer && !deps.data.customers[params.customer])
+    throw missing("customer", params.customer, "customer");
   const expires = params.expires_at ?? seconds() + day;
   const life = expires - seconds();
   if (life < 30 * 60 - 5 || life > day + 5) {
@@ -40,7 +41,12 @@ export function createSession(deps: Deps, params: SessionParams): Session {
     allowed_payment_method_types: params.allowed_payment_method_types ?? null,
     amount_subtotal: total,
     amount_total: total,
-    automatic_tax: { enabled: params.automatic_tax?.enabled ?? false, liability: null, provider: null, status: null },
+    automatic_tax: {
+      enabled: params.automatic_tax?.enabled ?? false,
+      liability: null,
+      provider: null,
+      status: null,
+    },
     billing_address_collection: params.billing_address_collection ?? null,
     cancel_url: params.cancel_url ?? null,
     client_reference_id: params.client_reference_id ?? null,
@@ -52,11 +58,17 @@ export function createSession(deps: Deps, params: SessionParams): Session {
     currency: lines[0]?.currency ?? null,
     currency_conversion: null,
     custom_fields: [],
-    custom_text: { after_submit: null, shipping_address: null, submit: null, terms_of_service_acceptance: null },
+    custom_text: {
+      after_submit: null,
+      shipping_address: null,
+      submit: null,
+      terms_of_service_acceptance: null,
+    },
     customer: params.customer ?? null,
     customer_account: null,
     customer_creation: params.customer ? null : (params.customer_creation ?? "if_required"),
-    customer_details: customer || params.customer_email ? details(customer?.email ?? params.customer_email ?? null) : null,
+    customer_details:
+      customer || params.customer_email ? details(customer?.email ?? params.customer_email ?? null) : null,
     customer_email: params.customer_email ?? null,
     discounts: [],
     expires_at,

@@ -14,7 +14,12 @@ export type StripeStandIn = {
   close(): Promise<void>;
 };
 
-export function startStripe(options: { path: string; webhookUrl: string; baseUrl(): string; retryMs?: number }): StripeStandIn {
+export function startStripe(options: {
+  path: string;
+  webhookUrl: string;
+  baseUrl(): string;
+  retryMs?: number;
+}): StripeStandIn {
   const store = new Store(options.path, emptyStripeData);
   const { data } = store;
   const control = new Control();

@@ -23,7 +23,10 @@ export type StripeData = {
   lineItems: Record<string, LineItem[]>;
   intents: Record<string, Stripe.PaymentIntent>;
   /** What a session asked for its payment intent, which is made when the customer pays. */
-  intentData: Record<string, { metadata: Record<string, string>; description: string | null; receipt_email: string | null }>;
+  intentData: Record<
+    string,
+    { metadata: Record<string, string>; description: string | null; receipt_email: string | null }
+  >;
   charges: Record<string, Stripe.Charge>;
   refunds: Record<string, Stripe.Refund>;
   events: Record<string, Stripe.Event>;
