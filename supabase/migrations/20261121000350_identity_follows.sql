@@ -1,12 +1,12 @@
--- Who follows whom. Targets live in several schemas (events and sponsors come with their domains), so
--- target_id has no foreign key; people and organizers are checked when the row is written.
+-- Who follows whom. Targets live in several schemas, so target_id has no foreign key; identity.follow looks
+-- whether a person or organizer exists. Events and sponsors can be followed once their domains are there.
 
 insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_follow_target', 'PT404', 'Follow a person or an organizer that exists.');
 
 create table identity.follows (
   id uuid primary key default gen_random_uuid(),
-  follower_user_id uuid not null default auth.uid(),
+  follower_user_id uuid not null,
   target_type text not null,
   target_id uuid not null,
   status text not null default 'accepted',
@@ -20,13 +20,13 @@ create table identity.follows (
   constraint follows_not_oneself check (target_type <> 'user' or target_id <> follower_user_id)
 );
 comment on table identity.follows is 'A person follows a person, an event, an organizer or a sponsor.';
-create index follows_target_idx on identity.follows (target_type, target_id, status);
+create index follows_target_idx on identity.follows (target_id, target_type, status);
 create trigger touch_follows before update on identity.follows
   for each row execute function private.touch_updated_at();
 alter table identity.follows enable row level security;
 revoke all on table identity.follows from public, anon, authenticated, service_role;
 grant select, delete on table identity.follows to authenticated;
-grant insert (target_type, target_id), update (status) on table identity.follows to authenticated;
+grant update (status) on table identity.follows to authenticated;
 grant select, insert, update, delete on table identity.follows to service_role;
 
 create policy "Followers, and those they follow, see the follow" on identity.follows
@@ -35,8 +35,6 @@ create policy "Followers, and those they follow, see the follow" on identity.fol
     or (target_type = 'user' and target_id = (select auth.uid()))
     or (target_type = 'organizer' and target_id = any ((select private.workspace_ids('viewer'))::uuid[]))
   );
-create policy "People follow in their own name" on identity.follows
-  for insert to authenticated with check (follower_user_id = (select auth.uid()));
 create policy "People answer who wants to follow them" on identity.follows
   for update to authenticated using (target_type = 'user' and target_id = (select auth.uid()))
   with check (target_type = 'user' and target_id = (select auth.uid()) and status in ('accepted', 'declined'));
@@ -47,31 +45,50 @@ create policy "People stop following, or shake off a follower" on identity.follo
   );
 
 -- A private person is asked first. Whoever was declined cannot ask again, because the row stays.
-create function private.check_follow() returns trigger
+create function private.follow(target_type text, target_id uuid) returns identity.follows
 language plpgsql security definer
 set search_path = ''
 as $$
+#variable_conflict use_column
 declare
-  v_privacy text;
+  v_status text := 'accepted';
+  v_follow identity.follows;
 begin
-  if new.target_type = 'user' then
-    select p.privacy_level into v_privacy from identity.profiles p where p.id = new.target_id and p.status = 'active';
-    new.status := case v_privacy when 'private' then 'pending' else 'accepted' end;
-  elsif new.target_type = 'organizer' then
-    select 'public' into v_privacy from identity.workspaces w
-    where w.id = new.target_id and w.type = 'organizer' and w.deleted_at is null;
+  if auth.uid() is null then
+    perform private.fail('not_signed_in', 'Only a signed-in person may follow.');
+  elsif follow.target_type = 'user' and follow.target_id <> auth.uid() then
+    select case p.privacy_level when 'private' then 'pending' else 'accepted' end into v_status
+    from identity.profiles p where p.id = follow.target_id and p.status = 'active';
+  elsif follow.target_type = 'organizer' then
+    select 'accepted' into v_status from identity.workspaces w
+    where w.id = follow.target_id and w.type = 'organizer' and w.deleted_at is null;
+  else
+    perform private.fail('invalid_argument', 'One follows another person (user) or an organizer.',
+      jsonb_build_object('argument', 'target_type', 'value', follow.target_type, 'target_id', follow.target_id));
   end if;
-  if v_privacy is null and new.target_type in ('user', 'organizer') then
-    perform private.fail('unknown_follow_target', format('There is no such %s.', new.target_type),
-      jsonb_build_object('target_type', new.target_type, 'target_id', new.target_id));
+  if v_status is null then
+    perform private.fail('unknown_follow_target', format('There is no such %s.', follow.target_type),
+      jsonb_build_object('target_type', follow.target_type, 'target_id', follow.target_id));
   end if;
-  return new;
+  insert into identity.follows (follower_user_id, target_type, target_id, status)
+  values (auth.uid(), follow.target_type, follow.target_id, v_status)
+  on conflict on constraint follows_once do nothing;
+  select f.* into v_follow from identity.follows f
+  where f.follower_user_id = auth.uid() and f.target_type = follow.target_type and f.target_id = follow.target_id;
+  return v_follow;
 end $$;
-comment on function private.check_follow() is 'Trigger: the target exists, and a private person is asked first.';
-revoke all on function private.check_follow from public, anon, authenticated, service_role;
+comment on function private.follow(text, uuid) is 'Core of identity.follow.';
+revoke all on function private.follow from public, anon, authenticated, service_role;
+grant execute on function private.follow to authenticated;
 
-create trigger check_follow before insert on identity.follows
-  for each row execute function private.check_follow();
+create function identity.follow(target_type text, target_id uuid) returns identity.follows
+language sql
+set search_path = ''
+as $$ select private.follow(follow.target_type, follow.target_id) $$;
+comment on function identity.follow(text, uuid) is
+  'The caller follows a person or an organizer; a private person is asked first, and following twice is one follow.';
+revoke all on function identity.follow from public, anon, authenticated, service_role;
+grant execute on function identity.follow to authenticated;
 
 -- Follows of a person go with the person; those by the person go by their foreign key.
 create function private.drop_followers() returns trigger

@@ -133,7 +133,7 @@ create table identity.mfa_events (
   success boolean not null default false,
   failure_reason text,
   attempts_count integer not null default 1,
-  locked_until timestamptz,
+  unlocks_at timestamptz,
   expires_at timestamptz,
   created_at timestamptz not null default now(),
   constraint mfa_events_user_id_fkey foreign key (user_id) references identity.profiles (id) on delete cascade,
@@ -144,6 +144,7 @@ create table identity.mfa_events (
   constraint mfa_events_attempts_count_positive check (attempts_count > 0)
 );
 comment on table identity.mfa_events is 'Tries of a second factor or a recovery code, and locks that followed.';
+comment on column identity.mfa_events.unlocks_at is 'After too many failures: no further try before then.';
 create index mfa_events_user_id_idx on identity.mfa_events (user_id, created_at desc);
 create index mfa_events_action_idx on identity.mfa_events (action, created_at desc);
 create index mfa_events_expires_at_idx on identity.mfa_events (expires_at);
@@ -151,7 +152,7 @@ create index mfa_events_created_at_idx on identity.mfa_events (created_at);
 alter table identity.mfa_events enable row level security;
 revoke all on table identity.mfa_events from public, anon, authenticated, service_role;
 grant select (
-  id, user_id, factor, action, ip_address, user_agent, success, failure_reason, attempts_count, locked_until,
+  id, user_id, factor, action, ip_address, user_agent, success, failure_reason, attempts_count, unlocks_at,
   expires_at, created_at
 ) on table identity.mfa_events to authenticated;
 grant select, insert, delete on table identity.mfa_events to service_role;
