@@ -39,7 +39,7 @@ create table ops.webhook_events (
 );
 comment on table ops.webhook_events is 'Every webhook ever accepted, once: the inbox and its history.';
 comment on column ops.webhook_events.fingerprint is 'Hash that identifies an event whose provider gives it no id.';
-create unique index webhook_events_event_id on ops.webhook_events (provider, event_id) where event_id is not null;
+create unique index webhook_events_event_id on ops.webhook_events (provider, event_id);
 create unique index webhook_events_fingerprint on ops.webhook_events (provider, fingerprint) where event_id is null;
 create index webhook_events_pending on ops.webhook_events (created_at) where status = 'pending';
 create index webhook_events_account on ops.webhook_events (connected_account_id, created_at desc)

@@ -27,6 +27,7 @@ create table billing.wallets (
 comment on table billing.wallets is 'A workspace''s balances in micro-units; each equals the sum of its ledger entries.';
 comment on column billing.wallets.allowance_due_at is 'When the next allowance is to be issued; null: no plan brings one.';
 create unique index wallets_provider_customer_id on billing.wallets (provider_customer_id) where provider_customer_id is not null;
+create trigger wallets_touch before update on billing.wallets for each row execute function private.touch_updated_at();
 alter table billing.wallets enable row level security;
 create policy "Members may read their workspace's wallet" on billing.wallets for select to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
@@ -205,8 +206,7 @@ begin
   update billing.wallets w
   set allowance_micro = w.allowance_micro + d.allowance, lots_micro = w.lots_micro + d.lots,
     prepaid_micro = w.prepaid_micro + d.prepaid, held_micro = w.held_micro + d.held,
-    total_purchased_micro = w.total_purchased_micro + d.bought, total_used_micro = w.total_used_micro + d.used,
-    updated_at = private.now()
+    total_purchased_micro = w.total_purchased_micro + d.bought, total_used_micro = w.total_used_micro + d.used
   from (
     select coalesce(sum(p.amount_micro) filter (where p.code = 'allowance'), 0) as allowance,
       coalesce(sum(p.amount_micro) filter (where p.code = 'lots'), 0) as lots,
