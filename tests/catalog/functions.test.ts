@@ -38,6 +38,15 @@ test("every function with its owner's rights is listed with the reason", () => {
   expect(listed.toSorted()).toEqual([...definers].toSorted());
 });
 
+test("a function with its owner's rights that clients may reach asks who is calling", () => {
+  const asks = /\b(auth\.uid|private\.(require_role|has_role|caller_rank|is_service|workspace_ids))\(/;
+  const silent = routines.filter(
+    (routine) => routine.definer && forClients(routine) && !asks.test(routine.source),
+  );
+  // It only puts together the text of an error.
+  expect(silent.map(fullName)).toEqual(["private.fail"]);
+});
+
 test("exposed functions for clients name all their arguments, without a prefix", () => {
   const odd = routines.filter(
     (routine) =>

@@ -91,7 +91,9 @@ export async function accessTo(connection: Connection, table: Relation, stage: S
     const attempt = (sql: string, params: unknown[]) =>
       tryAs(connection, claimsOf(actor, stage), sql, params);
     const selected = await attempt(...selectStatement(table, row));
-    const inserted = await tryInsert(connection, table, actor, stage);
+    const self = actor === "anon" || actor === "service" ? stage.owner.userId : stage.userIds[actor];
+    const own = makeRow(table, { ...stage.owner, userId: self });
+    const inserted = await tryInsert(connection, table, actor, stage, own);
     const column = await updatableColumn(connection, table, actor);
     const updated = column !== undefined && (await attempt(...updateStatement(table, row, column)));
     const deleted = await attempt(...deleteStatement(table, row));
@@ -128,26 +130,35 @@ export function claimsOf(actor: Actor, stage: Stage): Claims {
   return { role: "authenticated", sub: stage.userIds[actor], email: `${actor}@example.com` };
 }
 
+/** Whether the actor can insert a row that says it is another person's. */
+export async function canForge(
+  connection: Connection,
+  table: Relation,
+  actor: Actor,
+  userId: string,
+  stage: Stage,
+): Promise<boolean> {
+  const row = makeRow(table, { ...stage.owner, userId });
+  const allowed = await columnsWith("insert", connection, table, actor);
+  const forged = Object.keys(row).some((column) => row[column] === userId && allowed.has(column));
+  return forged && tryInsert(connection, table, actor, stage, row);
+}
+
 async function tryInsert(
   connection: Connection,
   table: Relation,
   actor: Actor,
   stage: Stage,
+  row: Values,
 ): Promise<boolean> {
-  const self = actor === "anon" || actor === "service" ? stage.owner.userId : stage.userIds[actor];
-  const row = makeRow(table, { ...stage.owner, userId: self });
   const allowed = await columnsWith("insert", connection, table, actor);
   const granted = Object.entries(row).filter(([column]) => allowed.has(column));
   if (granted.length === 0) return false;
   const columns = granted.map(([column]) => `"${column}"`).join(", ");
   const places = granted.map((_, i) => `$${i + 1}`).join(", ");
   const sql = `insert into ${fullName(table)} (${columns}) values (${places})`;
-  return tryAs(
-    connection,
-    claimsOf(actor, stage),
-    sql,
-    granted.map(([, value]) => value),
-  );
+  const values = granted.map(([, value]) => value);
+  return tryAs(connection, claimsOf(actor, stage), sql, values);
 }
 
 async function updatableColumn(

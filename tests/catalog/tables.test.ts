@@ -81,7 +81,7 @@ test("columns that end in _at are timestamptz, and every timestamp ends in _at o
   const wrong = columnsWhere((name, type) =>
     name.endsWith("_at")
       ? type !== "timestamp with time zone"
-      : type.startsWith("timestamp") && !/_(start|end)$/.test(name),
+      : type.startsWith("timestamp") && !/_(start|end|until)$/.test(name),
   );
   expect(wrong).toEqual([]);
 });

@@ -35,7 +35,9 @@ async function expectSettled(person: Person, asked: number): Promise<void> {
   expect(await s.faults()).toEqual([]);
 }
 
-test("a worker killed at random points loses no creation and charges none twice", { timeout: 180_000 }, async () => {
+test("a worker killed at random points loses no creation and charges none twice", {
+  timeout: 180_000,
+}, async () => {
   const person = await s.person();
   await s.order("fal", { delay_ms: 150 });
   let asked = 0;
@@ -50,7 +52,9 @@ test("a worker killed at random points loses no creation and charges none twice"
   await expectSettled(person, asked);
 });
 
-test("PostgreSQL killed at random points loses nothing it had said yes to", { timeout: 240_000 }, async () => {
+test("PostgreSQL killed at random points loses nothing it had said yes to", {
+  timeout: 240_000,
+}, async () => {
   const person = await s.person();
   let asked = 0;
   for (let round = 0; round < 4; round++) {
@@ -64,7 +68,12 @@ test("PostgreSQL killed at random points loses nothing it had said yes to", { ti
     }
     await sleep(Math.random() * 800);
     await s.stack.restartPostgres(true);
-    await eventually("PostgreSQL answers", () => endLostLeases().then(() => true, () => false));
+    await eventually("PostgreSQL answers", () =>
+      endLostLeases().then(
+        () => true,
+        () => false,
+      ),
+    );
   }
   await expectSettled(person, asked);
 });

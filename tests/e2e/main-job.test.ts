@@ -17,7 +17,11 @@ async function buy(person: Awaited<ReturnType<typeof s.person>>, outcome: string
       },
     }),
   );
-  await fetch(checkout.checkout_url, { method: "POST", body: new URLSearchParams({ outcome }), redirect: "manual" });
+  await fetch(checkout.checkout_url, {
+    method: "POST",
+    body: new URLSearchParams({ outcome }),
+    redirect: "manual",
+  });
   return checkout;
 }
 
@@ -38,7 +42,12 @@ describe("the main job", () => {
     expect(await s.balance(person)).toMatchObject({ held_micro: price, available_micro: 500_000 - price });
 
     const creation = await s.ended(person, requested.id);
-    expect(creation).toMatchObject({ status: "completed", progress: 100, cost_micro: price, provider: "fal" });
+    expect(creation).toMatchObject({
+      status: "completed",
+      progress: 100,
+      cost_micro: price,
+      provider: "fal",
+    });
     expect(await s.balance(person)).toMatchObject({ held_micro: 0, available_micro: 500_000 - price });
 
     const { signedUrl } = must(
@@ -47,7 +56,9 @@ describe("the main job", () => {
     const picture = await sharp(Buffer.from(await (await fetch(signedUrl)).arrayBuffer())).metadata();
     expect(picture.width).toBeGreaterThan(300);
 
-    const news = must(await person.client.schema("messaging").from("notifications").select("title, metadata"));
+    const news = must(
+      await person.client.schema("messaging").from("notifications").select("title, metadata"),
+    );
     expect(news.map((n) => n.title)).toContain("Your picture is ready");
     expect(await s.faults()).toEqual([]);
   });
@@ -141,12 +152,15 @@ describe("payments that go wrong", () => {
     expect(await s.balance(person)).toMatchObject({ available_micro: 500_000 });
   });
 
-  test.each([{ duplicate: 3 }, { reorder: true }, { late_ms: 500 }])("credits arrive once with %o", async (rule) => {
-    const person = await s.person(0);
-    await s.order("stripe", rule);
-    const checkout = await buy(person, "success");
-    expect(await eventually("payment", payment(checkout.payment_id))).toBe("succeeded");
-    expect(await s.balance(person)).toMatchObject({ available_micro: 500_000 });
-    expect(await s.faults()).toEqual([]);
-  });
+  test.each([{ duplicate: 3 }, { reorder: true }, { late_ms: 500 }])(
+    "credits arrive once with %o",
+    async (rule) => {
+      const person = await s.person(0);
+      await s.order("stripe", rule);
+      const checkout = await buy(person, "success");
+      expect(await eventually("payment", payment(checkout.payment_id))).toBe("succeeded");
+      expect(await s.balance(person)).toMatchObject({ available_micro: 500_000 });
+      expect(await s.faults()).toEqual([]);
+    },
+  );
 });

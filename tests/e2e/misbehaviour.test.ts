@@ -33,12 +33,20 @@ describe("a provider that misbehaves", () => {
     await s.order("fal", { lose_webhook: true });
     const { id } = await s.request(person);
     await eventually("waiting for the callback", async () => {
-      const [job] = await s.sql("select from ops.jobs where state = 'waiting' and payload ->> 'creation_id' = $1", [id]);
+      const [job] = await s.sql(
+        "select from ops.jobs where state = 'waiting' and payload ->> 'creation_id' = $1",
+        [id],
+      );
       return job;
     });
     await eventually("the provider has finished", async () => {
       await s.hurry();
-      const { data } = await person.client.schema("studio").from("creations").select("status").eq("id", id).single();
+      const { data } = await person.client
+        .schema("studio")
+        .from("creations")
+        .select("status")
+        .eq("id", id)
+        .single();
       return data?.status === "completed";
     });
     expect(await s.balance(person)).toMatchObject({ available_micro: 100_000 - price, held_micro: 0 });
@@ -59,10 +67,16 @@ describe("a provider that misbehaves", () => {
     await s.order("fal", { lose_webhook: true, delay_ms: 600_000 });
     const { id } = await s.request(person);
     await eventually("waiting for the callback", async () => {
-      const [job] = await s.sql("select from ops.jobs where state = 'waiting' and payload ->> 'creation_id' = $1", [id]);
+      const [job] = await s.sql(
+        "select from ops.jobs where state = 'waiting' and payload ->> 'creation_id' = $1",
+        [id],
+      );
       return job;
     });
-    await s.sql("update ops.jobs set deadline_at = now() where payload ->> 'creation_id' = $1 and kind = 'studio.creation'", [id]);
+    await s.sql(
+      "update ops.jobs set deadline_at = now() where payload ->> 'creation_id' = $1 and kind = 'studio.creation'",
+      [id],
+    );
     const creation = await s.ended(person, id);
     expect(creation).toMatchObject({ status: "failed", error_message: "timed out" });
     expect(await s.balance(person)).toMatchObject({ available_micro: 100_000, held_micro: 0 });
@@ -75,14 +89,22 @@ describe("cancelling", () => {
     await s.order("fal", { delay_ms: 5_000 });
     const { id } = await s.request(person);
     await eventually("submitted", async () => {
-      const { data } = await person.client.schema("studio").from("creations").select("*").eq("id", id).single();
+      const { data } = await person.client
+        .schema("studio")
+        .from("creations")
+        .select("*")
+        .eq("id", id)
+        .single();
       return data?.provider_request_id;
     });
     const cancelled = must(await person.client.schema("studio").rpc("cancel_creation", { creation_id: id }));
     expect(cancelled.status).toBe("cancelled");
     expect(await s.balance(person)).toMatchObject({ available_micro: 100_000, held_micro: 0 });
     await eventually("the provider was told", async () => {
-      const requests = (await (await fetch(`${s.stack.standins.fal}/_requests`)).json()) as { method: string; path: string }[];
+      const requests = (await (await fetch(`${s.stack.standins.fal}/_requests`)).json()) as {
+        method: string;
+        path: string;
+      }[];
       return requests.some((r) => r.method === "PUT" && r.path.endsWith("/cancel"));
     });
     expect(await s.faults()).toEqual([]);

@@ -19,7 +19,11 @@ export function must<T>(answer: { data: T; error: unknown }): NonNullable<T> {
 }
 
 /** Looks every 50 ms until there is something to see. */
-export async function eventually<T>(what: string, look: () => Promise<T | undefined | false>, seconds = 40): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  look: () => Promise<T | undefined | false>,
+  seconds = 40,
+): Promise<T> {
   const end = performance.now() + seconds * 1000;
   for (;;) {
     const seen = await look();
@@ -74,7 +78,9 @@ export function useStack(options: StackOptions = {}): TestStack {
   });
 
   const makeClient = (key: string): Client =>
-    createClient<Database>(test.stack.apiUrl, key, { auth: { persistSession: false, autoRefreshToken: false } });
+    createClient<Database>(test.stack.apiUrl, key, {
+      auth: { persistSession: false, autoRefreshToken: false },
+    });
 
   test.sql = async (text, params) => (await pool.query(text, params)).rows;
 
@@ -122,7 +128,12 @@ export function useStack(options: StackOptions = {}): TestStack {
     eventually(
       `the end of creation ${creationId}`,
       async () => {
-        const { data } = await person.client.schema("studio").from("creations").select("*").eq("id", creationId).single();
+        const { data } = await person.client
+          .schema("studio")
+          .from("creations")
+          .select("*")
+          .eq("id", creationId)
+          .single();
         return data?.completed_at ? data : undefined;
       },
       seconds,
@@ -142,7 +153,9 @@ export function useStack(options: StackOptions = {}): TestStack {
     }
   };
   test.hurry = async () => {
-    await test.sql("update ops.jobs set run_at = now() where state in ('waiting', 'scheduled') and run_at > now()");
+    await test.sql(
+      "update ops.jobs set run_at = now() where state in ('waiting', 'scheduled') and run_at > now()",
+    );
   };
 
   test.balance = async (person) =>
@@ -151,8 +164,17 @@ export function useStack(options: StackOptions = {}): TestStack {
   return test;
 }
 
-async function upload(client: Client, workspaceId: string, file: string, contentType: string): Promise<string> {
+async function upload(
+  client: Client,
+  workspaceId: string,
+  file: string,
+  contentType: string,
+): Promise<string> {
   const path = `${workspaceId}/${file}`;
-  must(await client.storage.from("studio-uploads").upload(path, await readFile(join(samples, file)), { contentType }));
+  must(
+    await client.storage
+      .from("studio-uploads")
+      .upload(path, await readFile(join(samples, file)), { contentType }),
+  );
   return path;
 }
