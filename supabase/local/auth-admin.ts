@@ -10,7 +10,10 @@ import type { Keys } from "./keys.ts";
 
 const attributes = z.object({
   id: z.uuid().optional(),
-  email: z.email().transform((email) => email.toLowerCase()).optional(),
+  email: z
+    .email()
+    .transform((email) => email.toLowerCase())
+    .optional(),
   phone: z.string().min(3).optional(),
   password: z.string().min(1).max(72).optional(),
   email_confirm: z.boolean().optional(),
@@ -18,14 +21,20 @@ const attributes = z.object({
   user_metadata: z.record(z.string(), z.unknown()).optional(),
   app_metadata: z.record(z.string(), z.unknown()).optional(),
   role: z.string().optional(),
-  ban_duration: z.string().regex(/^(none|(\d+(\.\d+)?(h|m|s))+)$/).optional(),
+  ban_duration: z
+    .string()
+    .regex(/^(none|(\d+(\.\d+)?(h|m|s))+)$/)
+    .optional(),
 });
 
 export type UserAttributes = z.infer<typeof attributes>;
 
 // supabase-js sends an empty parameter for one that is not given.
 const parameter = (fallback: number, max: number) =>
-  z.preprocess((text) => (text === "" ? undefined : text), z.coerce.number().int().min(1).max(max).default(fallback));
+  z.preprocess(
+    (text) => (text === "" ? undefined : text),
+    z.coerce.number().int().min(1).max(max).default(fallback),
+  );
 const paging = z.object({ page: parameter(1, 1_000_000), per_page: parameter(50, 1000) });
 
 const failure = (status: 400 | 401 | 403 | 404 | 422 | 500, errorCode: string, msg: string) =>
@@ -84,7 +93,8 @@ export function authAdmin(pool: pg.Pool, keys: Keys): Hono {
     const { page, per_page } = query.data;
     const { users, total } = await listUsers(pool, page, per_page);
     const last = Math.max(1, Math.ceil(total / per_page));
-    const link = (n: number, rel: string) => `<${new URL(c.req.url).pathname}?page=${n}&per_page=${per_page}>; rel="${rel}"`;
+    const link = (n: number, rel: string) =>
+      `<${new URL(c.req.url).pathname}?page=${n}&per_page=${per_page}>; rel="${rel}"`;
     c.header("x-total-count", String(total));
     c.header("link", [...(page < last ? [link(page + 1, "next")] : []), link(last, "last")].join(", "));
     return c.json({ users, aud: "authenticated" });

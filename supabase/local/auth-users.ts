@@ -1,7 +1,7 @@
 // Users as the auth admin API shows and changes them, in the tables that @supabase/lite signs people in with.
 
 import { randomUUID } from "node:crypto";
-import pg from "pg";
+import type pg from "pg";
 import type { UserAttributes } from "./auth-admin.ts";
 
 type Metadata = Record<string, unknown>;
@@ -63,7 +63,10 @@ const hashed = (parameter: string) => `extensions.crypt(${parameter}, extensions
 export function createUser(pool: pg.Pool, wanted: UserAttributes): Promise<AuthUser | undefined> {
   const id = wanted.id ?? randomUUID();
   const provider = wanted.email ? "email" : "phone";
-  const userMetadata = { ...wanted.user_metadata, ...(wanted.email && { email_verified: wanted.email_confirm ?? false }) };
+  const userMetadata = {
+    ...wanted.user_metadata,
+    ...(wanted.email && { email_verified: wanted.email_confirm ?? false }),
+  };
   return transaction(pool, async (client) => {
     await client.query(
       `insert into auth.users
@@ -83,13 +86,22 @@ export function createUser(pool: pg.Pool, wanted: UserAttributes): Promise<AuthU
         userMetadata,
       ],
     );
-    const identity = { sub: id, email: wanted.email, phone: wanted.phone, email_verified: false, phone_verified: false };
+    const identity = {
+      sub: id,
+      email: wanted.email,
+      phone: wanted.phone,
+      email_verified: false,
+      phone_verified: false,
+    };
     await client.query(
       "insert into auth.identities (provider_id, user_id, identity_data, provider) values ($1::text, $1::uuid, $2, $3)",
       [id, identity, provider],
     );
     if (wanted.ban_duration) {
-      await client.query(`update auth.users set banned_until = ${bannedUntil} where id = $2`, [wanted.ban_duration, id]);
+      await client.query(`update auth.users set banned_until = ${bannedUntil} where id = $2`, [
+        wanted.ban_duration,
+        id,
+      ]);
     }
     return findUser(client, id);
   });
@@ -133,7 +145,10 @@ export function updateUser(pool: pg.Pool, id: string, wanted: UserAttributes): P
       );
     }
     if (wanted.ban_duration) {
-      await client.query(`update auth.users set banned_until = ${bannedUntil} where id = $2`, [wanted.ban_duration, id]);
+      await client.query(`update auth.users set banned_until = ${bannedUntil} where id = $2`, [
+        wanted.ban_duration,
+        id,
+      ]);
     }
     return findUser(client, id);
   });

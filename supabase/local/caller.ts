@@ -25,7 +25,8 @@ const anon: Caller = { role: "anon", claims: { role: "anon" } };
 const service: Caller = { role: "service_role", claims: { role: "service_role" } };
 const tokenRoles = new Set(["anon", "authenticated", "service_role"]);
 
-export const bearerToken = (headers: Headers) => /^Bearer\s+(\S+)$/i.exec(headers.get("authorization") ?? "")?.[1];
+export const bearerToken = (headers: Headers) =>
+  /^Bearer\s+(\S+)$/i.exec(headers.get("authorization") ?? "")?.[1];
 
 export async function verifyToken(token: string, keys: Keys): Promise<Caller> {
   try {
@@ -55,7 +56,11 @@ async function callerOfKey(key: string, keys: Keys): Promise<Caller> {
  * The key is required (as header or query parameter) unless `keyOptional`. supabase-js repeats its key as the
  * bearer token when nobody is signed in, so only another token counts as a user's.
  */
-export async function identify(request: Request, keys: Keys, options: { keyOptional?: boolean } = {}): Promise<Caller> {
+export async function identify(
+  request: Request,
+  keys: Keys,
+  options: { keyOptional?: boolean } = {},
+): Promise<Caller> {
   const key = request.headers.get("apikey") ?? new URL(request.url).searchParams.get("apikey") ?? undefined;
   const token = bearerToken(request.headers);
   if (key === undefined) {

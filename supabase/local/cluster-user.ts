@@ -1,8 +1,8 @@
 // PostgreSQL refuses to run as root. As root (a container, a build machine) its processes run as the user
 // "postgres", which is made when missing, and which must be able to reach the binaries and the data.
 
-import { createHash } from "node:crypto";
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { chmodSync, cpSync, existsSync, mkdirSync, renameSync, statSync } from "node:fs";
 import path from "node:path";
 import { stateDir } from "./config.ts";
@@ -11,7 +11,8 @@ export type ClusterUser = { uid?: number; gid?: number };
 
 function lookUp(): ClusterUser | undefined {
   try {
-    const id = (flag: string) => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8", stdio: "pipe" }));
+    const id = (flag: string) =>
+      Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8", stdio: "pipe" }));
     return { uid: id("-u"), gid: id("-g") };
   } catch {
     // id exits 1 for an unknown user.

@@ -60,7 +60,15 @@ export function readConfig(): Config {
   throw new Error(`${file} does not fit the local stack:\n${z.prettifyError(parsed.error)}`);
 }
 
-const units: Record<string, number> = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30 };
+const units: Record<string, number> = {
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KIB: 2 ** 10,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+};
 
 /** Reads the sizes of config.toml and of bucket limits: "50MiB", "5MB", "1024". */
 export function parseSize(text: string): number {

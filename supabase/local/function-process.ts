@@ -14,7 +14,9 @@ import { exited, spawnGuarded } from "./processes.ts";
 const denoBinary = () => createRequire(import.meta.url)("deno/install_api.cjs").runInstall() as string;
 
 // Only what edge functions need: the network, their variables, the code itself. No writing, no programs.
-const readable = ["functions", "types", "node_modules", "package.json"].map((name) => path.join(projectDir, name));
+const readable = ["functions", "types", "node_modules", "package.json"].map((name) =>
+  path.join(projectDir, name),
+);
 const permissions = ["--no-prompt", "--allow-net", "--allow-env", `--allow-read=${readable.join(",")}`];
 
 type Running = { child: ChildProcess; port: number };
@@ -60,10 +62,13 @@ export class FunctionProcess {
       env: { ...this.#env, DENO_SERVE_ADDRESS: `tcp:127.0.0.1:${port}` },
       stdio: ["ignore", "pipe", "pipe"],
     });
-    for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => this.#write(String(chunk)));
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on("data", (chunk) => this.#write(String(chunk)));
     const failed = new Promise<never>((_, reject) => {
       child.once("error", reject);
-      child.once("exit", (code, signal) => reject(new Error(`ended (${signal ?? code})\n${this.#tail.join("\n")}`)));
+      child.once("exit", (code, signal) =>
+        reject(new Error(`ended (${signal ?? code})\n${this.#tail.join("\n")}`)),
+      );
     });
     const listening = (async () => {
       while (child.exitCode === null && child.signalCode === null && !(await accepts(port))) await sleep(20);
@@ -119,7 +124,8 @@ export class FunctionProcess {
 
   async #again() {
     while (!this.#stopped && !this.#current) {
-      if (this.#failures > 1) await sleep(Math.min(100 * 2 ** this.#failures, 5000), undefined, { ref: false });
+      if (this.#failures > 1)
+        await sleep(Math.min(100 * 2 ** this.#failures, 5000), undefined, { ref: false });
       if (this.#stopped || this.#current) return;
       await this.start().catch((error: Error) => {
         this.#failures += 1;

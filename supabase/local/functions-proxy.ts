@@ -29,14 +29,16 @@ export function functionsProxy(functions: Functions, keys: Keys): Hono {
   const app = new Hono();
   const handle = async (c: Context) => {
     const name = c.req.param("name") ?? "";
-    if (!functions.has(name)) return c.json({ code: "NOT_FOUND", message: "Requested function was not found" }, 404);
+    if (!functions.has(name))
+      return c.json({ code: "NOT_FOUND", message: "Requested function was not found" }, 404);
     // A browser's preflight carries no token; the function answers it.
     if (functions.verifiesJwt(name) && c.req.method !== "OPTIONS") {
       const refused = await refuse(c.req.raw, keys);
       if (refused) return c.json(refused, 401);
     }
     const target = await functions.url(name);
-    if (!target) return c.json({ code: "BOOT_ERROR", message: "Function failed to start (please check logs)" }, 503);
+    if (!target)
+      return c.json({ code: "BOOT_ERROR", message: "Function failed to start (please check logs)" }, 503);
     const incoming = new URL(c.req.url);
     const path = incoming.pathname.replace(/^\/functions\/v1/, "");
     try {

@@ -2,7 +2,7 @@
 
 import { existsSync, type FSWatcher, watch } from "node:fs";
 import path from "node:path";
-import { functionsDir, type FunctionConfig, projectDir, supabaseDir } from "./config.ts";
+import { type FunctionConfig, functionsDir, projectDir, supabaseDir } from "./config.ts";
 import { FunctionProcess } from "./function-process.ts";
 import type { Log } from "./log.ts";
 
@@ -63,7 +63,8 @@ export async function startFunctions({ functions, env, watch: watching, log }: O
   }
   const known = (name: string) => {
     const process = processes.get(name);
-    if (!process) throw new Error(`There is no function ${name}; there are: ${[...processes.keys()].join(", ")}.`);
+    if (!process)
+      throw new Error(`There is no function ${name}; there are: ${[...processes.keys()].join(", ")}.`);
     return process;
   };
   return {

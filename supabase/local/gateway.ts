@@ -11,11 +11,12 @@ import { functionsProxy } from "./functions-proxy.ts";
 import type { Keys } from "./keys.ts";
 import type { Lite } from "./lite.ts";
 import type { Log } from "./log.ts";
+import type { Storage } from "./storage/index.ts";
 
 export type Services = {
   keys: Keys;
   lite: Lite;
-  storage: Hono;
+  storage: Storage["app"];
   authAdmin: Hono;
   functions: Functions;
   /** Throws when the database does not answer. */
@@ -49,7 +50,11 @@ export function createGateway(services: Services): Hono {
   const app = new Hono();
 
   // Functions answer browsers themselves, as on the platform.
-  const browsers = cors({ origin: "*", allowMethods: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"], maxAge: 3600 });
+  const browsers = cors({
+    origin: "*",
+    allowMethods: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+    maxAge: 3600,
+  });
   for (const path of ["/rest/v1/*", "/auth/v1/*", "/storage/v1/*"]) app.use(path, browsers);
 
   app.all("/rest/v1/*", async (c) => {

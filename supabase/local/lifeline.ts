@@ -34,5 +34,6 @@ input.on("close", async () => {
   const deadline = Date.now() + 5000;
   while (Date.now() < deadline && [...guarded].some((pid) => send(pid, 0))) await sleep(50);
   for (const pid of guarded) send(pid, "SIGKILL");
-  for (const path of temporary) rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+  for (const path of temporary)
+    rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
 });

@@ -25,7 +25,11 @@ function coalesce(intervalMs: number, work: () => void): { call(): void; cancel(
 }
 
 /** Starts the worker as the database would through pg_net; its answer comes when its work is done. */
-export function workerStarter(functionsUrl: string, secretKey: string, log: Log): { start(): void; stop(): void } {
+export function workerStarter(
+  functionsUrl: string,
+  secretKey: string,
+  log: Log,
+): { start(): void; stop(): void } {
   const trouble = logOnChange(log);
   const stopping = new AbortController();
   async function post() {

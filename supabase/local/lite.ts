@@ -70,7 +70,8 @@ function keepQuiet() {
   const serverTrouble = /^(53|57|58|F0|XX)/;
   console.error = (...args: unknown[]) => {
     const code = args[0] instanceof Error && "code" in args[0] ? String(args[0].code) : undefined;
-    const callersFault = args[0] instanceof RelationNotFoundError || (code !== undefined && !serverTrouble.test(code));
+    const callersFault =
+      args[0] instanceof RelationNotFoundError || (code !== undefined && !serverTrouble.test(code));
     if (inRequest.getStore() && callersFault) return;
     original(...args);
   };

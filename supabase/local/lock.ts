@@ -17,7 +17,8 @@ const readHolder = (file: string): Holder | undefined => {
 };
 
 // A process id alone may belong to another program after a restart of the machine; with its start time it cannot.
-const holds = (holder: Holder) => isAlive(holder.pid) && processField(holder.pid, "lstart") === holder.started;
+const holds = (holder: Holder) =>
+  isAlive(holder.pid) && processField(holder.pid, "lstart") === holder.started;
 
 /** Takes the lock and answers how to release it, or who has it. */
 export function tryLock(file: string): { release: () => void } | { heldBy: number } {

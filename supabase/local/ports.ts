@@ -40,7 +40,8 @@ export function fixedPorts(config: Config): Ports {
     const text = process.env[variable];
     if (!text) continue;
     const port = Number(text);
-    if (!Number.isInteger(port) || port < 1 || port > 65535) throw new Error(`${variable}=${text} is not a port.`);
+    if (!Number.isInteger(port) || port < 1 || port > 65535)
+      throw new Error(`${variable}=${text} is not a port.`);
     ports[name] = port;
   }
   return ports;
@@ -52,7 +53,9 @@ export async function assertPortsFree(ports: Ports): Promise<void> {
   for (const [name, port] of Object.entries(ports) as [keyof Ports, number][]) {
     await listen(port).catch((error: NodeJS.ErrnoException) => {
       const why = error.code === "EADDRINUSE" ? "is already in use" : `cannot be used (${error.code})`;
-      taken.push(`Port ${port} (${name}) ${why}. Stop what uses it, or set ${environment[name]} to another port.`);
+      taken.push(
+        `Port ${port} (${name}) ${why}. Stop what uses it, or set ${environment[name]} to another port.`,
+      );
     });
   }
   if (taken.length > 0) throw new Error(taken.join("\n"));

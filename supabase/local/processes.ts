@@ -1,6 +1,6 @@
 // Child processes that must not outlive the stack.
 
-import { type ChildProcess, execFileSync, spawn, type SpawnOptions } from "node:child_process";
+import { type ChildProcess, execFileSync, type SpawnOptions, spawn } from "node:child_process";
 import path from "node:path";
 
 let lifeline: ChildProcess | undefined;

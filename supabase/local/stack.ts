@@ -128,7 +128,8 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     const { dataDir, close } = openDataDir(options);
     closers.push(close);
     if (options.reset && !options.ephemeral) {
-      for (const name of ["storage", "standins", "keys.json"]) rmSync(path.join(dataDir, name), { recursive: true, force: true });
+      for (const name of ["storage", "standins", "keys.json"])
+        rmSync(path.join(dataDir, name), { recursive: true, force: true });
     }
     const ports = { ...(options.ephemeral ? await ephemeralPorts() : fixedPorts(config)), ...options.ports };
     await assertPortsFree(ports);
@@ -172,7 +173,10 @@ async function assemble(assembly: Assembly): Promise<Stack> {
     return standIns;
   }
   async function edge(dbUrl: string, standIns: Record<string, string>) {
-    const env = await functionsEnvironment({ keys, apiUrl, functionsUrl, dbUrl }, { ...standIns, ...options.env });
+    const env = await functionsEnvironment(
+      { keys, apiUrl, functionsUrl, dbUrl },
+      { ...standIns, ...options.env },
+    );
     const functions = await startFunctions({
       functions: chosenFunctions(config, options.functions),
       env,
@@ -184,13 +188,15 @@ async function assemble(assembly: Assembly): Promise<Stack> {
   }
   const dbUrl = `postgresql://postgres:postgres@127.0.0.1:${ports.db}/postgres`;
   // Functions open their database connections with the first request, so they need not wait for it.
-  const started = await Promise.allSettled([database(), outside().then(async (s) => ({ s, f: await edge(dbUrl, s.env) }))]);
+  const started = await Promise.allSettled([
+    database(),
+    outside().then(async (s) => ({ s, f: await edge(dbUrl, s.env) })),
+  ]);
   const failed = started.find((result) => result.status === "rejected");
   if (failed) throw failed.reason;
-  const [postgres, { s: standIns, f: functions }] = started.map((r) => (r as PromiseFulfilledResult<unknown>).value) as [
-    PostgresServer,
-    { s: Awaited<ReturnType<typeof outside>>; f: Functions },
-  ];
+  const [postgres, { s: standIns, f: functions }] = started.map(
+    (r) => (r as PromiseFulfilledResult<unknown>).value,
+  ) as [PostgresServer, { s: Awaited<ReturnType<typeof outside>>; f: Functions }];
 
   const lite = await startLite(config, keys, {
     admin: postgres.adminUrl,
@@ -198,7 +204,7 @@ async function assemble(assembly: Assembly): Promise<Stack> {
     authenticator: postgres.urlFor("authenticator"),
   });
   closers.push(() => lite.close());
-  const storage = await startStorage({
+  const storage = startStorage({
     databaseUrl: postgres.urlFor("supabase_storage_admin"),
     folder: path.join(dataDir, "storage"),
     keys,
@@ -226,8 +232,9 @@ async function assemble(assembly: Assembly): Promise<Stack> {
     closers.push(() => timer.stop());
     const worker = workerStarter(functionsUrl, keys.secretKey, log);
     closers.push(() => worker.stop());
-    const reload = () => void lite.reloadSchema().catch((error: Error) => log(`schema not reloaded: ${error.message}`));
-    const work = functions.has("worker") ? { backlot_worker: worker.start } : {};
+    const reload = () =>
+      void lite.reloadSchema().catch((error: Error) => log(`schema not reloaded: ${error.message}`));
+    const work: Record<string, () => void> = functions.has("worker") ? { backlot_worker: worker.start } : {};
     const listener = startListener(postgres.url, { pgrst: reload, ...work }, log);
     closers.push(() => listener.stop());
   }

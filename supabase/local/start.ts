@@ -1,7 +1,7 @@
 // `npm start`: the stack until Ctrl-C.
 
 import { parseArgs } from "node:util";
-import { processField, isAlive } from "./processes.ts";
+import { isAlive, processField } from "./processes.ts";
 import { type Stack, startStack } from "./stack.ts";
 
 const help = `Starts Backlot's local stack and keeps it up until Ctrl-C.
@@ -83,7 +83,11 @@ async function main() {
     await stack?.stop();
     process.exit(code);
   };
-  for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+  for (const [signal, code] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+    ["SIGHUP", 129],
+  ] as const) {
     // Asked to end is what ends a stack well: only a kill before it was up is a failure.
     process.on(signal, () => void end(stack ? 0 : code));
   }

@@ -2,8 +2,17 @@
 // fraction of the time of making one. Its name is a hash of everything it was made from.
 
 import { createHash } from "node:crypto";
-import { constants, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { statSync, utimesSync } from "node:fs";
+import {
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+} from "node:fs";
 import { chown, cp, readdir } from "node:fs/promises";
 import path from "node:path";
 import { bootstrapPlatform } from "./bootstrap.ts";
@@ -19,17 +28,30 @@ const kept = 3;
 
 async function fingerprint(migrate: boolean): Promise<string> {
   const { postgres } = await clusterBinaries(clusterUser());
-  const hash = createHash("sha256").update(`${postgres}:${statSync(postgres).size}:${statSync(postgres).mtimeMs}`);
-  const here = ["platform.sql", "bootstrap.ts", "postgres.ts", "template.ts"].map((f) => path.join(import.meta.dirname, f));
-  const migrations = migrate ? readdirSync(migrationsDir).sort().map((file) => path.join(migrationsDir, file)) : [];
-  for (const file of [...here, ...migrations]) hash.update(`\0${path.basename(file)}\0`).update(readFileSync(file));
+  const hash = createHash("sha256").update(
+    `${postgres}:${statSync(postgres).size}:${statSync(postgres).mtimeMs}`,
+  );
+  const here = ["platform.sql", "bootstrap.ts", "postgres.ts", "template.ts"].map((f) =>
+    path.join(import.meta.dirname, f),
+  );
+  const migrations = migrate
+    ? readdirSync(migrationsDir)
+        .sort()
+        .map((file) => path.join(migrationsDir, file))
+    : [];
+  for (const file of [...here, ...migrations])
+    hash.update(`\0${path.basename(file)}\0`).update(readFileSync(file));
   return hash.digest("hex").slice(0, 20);
 }
 
 async function build(folder: string, migrate: boolean): Promise<void> {
   await initCluster(path.join(folder, "postgres"));
   const logFile = path.join(folder, "postgres.log");
-  const server = await startPostgres({ dataDir: path.join(folder, "postgres"), port: await freePort(), logFile });
+  const server = await startPostgres({
+    dataDir: path.join(folder, "postgres"),
+    port: await freePort(),
+    logFile,
+  });
   try {
     await bootstrapPlatform(server.adminUrl);
     if (migrate) await applyMigrations(server.url);
@@ -40,7 +62,9 @@ async function build(folder: string, migrate: boolean): Promise<void> {
 
 function forgetOldest(cache: string) {
   const names = readdirSync(cache).filter((name) => /^[0-9a-f]{20}$/.test(name));
-  const byAge = names.sort((a, b) => statSync(path.join(cache, b)).mtimeMs - statSync(path.join(cache, a)).mtimeMs);
+  const byAge = names.sort(
+    (a, b) => statSync(path.join(cache, b)).mtimeMs - statSync(path.join(cache, a)).mtimeMs,
+  );
   for (const name of byAge.slice(kept)) rmSync(path.join(cache, name), { recursive: true, force: true });
 }
 
@@ -77,5 +101,8 @@ async function copyCluster(from: string, to: string): Promise<void> {
   if (user.uid === undefined || user.gid === undefined) return;
   const { uid, gid } = user;
   const entries = await readdir(to, { recursive: true, withFileTypes: true });
-  await Promise.all([chown(to, uid, gid), ...entries.map((e) => chown(path.join(e.parentPath, e.name), uid, gid))]);
+  await Promise.all([
+    chown(to, uid, gid),
+    ...entries.map((e) => chown(path.join(e.parentPath, e.name), uid, gid)),
+  ]);
 }
