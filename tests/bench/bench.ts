@@ -1,6 +1,6 @@
 import pg from "pg";
 import { type Cluster, startCluster } from "../helpers/cluster.ts";
-import { buildTemplates, plainTemplate } from "../helpers/template.ts";
+import { buildTemplates, templates } from "../helpers/template.ts";
 
 /** A database with all migrations, on a server that waits for the disk as production does. */
 export interface Bench {
@@ -20,7 +20,7 @@ export async function startBench(clients: number): Promise<Bench> {
   await buildTemplates(cluster);
   const maintenance = new pg.Client(cluster.adminUrl("postgres"));
   await maintenance.connect();
-  await maintenance.query(`create database bench template ${plainTemplate}`);
+  await maintenance.query(`create database bench template ${templates.plain}`);
   await maintenance.end();
   const url = cluster.adminUrl("bench");
   const admin = new pg.Pool({ connectionString: url, max: 4 });

@@ -1,5 +1,6 @@
 import type { Body } from "./body.ts";
-import { lowerMeshes, sleeveMesh, trunkMesh, upperScale } from "./fit.ts";
+import { lowerMeshes } from "./fit-lower.ts";
+import { upperMeshes } from "./fit-upper.ts";
 import { inFront } from "./front.ts";
 import type { Category, Garment } from "./garment.ts";
 import { emptyMask, type Image, lerp, type Mask } from "./image.ts";
@@ -14,15 +15,13 @@ function drape(body: Body, person: Image, garment: Garment, category: Category):
     erase(cloth, inFront(body, person));
     return cloth;
   }
-  const scale = upperScale(body, garment);
-  const longest =
-    category === "tops" ? lerp(body.crotchY, body.ankleY, 0.12) : lerp(body.crotchY, body.ankleY, 0.93);
-  drawMesh(cloth, garment.image, trunkMesh(body, garment, scale, longest));
+  const longest = lerp(body.crotchY, body.ankleY, category === "tops" ? 0.03 : 0.93);
+  const meshes = upperMeshes(body, garment, longest);
+  drawMesh(cloth, garment.image, meshes.trunk);
   const front = inFront(body, person);
   erase(cloth, front);
   const sleeves = blank(body.width, body.height);
-  drawMesh(sleeves, garment.image, sleeveMesh(body.left, garment.left, -1, scale));
-  drawMesh(sleeves, garment.image, sleeveMesh(body.right, garment.right, 1, scale));
+  for (const mesh of meshes.sleeves) drawMesh(sleeves, garment.image, mesh);
   erase(sleeves, front, "hair");
   over(cloth, sleeves);
   return cloth;

@@ -96,8 +96,10 @@ const covers = (all: Run[], x: number) => all.some(({ from, to }) => from <= x &
 /** The run around the axis; where legs part, both together. */
 function trunkEdges(mask: Mask, box: Box, axis: number) {
   const cache = new Map<number, Run>();
+  /** Rounded corners of the hem stay round: the rows above them say how wide it is. */
+  const lowest = lerp(box.bottom, box.top, 0.03);
   return (y: number): Run => {
-    const row = Math.round(Math.min(box.bottom, Math.max(box.top, y)));
+    const row = Math.round(Math.min(lowest, Math.max(box.top, y)));
     const known = cache.get(row);
     if (known) return known;
     const all = runs(mask, row);
@@ -185,15 +187,29 @@ function measureSleeve(mask: Mask, box: Box, sign: 1 | -1, corner: Point, armpit
     edge.low = Math.min(edge.low, s);
     edge.high = Math.max(edge.high, s);
   }
-  const slices = edges.map(({ low, high }, i): [Point, Point] => {
+  const lows = evened(edges.map(({ low }) => low));
+  const highs = evened(edges.map(({ high }) => high));
+  const slices = edges.map((_, i): [Point, Point] => {
     const t = (i / count) * length;
+    const [low, high] = [lows[i] as number, highs[i] as number];
     const at = (s: number) => ({
       x: joint.x + along.x * t + across.x * s,
       y: joint.y + along.y * t + across.y * s,
     });
-    return [at(Number.isFinite(high) ? high : 0), at(Number.isFinite(low) ? low : 0)];
+    return [at(high), at(low)];
   });
   return { length, slices };
+}
+
+/** Takes the wobble out of measured edges, and the rounded corners of the cuff. */
+function evened(values: number[]): number[] {
+  const known = values.map((value) => (Number.isFinite(value) ? value : 0));
+  const last = known.length - 1;
+  const firm = known.map((_, i) => known[Math.min(i, last - 2)] as number);
+  return firm.map((_, i) => {
+    const near = firm.slice(Math.max(0, i - 2), i + 3);
+    return near.reduce((sum, value) => sum + value, 0) / near.length;
+  });
 }
 
 /** The mask's pixels on the far side of the line from shoulder corner to armpit. */

@@ -128,7 +128,33 @@ function floodedMask(image: Image): Mask {
     if (i >= width) enter(i - width, i);
     if (i + width < outside.length) enter(i + width, i);
   }
+  openPockets(image, outside, plain);
   return { width, height, data: Float32Array.from(outside, (value) => 1 - value) };
+}
+
+const pocketTolerance = 8;
+
+/** Enclosed patches of the very colour of the background, as between two legs, are background too. */
+function openPockets(image: Image, outside: Uint8Array, plain: (i: number) => Colour): void {
+  const { width } = image;
+  const smallest = outside.length * 0.0006;
+  const seen = new Uint8Array(outside.length);
+  const isPlain = (i: number) =>
+    !outside[i] && !seen[i] && distance(colourAt(image, i), plain(i)) <= pocketTolerance;
+  for (let start = 0; start < outside.length; start++) {
+    if (!isPlain(start)) continue;
+    seen[start] = 1;
+    const pocket = [start];
+    for (let k = 0; k < pocket.length; k++) {
+      const i = pocket[k] as number;
+      for (const next of [i - 1, i + 1, i - width, i + width]) {
+        if (next < 0 || next >= outside.length || !isPlain(next)) continue;
+        seen[next] = 1;
+        pocket.push(next);
+      }
+    }
+    if (pocket.length >= smallest) for (const i of pocket) outside[i] = 1;
+  }
 }
 
 /** Only the largest connected part: no dust, no prop at the picture's side. */
