@@ -257,7 +257,8 @@ comment on function billing._due_allowance(uuid) is 'Micro-units of allowance du
 revoke all on function billing._due_allowance from public, anon, authenticated, service_role;
 grant execute on function billing._due_allowance to authenticated, service_role;
 
--- Sweep: books the expiry of lots in wallets that nobody touches.
+-- Sweep: books the expiry of lots in wallets that nobody touches. It waits for no wallet (a busy one is
+-- brought up to date by its own next charge), so it is never part of a deadlock.
 create function billing.expire_lots() returns integer
 language plpgsql security definer
 set search_path = ''
@@ -267,10 +268,11 @@ declare
   v_expired integer := 0;
 begin
   for v_workspace in
-    select distinct d.workspace_id from (select l.workspace_id from billing.credit_lots l
-      where l.remaining_micro > 0 and l.expires_at <= private.now() order by l.expires_at limit 500) d order by 1
+    select w.workspace_id from billing.wallets w
+    where w.workspace_id in (select l.workspace_id from billing.credit_lots l
+      where l.remaining_micro > 0 and l.expires_at <= private.now() order by l.expires_at limit 500)
+    for no key update skip locked
   loop
-    perform billing._lock_wallet(v_workspace);
     v_expired := v_expired + billing._expire_due_lots(v_workspace);
   end loop;
   return v_expired;

@@ -1,7 +1,7 @@
 -- Charging for work: a charge is authorized (held) when work is requested, captured when it succeeds,
 -- released when it fails or is cancelled, and refundable after. Credits are drawn from admin grants, then
 -- the allowance, then lots by earliest expiry, then the prepaid balance; what comes back goes to where it
--- came from, last drawn first. Locks: usage event, then wallet.
+-- came from, last drawn first. Whoever changes a charge holds its wallet's lock, and no other.
 
 create table billing.usage_events (
   id uuid primary key default gen_random_uuid(),
@@ -69,7 +69,8 @@ insert into private.error_codes (name, sqlstate, hint) values
 
 create type billing.usage_result as (usage_event_id uuid, status text, amount_micro bigint, created boolean);
 
--- The active meter and what a quantity of it costs. Fractions of a micro-unit are rounded up.
+-- The active meter and what a quantity of it costs. Quantities have six decimals; fractions of a micro-unit
+-- are rounded up.
 create function billing._price(meter text, quantity numeric) returns table (
   meter_id uuid, unit_amount_micro bigint, amount_micro bigint
 )
@@ -78,8 +79,8 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 begin
-  if quantity is null or quantity = 'NaN' or quantity <= 0 or quantity > 1000000000 then
-    perform private.fail('invalid_argument', 'quantity must be more than 0 and at most 1,000,000,000.', '{"argument": "quantity"}');
+  if quantity is null or quantity = 'NaN' or round(quantity, 6) <= 0 or quantity > 1000000000 then
+    perform private.fail('invalid_argument', 'quantity must be at least 0.000001 and at most 1,000,000,000.', '{"argument": "quantity"}');
   end if;
   select m.id, m.unit_amount_micro, ceil(m.unit_amount_micro * round(quantity, 6))::bigint
   into meter_id, unit_amount_micro, amount_micro
@@ -218,7 +219,8 @@ comment on function billing.authorize_usage is 'Holds the price of a quantity of
 revoke all on function billing.authorize_usage from public, anon, authenticated, service_role;
 grant execute on function billing.authorize_usage to service_role;
 
--- The locked usage event. Error: unknown_usage_event.
+-- The usage event under its wallet's lock. A charge has no lock of its own, so that no two transactions with
+-- several charges of a workspace can wait for each other. Error: unknown_usage_event.
 create function billing._lock_usage(usage_event_id uuid) returns billing.usage_events
 language plpgsql
 set search_path = ''
@@ -226,18 +228,20 @@ as $$
 declare
   v_event billing.usage_events;
 begin
-  select * into v_event from billing.usage_events e where e.id = _lock_usage.usage_event_id for no key update;
+  perform billing._lock_wallet(e.workspace_id) from billing.usage_events e where e.id = _lock_usage.usage_event_id;
   if not found then
     perform private.fail('unknown_usage_event', 'There is no such usage event.',
       jsonb_build_object('usage_event_id', usage_event_id));
   end if;
+  -- read after the lock: what a transaction before this one made of it
+  select * into v_event from billing.usage_events e where e.id = _lock_usage.usage_event_id;
   return v_event;
 end $$;
-comment on function billing._lock_usage(uuid) is 'Locks and returns a usage event.';
+comment on function billing._lock_usage(uuid) is 'Locks a usage event''s wallet and returns the event.';
 revoke all on function billing._lock_usage from public, anon, authenticated, service_role;
 
--- Ends a hold: captures amount_micro of it (0: none, a release) and gives the rest back to the sources
--- drawn last.
+-- Ends a hold: captures capture_micro of it (0: none, a release) and gives the rest back to the sources
+-- drawn last. The caller holds the wallet's lock.
 create function billing._settle_hold(event billing.usage_events, capture_micro bigint, status text, reason text) returns void
 language plpgsql
 set search_path = ''
@@ -264,7 +268,6 @@ begin
     completed_at = private.now()
   where e.id = event.id;
   if event.amount_micro > 0 then
-    perform billing._lock_wallet(event.workspace_id);
     v_lines := v_lines || row('held', null, -event.amount_micro)::billing.posting;
     if capture_micro > 0 then
       v_lines := v_lines || row('revenue', null, capture_micro)::billing.posting;
@@ -290,12 +293,11 @@ begin
   if quantity is not null then
     if quantity = 'NaN' or quantity < 0 then
       perform private.fail('invalid_argument', 'quantity must not be negative.', '{"argument": "quantity"}');
-    end if;
-    v_amount := ceil(v_event.unit_amount_micro * round(quantity, 6));
-    if quantity > v_event.quantity then
+    elsif round(quantity, 6) > v_event.quantity then
       perform private.fail('capture_too_large', format('%s were held, %s cannot be captured.', v_event.quantity, quantity),
         jsonb_build_object('held_quantity', v_event.quantity, 'held_micro', v_event.amount_micro));
     end if;
+    v_amount := ceil(v_event.unit_amount_micro * round(quantity, 6));
   end if;
   if v_event.status in ('captured', 'refunded') then
     if v_event.captured_micro <> v_amount and quantity is not null then
@@ -387,7 +389,6 @@ begin
     status = case when e.refunded_micro + v_amount = e.captured_micro then 'refunded' else 'captured' end
   where e.id = v_event.id
   returning e.* into v_event;
-  perform billing._lock_wallet(v_event.workspace_id);
   perform billing._post(v_event.workspace_id, 'refund', v_lines || row('revenue', null, -v_amount)::billing.posting, v_key,
     usage_event_id => v_event.id, reason => reason);
   return row(v_event.id, v_event.status, v_amount, true)::billing.usage_result;
@@ -416,21 +417,32 @@ comment on function billing.record_usage is 'Charges work that is already done, 
 revoke all on function billing.record_usage from public, anon, authenticated, service_role;
 grant execute on function billing.record_usage to service_role;
 
--- Sweep: releases holds that nobody settled within a day, so that no crash can hold credits for ever.
+-- Sweep: releases holds that nobody settled within a day, so that no crash can hold credits for ever. It
+-- waits for no wallet (one that is busy has its turn next time), so it is never part of a deadlock.
 create function billing.release_expired_holds() returns integer
 language plpgsql security definer
 set search_path = ''
 as $$
 declare
+  v_workspace uuid;
   v_event billing.usage_events;
   v_released integer := 0;
 begin
-  for v_event in
-    select * from billing.usage_events e where e.status = 'held' and e.hold_expires_at <= private.now()
-    order by e.workspace_id limit 500 for no key update skip locked
+  for v_workspace in
+    select w.workspace_id from billing.wallets w
+    where w.workspace_id in (select e.workspace_id from billing.usage_events e
+      where e.status = 'held' and e.hold_expires_at <= private.now() order by e.hold_expires_at limit 500)
+    for no key update skip locked
   loop
-    perform billing._settle_hold(v_event, 0, 'released', 'the hold expired');
-    v_released := v_released + 1;
+    for v_event in
+      select * from billing.usage_events e
+      where e.workspace_id = v_workspace and e.status = 'held' and e.hold_expires_at <= private.now()
+      order by e.hold_expires_at limit 500 - v_released
+    loop
+      perform billing._settle_hold(v_event, 0, 'released', 'the hold expired');
+      v_released := v_released + 1;
+    end loop;
+    exit when v_released = 500;
   end loop;
   return v_released;
 end $$;
