@@ -7,18 +7,8 @@ import type { TestDatabase } from "../helpers/database.ts";
 /** The functions' own pool on a test database, as service_role like in production. */
 export function functionsDatabase(test: TestDatabase, most = 5): Database {
   const db = createDatabase({ url: test.url, name: "test", most });
-  const drop = test.drop;
-  test.drop = async () => {
-    await end();
-    await drop();
-  };
-  let ended: Promise<void> | undefined;
-  const end = () => {
-    ended ??= db.end();
-    return ended;
-  };
-  afterAll(end);
-  return { ...db, end };
+  afterAll(() => db.end());
+  return db;
 }
 
 export type LogLine = Record<string, unknown> & { level: string; message: string };

@@ -1,0 +1,105 @@
+// The environment of the functions: read and checked once, in one place. No secret has a default.
+
+import { z } from "zod";
+
+const text = z.string().min(1);
+const url = z.url({ protocol: /^https?$/ }).transform((value) => value.replace(/\/+$/, ""));
+const seconds = z.coerce.number().positive();
+
+const list = text
+  .transform((value) =>
+    value
+      .split(",")
+      .map((item) => item.trim())
+      .filter((item) => item !== ""),
+  )
+  .refine((items) => items.length > 0);
+
+const variables = {
+  SUPABASE_URL: url,
+  SUPABASE_DB_URL: text,
+  SUPABASE_PUBLISHABLE_KEY: text,
+  SUPABASE_SECRET_KEY: text,
+  /** Every secret key that is valid now, the one to use first; several during a rotation. */
+  SUPABASE_SECRET_KEYS: z.array(text).min(1),
+  /** Public base of the functions: `<SUPABASE_URL>/functions/v1`. */
+  FUNCTIONS_URL: url,
+  STRIPE_API_URL: url.default("https://api.stripe.com"),
+  STRIPE_SECRET_KEY: text,
+  /** Comma separated; several may be live while an endpoint's secret is rolled. */
+  STRIPE_WEBHOOK_SECRETS: list,
+  FAL_QUEUE_URL: url.default("https://queue.fal.run"),
+  FAL_JWKS_URL: url.default("https://rest.fal.ai/.well-known/jwks.json"),
+  FAL_KEY: text,
+  /** How long a claimed job may go without a sign of its worker. */
+  WORKER_LEASE_SECONDS: seconds.default(60),
+  /** How long one invocation claims jobs; the platform ends it at 150 seconds. */
+  WORKER_BUDGET_SECONDS: seconds.max(120).default(100),
+} satisfies Record<string, z.ZodType>;
+
+type Variables = typeof variables;
+export type Env<K extends keyof Variables> = { [P in K]: z.output<Variables[P]> };
+type Source = Record<string, string | undefined>;
+
+/**
+ * Reads the named variables. The platform's own names (SUPABASE_SERVICE_ROLE_KEY, SUPABASE_ANON_KEY and the
+ * JSON lists SUPABASE_SECRET_KEYS, SUPABASE_PUBLISHABLE_KEYS) are accepted for the keys.
+ * Throws one error that names everything missing or wrong, without values.
+ */
+export function readEnv<K extends keyof Variables>(
+  names: readonly K[],
+  source: Source = platformEnv(),
+): Env<K> {
+  const given = withPlatformNames(source);
+  const env: Record<string, unknown> = {};
+  const faults: string[] = [];
+  for (const name of names) {
+    const parsed = variables[name].safeParse(given[name]);
+    if (parsed.success) env[name] = parsed.data;
+    else faults.push(given[name] === undefined ? `${name} is missing` : `${name} is not valid`);
+  }
+  if (faults.length > 0) throw new Error(`The environment is incomplete: ${faults.join(", ")}.`);
+  return env as Env<K>;
+}
+
+function platformEnv(): Source {
+  const { Deno } = globalThis as unknown as { Deno: { env: { toObject(): Source } } };
+  return Deno.env.toObject();
+}
+
+/** An empty variable counts as missing; each key takes the first name that is set. */
+function withPlatformNames(source: Source): Record<string, unknown> {
+  const set = Object.fromEntries(Object.entries(source).filter(([, value]) => value?.trim()));
+  const secrets = [
+    set.SUPABASE_SECRET_KEY,
+    ...keysOf(set.SUPABASE_SECRET_KEYS),
+    set.SUPABASE_SERVICE_ROLE_KEY,
+  ];
+  const secretKeys = [...new Set(secrets.filter((key) => key !== undefined))];
+  const publishable = keysOf(set.SUPABASE_PUBLISHABLE_KEYS);
+  return {
+    ...set,
+    SUPABASE_SECRET_KEY: secretKeys[0],
+    SUPABASE_SECRET_KEYS: secretKeys.length > 0 ? secretKeys : undefined,
+    SUPABASE_PUBLISHABLE_KEY: set.SUPABASE_PUBLISHABLE_KEY ?? publishable[0] ?? set.SUPABASE_ANON_KEY,
+    FUNCTIONS_URL:
+      set.FUNCTIONS_URL ?? (set.SUPABASE_URL && `${set.SUPABASE_URL.replace(/\/+$/, "")}/functions/v1`),
+  };
+}
+
+/** The keys of a JSON object {name: key}, the one named default first. */
+function keysOf(json: string | undefined): string[] {
+  if (!json) return [];
+  const parsed = z.record(z.string(), z.string()).safeParse(parseJson(json));
+  if (!parsed.success) return [];
+  const { default: first, ...others } = parsed.data;
+  return [...(first ? [first] : []), ...Object.values(others)];
+}
+
+function parseJson(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch {
+    return null;
+  }
+}

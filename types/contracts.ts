@@ -1,0 +1,68 @@
+// What the edge functions take and answer, as schemas: the functions validate with them, clients and tests
+// infer their types from them.
+
+import { z } from "zod";
+
+/** Every answer of a function that is no success. `code` is stable, `hint` says what to do. */
+export const errorEnvelope = z.object({
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    details: z.unknown().optional(),
+    hint: z.string().optional(),
+  }),
+});
+export type ErrorEnvelope = z.infer<typeof errorEnvelope>;
+
+/** Answer of `POST /webhooks/<provider>`; `created` is false for an event that had been received before. */
+export const webhookReceipt = z.object({ received: z.literal(true), created: z.boolean() });
+export type WebhookReceipt = z.infer<typeof webhookReceipt>;
+
+export const creditPackage = z.object({
+  slug: z.string(),
+  app: z.string().nullable(),
+  name: z.string(),
+  description: z.string().nullable(),
+  credits_micro: z.number().int().positive(),
+  price_minor: z.number().int().positive(),
+  currency: z.string(),
+  valid_days: z.number().int().positive().nullable(),
+});
+export type CreditPackage = z.infer<typeof creditPackage>;
+
+/** Answer of `GET /billing/packages`: what is on sale, in display order. */
+export const packagesAnswer = z.object({ packages: z.array(creditPackage) });
+export type PackagesAnswer = z.infer<typeof packagesAnswer>;
+
+const pageUrl = z.url({ protocol: /^https?$/, error: "must be an http or https URL" }).max(2000);
+
+/** Body of `POST /billing/top-up`. With a key, a repeat answers the same payment and session. */
+export const topUpRequest = z.strictObject({
+  workspace_id: z.uuid(),
+  package: z.string().min(1).max(100),
+  success_url: pageUrl,
+  cancel_url: pageUrl,
+  key: z.string().min(1).max(255).optional(),
+});
+export type TopUpRequest = z.infer<typeof topUpRequest>;
+
+/** `checkout_url` is null when the session is no longer open; `status` is the payment's. */
+export const topUpAnswer = z.object({
+  payment_id: z.uuid(),
+  status: z.string(),
+  session_id: z.string(),
+  checkout_url: z.string().nullable(),
+  expires_at: z.iso.datetime(),
+});
+export type TopUpAnswer = z.infer<typeof topUpAnswer>;
+
+/** Answer of `POST /worker`. Counts are missing when the work goes on after the answer (202). */
+export const workerReport = z.object({
+  started: z.boolean(),
+  worker: z.string().optional(),
+  claimed: z.number().int().optional(),
+  /** How many attempts ended in which way: completed, waiting, queued, retrying, dead, lost. */
+  results: z.record(z.string(), z.number().int()).optional(),
+  handed_on: z.boolean().optional(),
+});
+export type WorkerReport = z.infer<typeof workerReport>;
