@@ -15,7 +15,7 @@ import { printReceipt } from "./demo-receipt.ts";
 const root = resolve(import.meta.dirname, "..");
 const { values: options } = parseArgs({
   options: {
-    person: { type: "string", default: join(root, "samples/person-ana.jpg") },
+    person: { type: "string", default: join(root, "samples/person-ada.jpg") },
     garment: { type: "string", default: join(root, "samples/garment-tshirt.png") },
     category: { type: "string", default: "upper_body" },
     out: { type: "string", default: join(root, "demo-output") },
@@ -66,9 +66,9 @@ async function runMainJob(): Promise<void> {
     auth: { persistSession: false },
   });
 
-  const email = "ana@example.com";
+  const email = "ada@example.com";
   must(
-    await client.auth.signUp({ email, password: "a long password", options: { data: { full_name: "Ana" } } }),
+    await client.auth.signUp({ email, password: "a long password", options: { data: { full_name: "Ada" } } }),
   );
   const [workspace] = must(await client.schema("identity").from("workspaces").select("id, name"));
   if (!workspace) throw new Error("The sign-up made no workspace.");
