@@ -1,4 +1,4 @@
--- Making and deleting workspaces, changing and removing members. The exposed functions are thin; the cores
+-- Making and deleting workspaces, changing and removing members. The exposed functions are thin; their cores
 -- in private are security definer, because clients may write neither table, and check the caller first.
 
 insert into private.error_codes (name, sqlstate, hint) values
@@ -21,7 +21,7 @@ revoke all on function private.slug_of from public, anon, authenticated, service
 -- concurrent insert of the same slug, so two callers never get an error of it.
 create function private.insert_workspace(name text, slug text, type text, owner_id uuid)
 returns identity.workspaces
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 declare
@@ -125,7 +125,7 @@ grant execute on function identity.delete_workspace to authenticated, service_ro
 -- Locks the workspace, then the member, in the order in which keep_an_owner locks, and judges by what is true
 -- under the lock. The service ranks as an owner.
 create function private.lock_member(workspace_id uuid, user_id uuid) returns identity.workspace_members
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 declare
@@ -145,7 +145,7 @@ comment on function private.lock_member(uuid, uuid) is
 revoke all on function private.lock_member from public, anon, authenticated, service_role;
 
 create function private.caller_rank(workspace_id uuid) returns integer
-language sql stable security definer
+language sql stable
 set search_path = ''
 as $$
   select case when private.is_service() then private.role_rank('owner')

@@ -3,7 +3,7 @@
 -- Only the caller who may be named in the invitation is told what became of it: the e-mail is checked before
 -- everything else. The same person may call again and gets the same membership.
 create function private.claimable_invitation(token text) returns identity.workspace_invitations
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 declare

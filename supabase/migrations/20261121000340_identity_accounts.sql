@@ -58,7 +58,7 @@ revoke all on function private.new_referral_code from public, anon, authenticate
 grant execute on function private.new_referral_code to service_role;
 
 create function private.insert_profile(user_id uuid, username text, display_name text, avatar_url text) returns text
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 declare
@@ -81,7 +81,7 @@ comment on function private.insert_profile(uuid, text, text, text) is
 revoke all on function private.insert_profile from public, anon, authenticated, service_role;
 
 create function private.insert_personal_details(account auth.users, meta jsonb) returns void
-language plpgsql security definer
+language plpgsql
 set search_path = ''
 as $$
 declare

@@ -161,7 +161,7 @@ revoke all on function integrations.disconnect_account from public, anon, authen
 grant execute on function integrations.disconnect_account to authenticated, service_role;
 
 create function private.purge_disconnected_accounts() returns integer
-language sql security definer
+language sql
 set search_path = ''
 as $$
   with purged as (
