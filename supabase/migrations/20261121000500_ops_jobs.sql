@@ -149,21 +149,26 @@ end $$;
 comment on function ops._close_callback(text, bigint) is 'Marks the pending webhook of a wait key as processed.';
 revoke all on function ops._close_callback from public, anon, authenticated, service_role;
 
--- Ends a locked job, tells its kind and its parent. A parent that waits for its children is woken
--- once, by the last of them.
+-- Ends a locked job, tells its kind and its parent; null when it has ended already. A parent that waits
+-- for its children is woken once, by the last of them. A parent that has ended keeps counting, so that it
+-- knows its children when it is replayed.
 create function ops._end_job(job_id bigint, state text, output jsonb, error text) returns ops.jobs
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_job ops.jobs;
+  v_woken boolean;
 begin
   update ops.jobs j
   set state = _end_job.state, output = _end_job.output, error = coalesce(_end_job.error, j.error),
     progress = case when _end_job.state = 'completed' then 100 else j.progress end,
     finished_at = private.now(), worker = null, lease = null, lease_expires_at = null
-  where j.id = _end_job.job_id
+  where j.id = _end_job.job_id and j.finished_at is null
   returning j.* into v_job;
+  if not found then
+    return null;
+  end if;
   if v_job.wait_key is not null then
     perform ops._close_callback(v_job.wait_key, v_job.id);
   end if;
@@ -174,7 +179,11 @@ begin
       failed_children = p.failed_children + (v_job.state <> 'completed')::integer,
       state = case when p.state = 'waiting' and p.wait_key is null and p.pending_children = 1
         then 'queued' else p.state end
-    where p.id = v_job.parent_id and p.finished_at is null;
+    where p.id = v_job.parent_id
+    returning p.state = 'queued' and p.pending_children = 0 into v_woken;
+    if v_woken then
+      perform ops._wake_worker();
+    end if;
   end if;
   return v_job;
 end $$;
@@ -192,7 +201,8 @@ $$;
 comment on function ops._backoff(integer) is 'Exponential backoff with jitter, 2 seconds to about an hour.';
 revoke all on function ops._backoff from public, anon, authenticated, service_role;
 
--- One attempt of a locked job failed: try again later, or give up. Returns retrying or dead.
+-- One attempt of a locked job failed: try again later, or give up. Returns retrying or dead. What the job
+-- waited for is forgotten: it says anew what it waits for, and finds an event that came meanwhile.
 create function ops._fail_attempt(job ops.jobs, error text, retry_in interval, retry boolean) returns text
 language plpgsql
 set search_path = ''
@@ -201,19 +211,43 @@ declare
   v_failed integer := least(job.failed_attempts + 1, job.max_attempts);
   v_run_at timestamptz := private.now() + coalesce(retry_in, ops._backoff(v_failed));
 begin
-  update ops.jobs j
-  set failed_attempts = v_failed, error = _fail_attempt.error, worker = null, lease = null, lease_expires_at = null,
-    run_at = v_run_at, state = case when v_run_at > private.now() then 'scheduled' else 'queued' end
-  where j.id = job.id;
   if retry and v_failed < job.max_attempts and (job.deadline_at is null or v_run_at < job.deadline_at) then
+    update ops.jobs j
+    set failed_attempts = v_failed, error = _fail_attempt.error, worker = null, lease = null, lease_expires_at = null,
+      run_at = v_run_at, state = case when v_run_at > private.now() then 'scheduled' else 'queued' end, wait_key = null
+    where j.id = job.id;
     return 'retrying';
   end if;
+  update ops.jobs j set failed_attempts = v_failed where j.id = job.id;
   perform ops._end_job(job.id, 'dead', null, error);
   return 'dead';
 end $$;
 comment on function ops._fail_attempt(ops.jobs, text, interval, boolean) is
   'Counts a failed attempt of a locked job and schedules the next one or ends the job as dead.';
 revoke all on function ops._fail_attempt from public, anon, authenticated, service_role;
+
+-- The same, for callers that must go on whatever the kind's function does. Where it refuses to hear that its
+-- job is dead, the end is put off: nobody works on the job, and the clock tries again in a minute.
+create function ops._fail_attempt_or_put_off(job ops.jobs, error text, retry_in interval, retry boolean) returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  return ops._fail_attempt(job, error, retry_in, retry);
+exception
+  when deadlock_detected or serialization_failure then
+    raise;
+  when others then
+    update ops.jobs j
+    set state = 'running', worker = '', lease = interval '1 minute',
+      lease_expires_at = private.now() + interval '1 minute',
+      error = format('%s [end refused: %s]', _fail_attempt_or_put_off.error, sqlerrm)
+    where j.id = job.id;
+    return 'retrying';
+end $$;
+comment on function ops._fail_attempt_or_put_off(ops.jobs, text, interval, boolean) is
+  'Counts a failed attempt; an end that the job''s kind refuses is tried again in a minute.';
+revoke all on function ops._fail_attempt_or_put_off from public, anon, authenticated, service_role;
 
 -- Waits without a worker: for a webhook (wait_key), for children, or until run_at. A webhook that came
 -- before the job began to wait is found here; the lock makes the two orders exclusive.
@@ -240,7 +274,8 @@ begin
   end if;
   update ops.jobs j
   set state = case when v_ready then 'queued' else 'waiting' end, wait_key = _park_job.wait_key, callback = v_callback,
-    run_at = coalesce(_park_job.run_at, 'infinity'), checkpoint = coalesce(_park_job.checkpoint, j.checkpoint),
+    run_at = coalesce(_park_job.run_at, 'infinity'),
+    checkpoint = coalesce(nullif(_park_job.checkpoint, 'null'), j.checkpoint),
     worker = null, lease = null, lease_expires_at = null
   where j.id = job.id;
   return case when v_ready then 'queued' else 'waiting' end;

@@ -13,8 +13,9 @@ as $$
 #variable_conflict use_variable
 declare
   v_kind ops.job_kinds := (select k from ops.job_kinds k where k.kind = enqueue_job.kind);
-  v_parent ops.jobs;
-  v_key_workspace uuid := coalesce(workspace_id, '00000000-0000-0000-0000-000000000000');
+  v_workspace uuid := coalesce(workspace_id, (select p.workspace_id from ops.jobs p where p.id = parent_id));
+  v_key_workspace uuid := coalesce(v_workspace, '00000000-0000-0000-0000-000000000000');
+  v_queue text := coalesce(queue, 'default');
   v_hash bytea;
   v_known ops.job_keys;
   v_run_at timestamptz := coalesce(run_at, private.now());
@@ -31,6 +32,9 @@ begin
   if priority is null or priority not between -32768 and 32767 then
     perform private.fail('invalid_argument', 'priority must be between -32768 and 32767.', '{"argument": "priority"}');
   end if;
+  if length(key) not between 1 and 255 then
+    perform private.fail('invalid_argument', 'key must have 1 to 255 characters.', '{"argument": "key"}');
+  end if;
   if workspace_id is not null and not exists (select from identity.workspaces w where w.id = workspace_id) then
     perform private.fail('unknown_workspace', 'There is no such workspace.', jsonb_build_object('workspace_id', workspace_id));
   end if;
@@ -38,8 +42,9 @@ begin
   job_id := nextval('ops.jobs_id_seq');
   created := true;
   if key is not null then
-    v_hash := private.content_hash(jsonb_build_object('kind', kind, 'payload', payload, 'queue', queue,
-      'priority', priority, 'run_at', run_at, 'max_attempts', max_attempts, 'parent_id', parent_id));
+    -- run_at as a number, because its text depends on the session's time zone
+    v_hash := private.content_hash(jsonb_build_object('kind', kind, 'payload', payload, 'queue', v_queue,
+      'priority', priority, 'run_at', extract(epoch from run_at), 'max_attempts', max_attempts, 'parent_id', parent_id));
     insert into ops.job_keys (workspace_id, key, job_id, content_hash)
     values (v_key_workspace, key, job_id, v_hash)
     on conflict on constraint job_keys_pkey do nothing;
@@ -58,9 +63,8 @@ begin
 
   if parent_id is not null then
     update ops.jobs p set pending_children = p.pending_children + 1
-    where p.id = parent_id and p.finished_at is null
-    returning p.* into v_parent;
-    if v_parent.id is null then
+    where p.id = parent_id and p.finished_at is null;
+    if not found then
       perform private.fail(case when exists (select from ops.jobs p where p.id = parent_id) then 'job_ended' else 'unknown_job' end,
         'The parent job cannot take children.', jsonb_build_object('parent_id', parent_id));
     end if;
@@ -68,7 +72,7 @@ begin
 
   insert into ops.jobs (id, kind, payload, workspace_id, queue, priority, run_at, state, max_attempts, parent_id, deadline_at)
   overriding system value
-  values (job_id, kind, payload, coalesce(workspace_id, v_parent.workspace_id), coalesce(queue, 'default'), priority, v_run_at,
+  values (job_id, kind, payload, v_workspace, v_queue, priority, v_run_at,
     case when v_run_at > private.now() then 'scheduled' else 'queued' end, max_attempts, parent_id,
     greatest(v_run_at, private.now()) + v_kind.timeout);
   if v_run_at <= private.now() then
@@ -81,40 +85,67 @@ comment on function ops.enqueue_job is
 revoke all on function ops.enqueue_job from public, anon, authenticated, service_role;
 grant execute on function ops.enqueue_job to service_role;
 
--- Makes due jobs ready, takes back what dead workers held, ends what is past its deadline. Bounded,
--- so that it may run inside a claim.
-create function ops._move_due_jobs(most integer) returns integer
+-- Ends jobs past their deadline and takes back what lost workers held, at most so many of each, so that it
+-- may run inside a claim. Sorted as complete_jobs sorts, so that they take wallets alike. It waits for no
+-- job, nor for a parent: whoever holds one may be waiting for a job that is locked here.
+create function ops._end_overdue_jobs(most integer) returns integer
 language plpgsql
 set search_path = ''
 as $$
 declare
+  v_ids bigint[] := array(
+      select j.id from ops.jobs j
+      where j.deadline_at <= private.now() and j.state in ('scheduled', 'queued', 'waiting')
+      order by j.deadline_at limit most for update skip locked
+    ) || array(
+      select j.id from ops.jobs j where j.state = 'running' and j.lease_expires_at <= private.now()
+      order by j.lease_expires_at limit most for update skip locked
+    );
+  v_id bigint;
   v_job ops.jobs;
-  v_moved integer;
+  v_ended integer := 0;
 begin
-  for v_job in
-    select * from ops.jobs j
-    where j.deadline_at <= private.now() and j.deadline_at is not null and j.state in ('scheduled', 'queued', 'waiting')
-    order by j.deadline_at limit most for update skip locked
-  loop
-    perform ops._end_job(v_job.id, 'dead', null, 'timed out');
+  for v_id in select j.id from ops.jobs j where j.id = any (v_ids) order by j.workspace_id, j.parent_id, j.id loop
+    -- read here: the end of one job may have ended another
+    select * into v_job from ops.jobs j where j.id = v_id;
+    continue when v_job.finished_at is not null;
+    if v_job.parent_id is not null then
+      perform from ops.jobs p where p.id = v_job.parent_id for update skip locked;
+      continue when not found;
+    end if;
+    if v_job.state <> 'running' then
+      perform ops._fail_attempt_or_put_off(v_job, 'timed_out: The job did not end in time.', null, false);
+    elsif v_job.worker = '' then
+      perform ops._fail_attempt_or_put_off(v_job, split_part(v_job.error, ' [end refused: ', 1), null, false);
+    else
+      perform ops._fail_attempt_or_put_off(v_job, 'worker_lost: The worker let its lease run out.', interval '0', true);
+    end if;
+    v_ended := v_ended + 1;
   end loop;
-  for v_job in
-    select * from ops.jobs j where j.state = 'running' and j.lease_expires_at <= private.now()
-    order by j.lease_expires_at limit most for update skip locked
-  loop
-    perform ops._fail_attempt(v_job, 'the worker was lost', interval '0', true);
-  end loop;
+  return v_ended;
+end $$;
+comment on function ops._end_overdue_jobs(integer) is
+  'Ends jobs past their deadline and recovers lost leases, at most so many of each; returns how many.';
+revoke all on function ops._end_overdue_jobs from public, anon, authenticated, service_role;
+
+-- Makes jobs ready whose time has come.
+create function ops._promote_due_jobs(most integer) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_promoted integer;
+begin
   with due as (
     select j.id from ops.jobs j where j.state in ('scheduled', 'waiting') and j.run_at <= private.now()
     order by j.run_at limit most for update skip locked
   )
   update ops.jobs j set state = 'queued' from due where j.id = due.id;
-  get diagnostics v_moved = row_count;
-  return v_moved;
+  get diagnostics v_promoted = row_count;
+  return v_promoted;
 end $$;
-comment on function ops._move_due_jobs(integer) is
-  'Promotes due jobs, recovers lost leases and ends jobs past their deadline, at most so many of each.';
-revoke all on function ops._move_due_jobs from public, anon, authenticated, service_role;
+comment on function ops._promote_due_jobs(integer) is 'Makes due jobs ready, at most so many; returns how many.';
+revoke all on function ops._promote_due_jobs from public, anon, authenticated, service_role;
 
 -- Claims up to max ready jobs for a worker, highest priority first, then oldest. The worker must end,
 -- park or heartbeat each within the lease. A worker's name must be unique to one invocation.
@@ -133,7 +164,8 @@ begin
   if lease is null or lease <= interval '0' or lease > interval '1 day' then
     perform private.fail('invalid_argument', 'lease must be more than 0 and at most a day.', '{"argument": "lease"}');
   end if;
-  perform ops._move_due_jobs(100);
+  perform ops._end_overdue_jobs(100);
+  perform ops._promote_due_jobs(100);
   return query
     with ready as materialized (
       select j.id from ops.jobs j
@@ -161,10 +193,14 @@ create function ops.heartbeat_jobs(worker text, ids bigint[]) returns table (job
 language sql security definer
 set search_path = ''
 as $$
-  with extended as (
-    update ops.jobs j set lease_expires_at = private.now() + j.lease
+  -- locked in the order of complete_jobs, which the same worker may be calling
+  with still as (
+    select j.id from ops.jobs j
     where j.id = any (heartbeat_jobs.ids) and j.state = 'running' and j.worker = heartbeat_jobs.worker
       and j.lease_expires_at > private.now()
+    order by j.id for update
+  ), extended as (
+    update ops.jobs j set lease_expires_at = private.now() + j.lease from still where j.id = still.id
     returning j.id
   )
   select i.id, exists (select from extended e where e.id = i.id) from unnest(heartbeat_jobs.ids) as i (id)
@@ -172,6 +208,23 @@ $$;
 comment on function ops.heartbeat_jobs is 'Extends leases; tells for each job whether the worker still holds it.';
 revoke all on function ops.heartbeat_jobs from public, anon, authenticated, service_role;
 grant execute on function ops.heartbeat_jobs to service_role;
+
+-- Locks a job after its parent, the order of complete_jobs.
+create function ops._lock_with_parent(id bigint) returns ops.jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job ops.jobs;
+begin
+  perform from ops.jobs p
+  where p.id = (select j.parent_id from ops.jobs j where j.id = _lock_with_parent.id) for update;
+  select * into v_job from ops.jobs j where j.id = _lock_with_parent.id for update;
+  return v_job;
+end $$;
+comment on function ops._lock_with_parent(bigint) is
+  'Locks a job and its parent, the parent first; null when there is no such job.';
+revoke all on function ops._lock_with_parent from public, anon, authenticated, service_role;
 
 -- The job, locked, if this worker holds it (and, where given, in this attempt); else a null row.
 create function ops._held_job(worker text, id bigint, attempt integer default null) returns ops.jobs
@@ -201,7 +254,7 @@ begin
     return false;
   end if;
   update ops.jobs j
-  set checkpoint = coalesce(checkpoint_job.checkpoint, j.checkpoint),
+  set checkpoint = coalesce(nullif(checkpoint_job.checkpoint, 'null'), j.checkpoint),
     progress = greatest(0, least(100, coalesce(checkpoint_job.progress, j.progress))),
     stage = coalesce(checkpoint_job.stage, j.stage), lease_expires_at = private.now() + j.lease
   where j.id = v_job.id
@@ -240,23 +293,29 @@ revoke all on function ops._settle_attempt from public, anon, authenticated, ser
 
 -- Ends or parks jobs of a worker: results is an array of {id, attempt?, outcome?, ...} (see _settle_attempt).
 -- Answers one row a result: completed, waiting, queued, retrying, dead, or lost when the lease was lost and
--- nothing changed. One result's failure does not touch the others. Sorted, so that two batches lock alike.
+-- nothing changed. One result's failure does not touch the others. All take their locks in one order: jobs
+-- with their parents by id, then what the kinds' functions touch, by workspace.
 create function ops.complete_jobs(worker text, results jsonb) returns table (job_id bigint, result text)
 language plpgsql security definer
 set search_path = ''
 as $$
 #variable_conflict use_column
 declare
+  v_ids bigint[];
   v_result jsonb;
   v_job ops.jobs;
 begin
   if results is null or jsonb_typeof(results) <> 'array'
-    or exists (select from jsonb_array_elements(results) r where jsonb_typeof(r -> 'id') is distinct from 'number') then
-    perform private.fail('invalid_argument', 'results must be an array of objects with a numeric id.', '{"argument": "results"}');
+    or exists (select from jsonb_array_elements(results) r where (r ->> 'id') ~ '^[0-9]{1,18}$' is not true
+      or (r ->> 'attempt') !~ '^[0-9]{1,9}$') then
+    perform private.fail('invalid_argument', 'results must be an array of objects with an integer id (and attempt).',
+      '{"argument": "results"}');
   end if;
-  -- all locks on jobs first and in order, so that nobody waits for a job while holding a wallet
+  v_ids := array(select (r ->> 'id')::bigint from jsonb_array_elements(results) r);
+  -- all locks on jobs first, so that nobody waits for a job while holding a wallet
   perform from ops.jobs j
-  where j.id in (select (r ->> 'id')::bigint from jsonb_array_elements(results) r) order by j.id for update;
+  where j.id = any (v_ids || array(select c.parent_id from ops.jobs c where c.id = any (v_ids)))
+  order by j.id for update;
   for v_result in
     select r from jsonb_array_elements(results) r left join ops.jobs j on j.id = (r ->> 'id')::bigint
     order by j.workspace_id, j.parent_id, j.id
@@ -269,8 +328,8 @@ begin
       begin
         result := ops._settle_attempt(v_job, v_result);
       exception
-        when deadlock_detected or serialization_failure or query_canceled then raise;
-        when others then result := ops._fail_attempt(v_job, sqlerrm, null, true);
+        when deadlock_detected or serialization_failure then raise;
+        when others then result := ops._fail_attempt_or_put_off(v_job, sqlerrm, null, true);
       end;
     end if;
     return next;
@@ -288,11 +347,13 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_job ops.jobs := ops._held_job(worker, id);
+  v_job ops.jobs;
 begin
+  perform ops._lock_with_parent(id);
+  v_job := ops._held_job(worker, id);
   job_id := id;
   result := case when v_job.id is null then 'lost'
-    else ops._fail_attempt(v_job, coalesce(error, 'failed'), retry_in, true) end;
+    else ops._fail_attempt_or_put_off(v_job, coalesce(error, 'failed'), retry_in, true) end;
   return next;
 end $$;
 comment on function ops.fail_job is 'Counts a failed attempt of a held job: retried with backoff, or dead after max_attempts.';
@@ -306,10 +367,9 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_job ops.jobs;
+  v_job ops.jobs := ops._lock_with_parent(id);
   v_child bigint;
 begin
-  select * into v_job from ops.jobs j where j.id = cancel_job.id for update;
   if v_job.id is null then
     perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
   end if;
@@ -334,9 +394,8 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_job ops.jobs;
+  v_job ops.jobs := ops._lock_with_parent(id);
 begin
-  select * into v_job from ops.jobs j where j.id = replay_job.id for update;
   if v_job.id is null then
     perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
   elsif v_job.state <> 'dead' then
@@ -350,7 +409,7 @@ begin
   returning j.* into v_job;
   update ops.jobs p
   set pending_children = p.pending_children + 1, failed_children = p.failed_children - 1
-  where p.id = v_job.parent_id and p.finished_at is null;
+  where p.id = v_job.parent_id;
   perform ops._announce(v_job, 'replayed');
   perform ops._wake_worker();
   job_id := v_job.id;

@@ -73,6 +73,10 @@ begin
   if payload is null or event_type is null then
     perform private.fail('invalid_argument', 'event_type and payload are required.', '{"argument": "payload"}');
   end if;
+  if event_id = '' or fingerprint = '' then
+    perform private.fail('invalid_argument', 'event_id and fingerprint must not be empty; leave out what is missing.',
+      jsonb_build_object('argument', case event_id when '' then 'event_id' else 'fingerprint' end));
+  end if;
   if event_id is null then
     v_fingerprint := coalesce(fingerprint, encode(private.content_hash(jsonb_build_array(event_type, payload)), 'hex'));
   end if;

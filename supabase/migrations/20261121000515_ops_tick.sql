@@ -20,33 +20,31 @@ grant select, insert, update, delete on table ops.sweeps to service_role;
 insert into ops.sweeps (name, function_name, every) values
   ('close unmatched webhooks', 'ops.close_unmatched_webhooks', interval '10 minutes');
 
--- Runs the sweeps that are due; two ticks at once never run the same one. A failing sweep is noted and
--- tried again at its next time, and does not stop the others.
-create function ops._run_sweeps() returns integer
+-- Runs the sweep that has been due longest, if any; two ticks at once never run the same one. A failing sweep
+-- is noted and tried again at its next time, and does not stop the others. Returns whether one ran.
+create function ops._run_sweep() returns boolean
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_sweep ops.sweeps;
   v_error text;
-  v_run integer := 0;
 begin
-  for v_sweep in
-    select * from ops.sweeps s where s.next_run_at <= private.now() order by s.next_run_at for update skip locked
-  loop
-    v_error := null;
-    begin
-      execute 'select ' || v_sweep.function_name || '()';
-    exception when others then
-      v_error := sqlerrm;
-    end;
-    update ops.sweeps s set next_run_at = private.now() + s.every, last_error = v_error where s.name = v_sweep.name;
-    v_run := v_run + 1;
-  end loop;
-  return v_run;
+  select * into v_sweep from ops.sweeps s
+  where s.next_run_at <= private.now() order by s.next_run_at limit 1 for update skip locked;
+  if not found then
+    return false;
+  end if;
+  begin
+    execute 'select ' || v_sweep.function_name || '()';
+  exception when others then
+    v_error := sqlerrm;
+  end;
+  update ops.sweeps s set next_run_at = private.now() + s.every, last_error = v_error where s.name = v_sweep.name;
+  return true;
 end $$;
-comment on function ops._run_sweeps() is 'Runs the due sweeps, each at most once at a time.';
-revoke all on function ops._run_sweeps from public, anon, authenticated, service_role;
+comment on function ops._run_sweep() is 'Runs the sweep that has been due longest, at most once at a time.';
+revoke all on function ops._run_sweep from public, anon, authenticated, service_role;
 
 -- Starts a worker invocation through pg_net on the hosted platform: address and key come from the vault
 -- (names backlot_functions_url and backlot_secret_key). Elsewhere the notify of _wake_worker is enough.
@@ -91,14 +89,15 @@ end $$;
 comment on function ops._wake_worker() is 'Wakes a worker when none is alive.';
 revoke all on function ops._wake_worker from public, anon, authenticated, service_role;
 
--- Called by the clock every few seconds. Returns what it did, for the log.
+-- Called by the clock every few seconds. Returns what it did, for the log. A sweep and the ends of jobs both
+-- lock wallets, each in order; in one transaction the two orders would meet, so a tick does one or the other.
 create function ops.tick() returns table (moved integer, swept integer, ready boolean)
 language plpgsql security definer
 set search_path = ''
 as $$
 begin
-  moved := ops._move_due_jobs(1000);
-  swept := ops._run_sweeps();
+  swept := ops._run_sweep()::integer;
+  moved := case swept when 0 then ops._end_overdue_jobs(1000) else 0 end + ops._promote_due_jobs(1000);
   ready := exists (select from ops.jobs j where j.state = 'queued');
   if ready then
     perform ops._wake_worker();

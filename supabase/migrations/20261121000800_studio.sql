@@ -11,7 +11,7 @@ create function private.is_workspace_path(path text, workspace_id uuid) returns 
 language sql immutable
 set search_path = ''
 as $$
-  select length(path) <= 1024 and starts_with(path, workspace_id::text || '/') and path !~ '(^|/)\.{1,2}(/|$)' and path !~ '//'
+  select length(path) <= 1024 and starts_with(path, workspace_id::text || '/') and path !~ '(^|/)(\.{0,2})(/|$)'
 $$;
 comment on function private.is_workspace_path(text, uuid) is 'Does a storage path lie in the folder of a workspace?';
 revoke all on function private.is_workspace_path from public, anon, authenticated, service_role;
@@ -34,6 +34,7 @@ create table studio.wardrobe_collections (
   updated_at timestamptz not null default now(),
   constraint wardrobe_collections_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
   constraint wardrobe_collections_created_by_fkey foreign key (created_by) references auth.users (id) on delete set null,
+  constraint wardrobe_collections_in_workspace unique (workspace_id, id),
   constraint wardrobe_collections_name_key unique (workspace_id, name),
   constraint wardrobe_collections_name_length check (length(name) between 1 and 200)
 );
@@ -84,7 +85,8 @@ create table studio.wardrobe_garments (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint wardrobe_garments_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
-  constraint wardrobe_garments_collection_id_fkey foreign key (collection_id) references studio.wardrobe_collections (id) on delete set null,
+  constraint wardrobe_garments_collection_id_fkey foreign key (workspace_id, collection_id)
+    references studio.wardrobe_collections (workspace_id, id) on delete set null (collection_id),
   constraint wardrobe_garments_created_by_fkey foreign key (created_by) references auth.users (id) on delete set null,
   constraint wardrobe_garments_path_key unique (workspace_id, storage_path),
   constraint wardrobe_garments_path_in_workspace check (private.is_workspace_path(storage_path, workspace_id)),
@@ -97,7 +99,7 @@ create table studio.wardrobe_garments (
 );
 comment on table studio.wardrobe_garments is 'Pictures of garments; storage_path is in the bucket studio-uploads, file_size in bytes.';
 create index wardrobe_garments_workspace_id on studio.wardrobe_garments (workspace_id, created_at desc);
-create index wardrobe_garments_collection_id on studio.wardrobe_garments (collection_id);
+create index wardrobe_garments_collection_id on studio.wardrobe_garments (workspace_id, collection_id);
 create index wardrobe_garments_created_by on studio.wardrobe_garments (created_by);
 create index wardrobe_garments_tags on studio.wardrobe_garments using gin (tags);
 create index wardrobe_garments_usage on studio.wardrobe_garments (workspace_id, usage_count desc);

@@ -111,7 +111,8 @@ insert into private.error_codes (name, sqlstate, hint) values
   ('unsupported_image_type', 'PT415', 'Use a PNG, JPEG or WebP picture.'),
   ('creation_type_unavailable', 'PT422', 'Choose a type of studio.creation_types that is available.'),
   ('unknown_creation', 'PT404', 'Check the creation''s id.'),
-  ('creation_ended', 'PT409', 'The creation has ended already and cannot be cancelled.');
+  ('creation_ended', 'PT409', 'The creation has ended already and cannot be cancelled.'),
+  ('creation_without_results', 'PT422', 'Complete the job with result_paths, the paths of the pictures it made.');
 
 insert into ops.job_kinds (kind, description, on_event, timeout) values
   ('studio.creation', 'Makes one creation at a provider and stores its results.', 'studio.on_creation_job', interval '30 minutes'),
@@ -196,17 +197,19 @@ end $$;
 comment on function private.check_creation(studio.creations) is 'Validates a creation request and resolves its pictures.';
 revoke all on function private.check_creation from public, anon, authenticated, service_role;
 
--- Holds the charge of a creation that is about to be worked on. round counts replays.
-create function private.hold_creation_charge(creation studio.creations, round integer) returns uuid
+-- Holds the charge of a creation that is about to be worked on. A replay's charge is named after the one
+-- that was released before it.
+create function private.hold_creation_charge(creation studio.creations) returns uuid
 language sql
 set search_path = ''
 as $$
-  select (billing.authorize_usage(creation.workspace_id, t.meter, creation.num_outputs, format('creation:%s:%s', creation.id, round),
+  select (billing.authorize_usage(creation.workspace_id, t.meter, creation.num_outputs,
+    concat_ws(':', 'creation', creation.id, creation.usage_event_id),
     jsonb_strip_nulls(jsonb_build_object('source_id', creation.id, 'service_subtype', creation.creation_type,
       'user_id', creation.created_by)))).usage_event_id
   from studio.creation_types t where t.creation_type = creation.creation_type
 $$;
-comment on function private.hold_creation_charge(studio.creations, integer) is 'Authorizes the price of a creation''s outputs.';
+comment on function private.hold_creation_charge(studio.creations) is 'Authorizes the price of a creation''s outputs.';
 revoke all on function private.hold_creation_charge from public, anon, authenticated, service_role;
 
 create function private.request_creation(workspace_id uuid, creation_type text, garment_id uuid, model_id uuid, input_path text,
@@ -248,7 +251,7 @@ begin
     returning c.* into v_creation;
     if found then
       update studio.creations c
-      set usage_event_id = private.hold_creation_charge(v_creation, 0),
+      set usage_event_id = private.hold_creation_charge(v_creation),
         job_id = (select j.job_id from ops.enqueue_job('studio.creation', jsonb_build_object('creation_id', v_creation.id),
           workspace_id, max_attempts => 4, key => 'creation:' || v_creation.id) j)
       where c.id = v_creation.id

@@ -1,19 +1,22 @@
 -- What the end of a creation's job does, in the job's own transaction.
 
--- A completed creation: results, the charge for as many outputs as there are, counters, the news.
+-- A completed creation: results, the charge for as many outputs as there are, counters. The creation comes
+-- last, because deleting a garment, model or project locks that first and then its creations.
 create function private.complete_creation(creation studio.creations, output jsonb) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_paths text[] := array(select jsonb_array_elements_text(output -> 'result_paths'));
+  v_paths text[];
   v_charge billing.usage_result;
 begin
+  if jsonb_typeof(output -> 'result_paths') = 'array' then
+    v_paths := array(select jsonb_array_elements_text(output -> 'result_paths'));
+  end if;
+  if coalesce(cardinality(v_paths), 0) = 0 then
+    perform private.fail('creation_without_results', 'The provider gave no picture.');
+  end if;
   v_charge := billing.capture_usage(creation.usage_event_id, least(cardinality(v_paths), creation.num_outputs));
-  update studio.creations c
-  set status = 'completed', progress = 100, stage = null, result_paths = v_paths, thumbnail_path = v_paths[1],
-    cost_micro = v_charge.amount_micro, completed_at = private.now()
-  where c.id = creation.id;
   update studio.wardrobe_garments g set usage_count = g.usage_count + 1, last_used_at = private.now() where g.id = creation.garment_id;
   insert into studio.wardrobe_usage_events (garment_id, workspace_id, event_type, event_metadata)
   select g.id, g.workspace_id, creation.creation_type, jsonb_build_object('creation_id', creation.id)
@@ -22,6 +25,10 @@ begin
   update studio.projects p
   set total_creations = p.total_creations + 1, total_cost_micro = p.total_cost_micro + v_charge.amount_micro
   where p.id = creation.project_id;
+  update studio.creations c
+  set status = 'completed', progress = 100, stage = null, result_paths = v_paths, thumbnail_path = v_paths[1],
+    cost_micro = v_charge.amount_micro, completed_at = private.now()
+  where c.id = creation.id;
 end $$;
 comment on function private.complete_creation(studio.creations, jsonb) is 'Captures the charge and stores the results of a creation.';
 revoke all on function private.complete_creation from public, anon, authenticated, service_role;
@@ -55,8 +62,12 @@ as $$
 declare
   v_creation studio.creations;
 begin
-  select * into v_creation from studio.creations c where c.id = (job.payload ->> 'creation_id')::uuid for no key update;
+  -- the job's lock guards what follows; the creation's own comes last (see complete_creation)
+  select * into v_creation from studio.creations c where c.id = (job.payload ->> 'creation_id')::uuid;
   if not found then
+    if event = 'replayed' then
+      perform private.fail('unknown_creation', 'The creation of this job has been deleted.', job.payload);
+    end if;
     return;
   end if;
   case event
@@ -70,7 +81,7 @@ begin
     when 'replayed' then
       update studio.creations c
       set status = 'pending', progress = 0, error_code = null, error_message = null, completed_at = null,
-        provider_request_id = null, usage_event_id = private.hold_creation_charge(v_creation, job.attempt)
+        provider_request_id = null, usage_event_id = private.hold_creation_charge(v_creation)
       where c.id = v_creation.id;
       return;
     when 'completed' then
@@ -84,9 +95,10 @@ begin
   if v_creation.created_by is not null then
     perform private.notify_user(v_creation.created_by, v_creation.workspace_id, case event when 'completed' then 'success' else 'error' end,
       case event when 'completed' then 'Your picture is ready' else 'Your picture could not be made' end,
-      case event when 'completed' then null else 'Nothing was charged. ' || coalesce(job.error, '') end,
+      case event when 'completed' then null
+        else 'Nothing was charged. ' || regexp_replace(coalesce(job.error, ''), '^[a-z_]+: ', '') end,
       '/studio/creations/' || v_creation.id, jsonb_build_object('creation_id', v_creation.id, 'creation_type', v_creation.creation_type),
-      format('creation:%s:%s:%s', v_creation.id, event, job.attempt));
+      format('creation:%s:%s:%s', v_creation.id, event, v_creation.usage_event_id));
   end if;
 end $$;
 comment on function studio.on_creation_job(ops.jobs, text) is 'Settles a creation and its charge in the transaction that ends its job.';

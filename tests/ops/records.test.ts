@@ -237,7 +237,7 @@ describe("ops.prune_records", () => {
   });
 
   test("is run by the clock", async () => {
-    await db.query("update ops.sweeps set next_run_at = now() where name = 'prune records'");
+    await db.query("update ops.sweeps set next_run_at = '-infinity' where name = 'prune records'");
     await db.service.rpc("ops.tick");
     const [sweep] = await db.query(
       "select next_run_at > now() as ran, last_error from ops.sweeps where name = 'prune records'",
