@@ -10,7 +10,7 @@ import {
   type Session,
   transactionRunner,
 } from "./session.ts";
-import { type Template, templates } from "./template.ts";
+import { copyTemplate, type Template } from "./template.ts";
 import { makeUserFactory, type NewUser, type TestUser } from "./users.ts";
 import { types } from "./values.ts";
 
@@ -44,8 +44,7 @@ export interface TestDatabaseOptions {
 
 export async function createTestDatabase(options: TestDatabaseOptions = {}): Promise<TestDatabase> {
   const name = `test_${randomUUID().replaceAll("-", "")}`;
-  const template = templates[options.from ?? "test"];
-  await onCluster(`create database ${name} template ${template} owner postgres strategy file_copy`);
+  await copyTemplate(inject("clusterUrl"), options.from ?? "test", name);
 
   const url = databaseUrl(name);
   const apiUrl = databaseUrl(name, "authenticator");

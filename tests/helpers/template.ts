@@ -28,12 +28,20 @@ export async function buildTemplates(cluster: Cluster): Promise<void> {
   await run(maintenance, `create database ${platform}`);
   await bootstrapPlatform(cluster.adminUrl(platform));
   await close(platform);
-  await run(maintenance, `create database ${plain} template ${platform} owner postgres`);
+  await copyTemplate(maintenance, "platform", plain);
   await applyMigrations(cluster.url(plain));
   await close(plain);
-  await run(maintenance, `create database ${test} template ${plain} owner postgres`);
+  await copyTemplate(maintenance, "plain", test);
   await run(cluster.adminUrl(test), await readFile(join(import.meta.dirname, "clock.sql"), "utf8"));
   await close(test);
+}
+
+/** A new database of the owner's, with all that the template has. */
+export async function copyTemplate(maintenanceUrl: string, template: Template, name: string): Promise<void> {
+  await run(
+    maintenanceUrl,
+    `create database ${name} template ${templates[template]} owner postgres strategy file_copy`,
+  );
 }
 
 export async function migrationFiles(): Promise<string[]> {

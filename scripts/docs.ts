@@ -1,0 +1,38 @@
+// npm run docs: the reference in docs/reference/ from the live catalog, and docs/legacy-map.json from its parts.
+
+import pg from "pg";
+import { readCatalog } from "./catalog/read.ts";
+import { exposedSchemas } from "./catalog/schemas.ts";
+import { assembleLegacyMap } from "./docs/legacy-map.ts";
+import { type ErrorCode, errorsPage, indexPage } from "./docs/overview.ts";
+import { schemaPage } from "./docs/schema-page.ts";
+import { type Files, writeOrCheck } from "./generated.ts";
+import { withScratchDatabase } from "./scratch.ts";
+
+const folder = "docs/reference";
+
+export async function generateDocs(databaseUrl: string): Promise<Files> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    const all = await readCatalog(async (sql, params) => (await client.query(sql, params)).rows);
+    const schemas = all.filter(({ relations, routines }) => relations.length + routines.length > 0);
+    const errors = await client.query<ErrorCode>(
+      "select name, sqlstate, hint from private.error_codes order by name",
+    );
+    const files: Files = new Map();
+    files.set(`${folder}/README.md`, indexPage(schemas, exposedSchemas));
+    files.set(`${folder}/errors.md`, errorsPage(errors.rows));
+    for (const schema of schemas) {
+      files.set(`${folder}/${schema.name}.md`, schemaPage(schema, exposedSchemas.includes(schema.name)));
+    }
+    files.set("docs/legacy-map.json", `${JSON.stringify(await assembleLegacyMap(), null, 2)}\n`);
+    return files;
+  } finally {
+    await client.end();
+  }
+}
+
+if (import.meta.main) {
+  await writeOrCheck("docs", await withScratchDatabase(generateDocs), [folder]);
+}
