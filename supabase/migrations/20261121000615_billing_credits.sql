@@ -48,41 +48,59 @@ end $$;
 comment on function billing._expire_due_lots(uuid) is 'Books the expiry of a workspace''s due lots; returns how many.';
 revoke all on function billing._expire_due_lots from public, anon, authenticated, service_role;
 
--- Issues the allowance of the current period of each active subscription, once a period. The caller holds
--- the wallet's lock. Periods nobody looked at are not issued: an allowance does not add up.
+-- The allowances that the next charge would issue: one for the current period of each active subscription,
+-- unless the period has brought its own already or an allowance of the app is still running. So a change of
+-- plan, interval or anchor brings none early, and periods nobody looked at do not add up.
+create function billing._due_allowances(workspace_id uuid)
+returns table (key text, amount_micro bigint, expires_at timestamptz, metadata jsonb)
+language sql stable
+set search_path = ''
+as $$
+  select k.key, p.allowance_micro, period.ends_at,
+    jsonb_build_object('subscription_id', s.id, 'app', s.app, 'plan', p.slug)
+  from billing.subscriptions s
+  join billing.plans p on p.id = s.plan_id
+  cross join lateral billing._allowance_period(s.allowance_anchor_at, p.allowance_interval, private.now()) period
+  cross join lateral format('allowance:%s:%s:%s', s.id, p.allowance_interval, extract(epoch from period.starts_at)) as k (key)
+  where s.workspace_id = _due_allowances.workspace_id and s.status in ('active', 'trialing') and p.allowance_micro > 0
+    and period.starts_at <= private.now()
+    and not exists (select from billing.ledger_transactions t where t.workspace_id = s.workspace_id and t.key = k.key)
+    and not exists (select from billing.credit_lots l where l.workspace_id = s.workspace_id and l.kind = 'allowance'
+      and l.expires_at > private.now() and l.metadata ->> 'app' = s.app)
+  order by s.id
+$$;
+comment on function billing._due_allowances(uuid) is 'Allowances that are due but not yet booked.';
+revoke all on function billing._due_allowances from public, anon, authenticated, service_role;
+grant execute on function billing._due_allowances to authenticated, service_role;
+
+-- Issues the allowances that are due and notes when to look again. The caller holds the wallet's lock.
 create function billing._issue_allowances(workspace_id uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_subscription billing.subscriptions;
-  v_plan billing.plans;
-  v_period record;
+  v_due record;
   v_lot uuid;
-  v_key text;
-  v_next timestamptz;
 begin
-  for v_subscription in
-    select * from billing.subscriptions s
-    where s.workspace_id = _issue_allowances.workspace_id and s.status in ('active', 'trialing') order by s.id
-  loop
-    select * into v_plan from billing.plans p where p.id = v_subscription.plan_id;
-    continue when v_plan.allowance_micro = 0;
-    select * into v_period from billing._allowance_period(v_subscription.allowance_anchor_at, v_plan.allowance_interval, private.now());
-    v_next := least(v_next, case when v_period.starts_at > private.now() then v_period.starts_at else v_period.ends_at end);
-    v_key := format('allowance:%s:%s', v_subscription.id, extract(epoch from v_period.starts_at));
-    continue when v_period.starts_at > private.now() or exists (select from billing.ledger_transactions t
-      where t.workspace_id = _issue_allowances.workspace_id and t.key = v_key);
+  for v_due in select * from billing._due_allowances(workspace_id) loop
     insert into billing.credit_lots (workspace_id, kind, amount_micro, remaining_micro, expires_at, metadata)
-    values (workspace_id, 'allowance', v_plan.allowance_micro, 0, v_period.ends_at,
-      jsonb_build_object('subscription_id', v_subscription.id, 'plan', v_plan.slug))
+    values (workspace_id, 'allowance', v_due.amount_micro, 0, v_due.expires_at, v_due.metadata)
     returning id into v_lot;
     perform billing._post(workspace_id, 'allowance', array[
-      row('allowance', v_lot, v_plan.allowance_micro), row('grants', null, -v_plan.allowance_micro)]::billing.posting[], v_key);
+      row('allowance', v_lot, v_due.amount_micro), row('grants', null, -v_due.amount_micro)]::billing.posting[], v_due.key);
   end loop;
-  update billing.wallets w set allowance_due_at = v_next where w.workspace_id = _issue_allowances.workspace_id;
+  update billing.wallets w
+  set allowance_due_at = (
+    select min(case when period.starts_at > private.now() then period.starts_at else least(period.ends_at,
+      (select min(l.expires_at) from billing.credit_lots l
+        where l.workspace_id = s.workspace_id and l.kind = 'allowance' and l.expires_at > private.now())) end)
+    from billing.subscriptions s
+    join billing.plans p on p.id = s.plan_id
+    cross join lateral billing._allowance_period(s.allowance_anchor_at, p.allowance_interval, private.now()) period
+    where s.workspace_id = w.workspace_id and s.status in ('active', 'trialing'))
+  where w.workspace_id = _issue_allowances.workspace_id;
 end $$;
-comment on function billing._issue_allowances(uuid) is 'Issues each active plan''s allowance for the current period, once.';
+comment on function billing._issue_allowances(uuid) is 'Issues the due allowances of a workspace.';
 revoke all on function billing._issue_allowances from public, anon, authenticated, service_role;
 
 -- A wallet brought up to date under its lock: expired lots are gone, the period's allowance is there.
@@ -228,7 +246,7 @@ begin
   where l.workspace_id = balance.workspace_id and l.remaining_micro > 0
     and (l.expires_at is null or l.expires_at > private.now());
   if v_wallet.allowance_due_at <= private.now() then
-    allowance_micro := allowance_micro + billing._due_allowance(workspace_id);
+    allowance_micro := allowance_micro + (select coalesce(sum(d.amount_micro), 0) from billing._due_allowances(workspace_id) d);
   end if;
   prepaid_micro := v_wallet.prepaid_micro;
   held_micro := v_wallet.held_micro;
@@ -238,24 +256,6 @@ end $$;
 comment on function billing.balance is 'A workspace''s credits in micro-units: by source, held, and available to spend.';
 revoke all on function billing.balance from public, anon, authenticated, service_role;
 grant execute on function billing.balance to authenticated, service_role;
-
--- The allowance that the next charge would issue.
-create function billing._due_allowance(workspace_id uuid) returns bigint
-language sql stable
-set search_path = ''
-as $$
-  select coalesce(sum(p.allowance_micro), 0)::bigint
-  from billing.subscriptions s
-  join billing.plans p on p.id = s.plan_id
-  cross join lateral billing._allowance_period(s.allowance_anchor_at, p.allowance_interval, private.now()) period
-  where s.workspace_id = _due_allowance.workspace_id and s.status in ('active', 'trialing') and p.allowance_micro > 0
-    and period.starts_at <= private.now()
-    and not exists (select from billing.ledger_transactions t where t.workspace_id = _due_allowance.workspace_id
-      and t.key = format('allowance:%s:%s', s.id, extract(epoch from period.starts_at)))
-$$;
-comment on function billing._due_allowance(uuid) is 'Micro-units of allowance due but not yet booked.';
-revoke all on function billing._due_allowance from public, anon, authenticated, service_role;
-grant execute on function billing._due_allowance to authenticated, service_role;
 
 -- Sweep: books the expiry of lots in wallets that nobody touches. It waits for no wallet (a busy one is
 -- brought up to date by its own next charge), so it is never part of a deadlock.
