@@ -39,12 +39,14 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_error text := case when status = 'failed' then coalesce(job.error, 'failed') end;
+  -- errors of ours are written to be read; what others said stays with the job
+  v_error text := case when status <> 'failed' then null when job.error ~ '^[a-z][a-z_]*: ' then job.error
+    else 'internal_error: The work failed for a reason on our side.' end;
 begin
   perform billing.release_usage(creation.usage_event_id, coalesce(v_error, status));
   update studio.creations c
   set status = abandon_creation.status, stage = null, error_message = v_error, completed_at = private.now(),
-    error_code = case when v_error ~ '^[a-z_]+: ' then split_part(v_error, ':', 1) when v_error is not null then 'failed' end
+    error_code = split_part(v_error, ':', 1)
   where c.id = creation.id;
   if job.checkpoint ? 'request_id' then
     perform ops.enqueue_job('studio.cancel_at_provider', job.checkpoint || jsonb_build_object('creation_id', creation.id),
@@ -88,6 +90,7 @@ begin
       perform private.complete_creation(v_creation, job.output);
     when 'dead' then
       perform private.abandon_creation(v_creation, job, 'failed');
+      select * into v_creation from studio.creations c where c.id = v_creation.id;
     when 'cancelled' then
       perform private.abandon_creation(v_creation, job, 'cancelled');
       return;

@@ -78,7 +78,7 @@ describe("a provider that misbehaves", () => {
       [id],
     );
     const creation = await s.ended(person, id);
-    expect(creation).toMatchObject({ status: "failed", error_message: "timed out" });
+    expect(creation).toMatchObject({ status: "failed", error_code: "timed_out" });
     expect(await s.balance(person)).toMatchObject({ available_micro: 100_000, held_micro: 0 });
   });
 });
