@@ -2,7 +2,7 @@ import { beforeEach, expect, test } from "vitest";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
 import type { TestUser } from "../helpers/users.ts";
-import { join, makeTeam, roleOf, type Team } from "./people.ts";
+import { join, makeTeam, roleOf, type Team, untilBlocked } from "./people.ts";
 
 const db = await createTestDatabase();
 let team: Team;
@@ -68,6 +68,7 @@ test.each(["read committed", "repeatable read", "serializable"] as const)(
     const refused = expect(late).rejects.toMatchObject({
       code: isolation === "read committed" ? "PT409" : "40001",
     });
+    await untilBlocked(db, refused);
     await one.commit();
     await refused;
     expect(await owners()).toBe(1);

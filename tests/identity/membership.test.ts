@@ -3,7 +3,7 @@ import { beforeEach, expect, test } from "vitest";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
 import type { TestUser } from "../helpers/users.ts";
-import { join, makeTeam, type Role, roleOf, roles, type Team } from "./people.ts";
+import { join, makeTeam, type Role, roleOf, roles, type Team, untilBlocked } from "./people.ts";
 
 const db = await createTestDatabase();
 let team: Team;
@@ -133,6 +133,7 @@ test("an admin who is demoted meanwhile does not get through with what was true 
   });
   const late = remove(team.admin, team.editor);
   const refused = expectError(late, "role_too_low", "PT403");
+  await untilBlocked(db, late);
   await owner.commit();
   await refused;
   expect(await roleOf(db, team.id, team.editor)).toBe("editor");

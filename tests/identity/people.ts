@@ -37,3 +37,18 @@ export async function roleOf(db: TestDatabase, workspaceId: string, user: TestUs
   );
   return member?.role ?? null;
 }
+
+/** Waits until a statement of this database waits for a lock, or the promise has settled. */
+export async function untilBlocked(db: TestDatabase, promise: Promise<unknown>): Promise<void> {
+  let settled = false;
+  const settle = () => {
+    settled = true;
+  };
+  promise.then(settle, settle);
+  while (!settled) {
+    const blocked = await db.query(
+      "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    );
+    if (blocked.length > 0) return;
+  }
+}
