@@ -1,0 +1,72 @@
+import type { Context, Hono } from "hono";
+import { cors } from "hono/cors";
+import { secureHeaders } from "hono/secure-headers";
+import { timing } from "hono/timing";
+import type Stripe from "stripe";
+import { type PackagesAnswer, type TopUpAnswer, topUpRequest } from "../../types/contracts.ts";
+import { createBase, limitBody, parseBody } from "../_shared/app.ts";
+import type { Database } from "../_shared/db.ts";
+import type { Log } from "../_shared/log.ts";
+import { attachCheckout, paymentFacts } from "../_shared/sql/payments.ts";
+import { type Backend, notSignedIn } from "./backend.ts";
+import { checkoutSession } from "./checkout.ts";
+
+export interface Deps {
+  backend: Backend;
+  db: Database;
+  stripe: Stripe;
+  log: Log;
+}
+
+/**
+ * GET /billing/packages: what is on sale. POST /billing/top-up: starts the purchase of a package and answers the
+ * checkout page's address. Errors of top-up: those of billing.start_top_up, invalid_json, invalid_argument (400),
+ * not_signed_in (401), key_reused (409), payload_too_large (413), payment_provider_unavailable (502).
+ */
+export function createApp({ backend, db, stripe, log }: Deps): Hono {
+  const app = createBase("billing", log);
+  app.use(
+    cors({
+      origin: "*",
+      allowMethods: ["GET", "POST"],
+      allowHeaders: ["authorization", "apikey", "content-type", "x-client-info"],
+      maxAge: 86_400,
+    }),
+    secureHeaders({ crossOriginResourcePolicy: "cross-origin" }),
+    timing(),
+  );
+
+  app.get("/packages", async (c) => {
+    return c.json({ packages: await backend.packages(authorizationOf(c)) } satisfies PackagesAnswer);
+  });
+
+  app.post("/top-up", limitBody(16 * 1024), async (c) => {
+    const authorization = authorizationOf(c);
+    const request = parseBody(topUpRequest, await c.req.text());
+    const { workspace_id, package: slug, key } = request;
+    const payment = await backend.startTopUp(authorization, {
+      workspace_id,
+      package: slug,
+      ...(key && { key }),
+    });
+    const facts = await paymentFacts(db, payment.id);
+    if (!facts) throw new Error(`The payment ${payment.id} is gone.`);
+    const session = await checkoutSession(stripe, { ...payment, ...facts }, facts, request);
+    await attachCheckout(db, payment.id, session.id);
+    return c.json({
+      payment_id: payment.id,
+      status: facts.status,
+      session_id: session.id,
+      checkout_url: session.status === "open" ? session.url : null,
+      expires_at: new Date(session.expires_at * 1000).toISOString(),
+    } satisfies TopUpAnswer);
+  });
+  return app;
+}
+
+/** The caller's token, which the gateway has verified and PostgREST verifies again. */
+function authorizationOf(c: Context): string {
+  const authorization = c.req.header("authorization");
+  if (!authorization) throw notSignedIn();
+  return authorization;
+}

@@ -1,0 +1,64 @@
+// What the billing function asks of the database in its caller's name, through PostgREST.
+
+import { createClient, type SupabaseClient } from "@supabase/supabase-js";
+import { type CreditPackage, creditPackage, packagesAnswer } from "../../types/contracts.ts";
+import { ApiError } from "../_shared/errors.ts";
+
+export interface Payment {
+  id: string;
+  status: string;
+  amount_minor: number;
+  currency: string;
+  provider_session_id: string | null;
+}
+
+export interface Backend {
+  packages(authorization: string): Promise<CreditPackage[]>;
+  /** billing.start_top_up with the caller's own rights and its errors; not_signed_in. */
+  startTopUp(
+    authorization: string,
+    request: { workspace_id: string; package: string; key?: string },
+  ): Promise<Payment>;
+}
+
+type BillingClient = SupabaseClient<Untyped, "billing">;
+// biome-ignore lint/suspicious/noExplicitAny: rows are checked where they are read.
+type Untyped = any;
+
+// A token that PostgREST does not take, and the visitor's role, which may not call the function.
+// Source: PostgREST, Errors, group 3; PostgreSQL, insufficient_privilege.
+const refusedToken = new Set(["PGRST301", "PGRST302", "PGRST303", "42501"]);
+
+/** The caller is nobody we know. */
+export function notSignedIn(): ApiError {
+  return new ApiError(401, "not_signed_in", "The request carries no token of a signed-in user.", {
+    hint: "Sign in and send the session's access token.",
+  });
+}
+
+export function createBackend(url: string, publishableKey: string): Backend {
+  const clientOf = (authorization: string): BillingClient =>
+    createClient(url, publishableKey, {
+      db: { schema: "billing" },
+      auth: { persistSession: false, autoRefreshToken: false },
+      global: { headers: { Authorization: authorization } },
+    });
+  return {
+    packages: async (authorization) => {
+      const columns = Object.keys(creditPackage.shape).join(", ");
+      const { data } = await clientOf(authorization)
+        .from("credit_packages")
+        .select(columns)
+        .eq("is_active", true)
+        .order("sort_order")
+        .order("slug")
+        .throwOnError();
+      return packagesAnswer.shape.packages.parse(data);
+    },
+    startTopUp: async (authorization, request) => {
+      const { data, error } = await clientOf(authorization).rpc("start_top_up", request);
+      if (error) throw refusedToken.has(error.code) ? notSignedIn() : error;
+      return data as Payment;
+    },
+  };
+}

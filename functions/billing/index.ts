@@ -1,0 +1,20 @@
+import { createDatabase } from "../_shared/db.ts";
+import { readEnv } from "../_shared/env.ts";
+import { createLog } from "../_shared/log.ts";
+import { createStripe } from "../_shared/stripe.ts";
+import { createApp } from "./app.ts";
+import { createBackend } from "./backend.ts";
+
+const supabase = ["SUPABASE_URL", "SUPABASE_DB_URL", "SUPABASE_PUBLISHABLE_KEY"] as const;
+const env = readEnv([...supabase, "STRIPE_API_URL", "STRIPE_SECRET_KEY"]);
+const log = createLog({ function: "billing" });
+const db = createDatabase({
+  url: env.SUPABASE_DB_URL,
+  name: "billing",
+  most: 3,
+  onLost: (error) => log.warn("a database connection was lost", { error }),
+});
+const backend = createBackend(env.SUPABASE_URL, env.SUPABASE_PUBLISHABLE_KEY);
+const stripe = createStripe(env.STRIPE_SECRET_KEY, env.STRIPE_API_URL);
+
+Deno.serve(createApp({ backend, db, stripe, log }).fetch);

@@ -1,0 +1,18 @@
+// Every kind of job there is, and what works on it. Adding one: a file in this folder, its line here, and its row
+// in ops.job_kinds (a migration).
+
+import type Stripe from "stripe";
+import type { Handlers } from "../job.ts";
+import { cancelAtProvider } from "./cancel-at-provider.ts";
+import { type CreationDeps, makeCreation } from "./creation.ts";
+import { reconcilePayment } from "./reconcile-payment.ts";
+import { applyEvent } from "./webhook-stripe.ts";
+
+export function createHandlers(deps: CreationDeps & { stripe: Stripe }): Handlers {
+  return {
+    "webhook.stripe": applyEvent,
+    "billing.reconcile_payment": reconcilePayment(deps.stripe),
+    "studio.creation": makeCreation(deps),
+    "studio.cancel_at_provider": cancelAtProvider(deps.providers),
+  };
+}

@@ -1,0 +1,63 @@
+// A maker of pictures is one file that implements this, and its entry in worker/index.ts.
+
+import { z } from "zod";
+import type { Creation } from "../../_shared/sql/creations.ts";
+import { JobError } from "../job.ts";
+
+/** What a creation is made from, with addresses the provider can read for an hour. */
+export interface CreationRequest {
+  creation: Creation;
+  personUrl: string | null;
+  garmentUrl: string | null;
+}
+
+/** A request that runs at a provider; what the job's checkpoint keeps of it. */
+export const submission = z.object({
+  provider: z.string(),
+  request_id: z.string().min(1),
+  model: z.string(),
+  status_url: z.string().nullish(),
+  response_url: z.string().nullish(),
+  cancel_url: z.string().nullish(),
+  submitted_at: z.string(),
+});
+export type Submission = z.infer<typeof submission>;
+
+export type RunState = { state: "queued"; position?: number } | { state: "running" } | { state: "ended" };
+export type RunResult = { ok: true; pictures: { url: string }[] } | { ok: false; reason: string };
+
+export interface CreationProvider {
+  /** As in the wait key and in the path of its webhooks. */
+  name: string;
+  /** Errors: provider_rejected, provider_unavailable, invalid_settings. */
+  submit(request: CreationRequest, webhookUrl: string, signal: AbortSignal): Promise<Submission>;
+  /** Errors: provider_rejected (the request is not known any more), provider_unavailable. */
+  status(run: Submission, signal: AbortSignal): Promise<RunState>;
+  /** Only of a run that has ended. Errors: provider_unavailable. */
+  result(run: Submission, signal: AbortSignal): Promise<RunResult>;
+  /** Asks it to stop; answers in the provider's words. Errors: provider_unavailable. */
+  cancel(run: Submission, signal: AbortSignal): Promise<string>;
+  /** The result that a webhook of this run brings; null when it has to be fetched. */
+  parseCallback(body: unknown, run: Submission): RunResult | null;
+}
+
+const longestReason = 300;
+
+/** The provider will not do this, now or later. */
+export function providerRejected(reason: string, cause?: unknown): JobError {
+  return new JobError("provider_rejected", shorten(reason), { retry: false, cause });
+}
+
+/** The provider cannot do this at the moment. */
+export function providerUnavailable(
+  reason: string,
+  more: { retryIn?: number; cause?: unknown } = {},
+): JobError {
+  return new JobError("provider_unavailable", shorten(reason), more);
+}
+
+function shorten(reason: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they cannot be stored and say nothing.
+  const text = reason.replace(/[\u0000-\u001f\s]+/g, " ").trim() || "no reason given";
+  return text.length > longestReason ? `${text.slice(0, longestReason - 1)}…` : text;
+}

@@ -1,0 +1,39 @@
+// The two things the worker does with storage.
+
+import type { SupabaseClient } from "@supabase/supabase-js";
+import { JobError } from "./job.ts";
+
+export interface Storage {
+  /** An address that reads the object for so many seconds. Errors: unknown_image, storage_unavailable. */
+  signedUrl(bucket: string, path: string, seconds: number): Promise<string>;
+  /** Writes the object, over one that is there. Errors: storage_unavailable. */
+  upload(bucket: string, path: string, bytes: Uint8Array<ArrayBuffer>, contentType: string): Promise<void>;
+}
+
+/** Storage through supabase-js with the secret key, which passes all policies. */
+export function supabaseStorage(client: Pick<SupabaseClient, "storage">): Storage {
+  return {
+    signedUrl: async (bucket, path, seconds) => {
+      const { data, error } = await client.storage.from(bucket).createSignedUrl(path, seconds);
+      if (data) return data.signedUrl;
+      const { status, statusCode } = error as { status?: number; statusCode?: string };
+      // The storage API answers 400 with the code 404 in its body when there is no such object.
+      if (status === 404 || statusCode === "404" || statusCode === "not_found") {
+        throw new JobError("unknown_image", `The picture "${path}" has been deleted.`, {
+          retry: false,
+          cause: error,
+        });
+      }
+      throw new JobError("storage_unavailable", "The pictures cannot be read at the moment.", {
+        cause: error,
+      });
+    },
+    upload: async (bucket, path, bytes, contentType) => {
+      const { error } = await client.storage.from(bucket).upload(path, bytes, { contentType, upsert: true });
+      if (error)
+        throw new JobError("storage_unavailable", "The result cannot be stored at the moment.", {
+          cause: error,
+        });
+    },
+  };
+}
