@@ -51,13 +51,27 @@ for (const table of tried) {
     }
   }
 }
+
+// A hole made on purpose, to see that the attempts would find one.
+const secret = tried.find((table) => fullName(table) === "identity.personal_details")!;
+await connection.query(
+  "create policy hole on identity.personal_details for all to authenticated using (true)",
+);
+await connection.query("grant insert, delete on identity.personal_details to authenticated");
+const withHole = await accessTo(connection, secret, stage);
 await connection.rollback();
+
 const cells = tried.map((table) => ({ table, access: matrix.get(fullName(table))! }));
 
 /** Inserts a row of their own into a table that has no tenants: a follow, a device. */
 function insertsOwn(table: Relation, access: string): boolean {
   return access === "-I--" && !table.columns.some(({ name }) => name === "workspace_id");
 }
+
+test("a policy that lets everybody in would be found", () => {
+  expect(withHole.stranger).toBe("SIUD");
+  expect(withHole.anon).toBe("----");
+});
 
 test("a visitor and a stranger read and change nothing of a tenant", () => {
   const seen = cells.flatMap(({ table, access }) =>

@@ -5,8 +5,7 @@ import { bootstrapPlatform } from "../../supabase/local/bootstrap.ts";
 import type { Cluster } from "./cluster.ts";
 
 const root = join(import.meta.dirname, "../..");
-/** Another folder may be named, to try a set of migrations apart from the committed one. */
-export const migrationsFolder = process.env.BACKLOT_MIGRATIONS ?? join(root, "supabase/migrations");
+export const migrationsFolder = join(root, "supabase/migrations");
 
 /** What a test's database may start from. */
 export const templates = {
