@@ -247,7 +247,7 @@ begin
       model_storage_path, prompt, quality, category, num_outputs, settings, key, content_hash)
     values (workspace_id, project_id, auth.uid(), creation_type, garment_id, model_id, v_request.garment_path,
       v_request.model_storage_path, prompt, quality, category, num_outputs, settings, key, v_hash)
-    on conflict (workspace_id, key) where key is not null do nothing
+    on conflict do nothing
     returning c.* into v_creation;
     if found then
       update studio.creations c
