@@ -90,7 +90,7 @@ begin
   end if;
   insert into billing.payments (workspace_id, user_id, credit_package_id, amount_minor, currency, credits_micro, key)
   values (workspace_id, v_user, v_package.id, v_package.price_minor, v_package.currency, v_package.credits_micro, key)
-  on conflict (workspace_id, key) where key is not null do nothing
+  on conflict do nothing
   returning * into v_payment;
   if not found then
     select * into v_payment from billing.payments p where p.workspace_id = start_top_up.workspace_id and p.key = start_top_up.key;
@@ -120,7 +120,8 @@ comment on function billing.start_top_up is 'Records a pending payment for a cre
 revoke all on function billing.start_top_up from public, anon, authenticated, service_role;
 grant execute on function billing.start_top_up to authenticated;
 
--- Notes the provider's checkout session on a pending payment, once. Errors: unknown_payment, key_reused.
+-- Notes the provider's checkout session on a payment, once. Errors: unknown_payment, key_reused (the payment
+-- has another session, or the session another payment), invalid_argument.
 create function billing.attach_checkout(payment_id uuid, session_id text) returns billing.payments
 language plpgsql security definer
 set search_path = ''
@@ -128,9 +129,14 @@ as $$
 declare
   v_payment billing.payments;
 begin
+  if coalesce(session_id, '') = '' then
+    perform private.fail('invalid_argument', 'session_id is required.', '{"argument": "session_id"}');
+  end if;
   update billing.payments p set provider_session_id = attach_checkout.session_id
   where p.id = attach_checkout.payment_id
     and (p.provider_session_id is null or p.provider_session_id = attach_checkout.session_id)
+    and not exists (select from billing.payments o where o.provider = p.provider
+      and o.provider_session_id = attach_checkout.session_id and o.id <> p.id)
   returning * into v_payment;
   if not found then
     perform private.fail(case when exists (select from billing.payments p where p.id = attach_checkout.payment_id)
@@ -144,8 +150,9 @@ revoke all on function billing.attach_checkout from public, anon, authenticated,
 grant execute on function billing.attach_checkout to service_role;
 
 -- Applies the state of a Stripe Checkout session to its payment: paid brings the credits, once; unpaid and
--- complete waits; failed and expired end it. Paid is final whatever arrives later, in any order. Returns
--- the payment, or null when the session is not one of ours.
+-- complete waits; failed and expired end it. A payment only moves on (pending, processing, expired, failed,
+-- succeeded), so that its end does not depend on the order in which news of it arrives. Returns the payment,
+-- or null when the session is not one of ours.
 -- Source: a session's status is open, complete or expired, its payment_status paid, unpaid or
 -- no_payment_required; credits may be given only for the first and last of these (Stripe API, Checkout).
 create function billing.settle_checkout(session jsonb, failed boolean default false) returns billing.payments
@@ -155,7 +162,9 @@ as $$
 declare
   v_payment billing.payments;
   v_package billing.credit_packages;
-  v_paid boolean := session ->> 'payment_status' in ('paid', 'no_payment_required');
+  v_paid boolean := coalesce(session ->> 'payment_status' in ('paid', 'no_payment_required'), false);
+  v_progress text[] := array['pending', 'processing', 'expired', 'failed'];
+  v_status text;
 begin
   select * into v_payment from billing.payments p
   where p.provider = 'stripe' and (p.provider_session_id = session ->> 'id'
@@ -165,12 +174,14 @@ begin
     return v_payment;
   end if;
   if not v_paid then
-    update billing.payments p
-    set provider_session_id = session ->> 'id', error = case when failed then 'the payment failed' end,
-      status = case when failed then 'failed' when session ->> 'status' = 'expired' then 'expired'
-        when session ->> 'status' = 'complete' then 'processing' else p.status end
-    where p.id = v_payment.id and p.status in ('pending', 'processing')
-    returning * into v_payment;
+    v_status := case when failed then 'failed' when session ->> 'status' = 'expired' then 'expired'
+      when session ->> 'status' = 'complete' then 'processing' else 'pending' end;
+    if array_position(v_progress, v_status) > array_position(v_progress, v_payment.status) then
+      update billing.payments p
+      set provider_session_id = session ->> 'id', status = v_status, error = case when failed then 'the payment failed' end
+      where p.id = v_payment.id
+      returning * into v_payment;
+    end if;
     return v_payment;
   end if;
   if (session ->> 'amount_total')::bigint is distinct from v_payment.amount_minor
@@ -185,7 +196,8 @@ begin
   where p.id = v_payment.id
   returning * into v_payment;
   update billing.wallets w set provider_customer_id = session ->> 'customer'
-  where w.workspace_id = v_payment.workspace_id and w.provider_customer_id is null and session ->> 'customer' is not null;
+  where w.workspace_id = v_payment.workspace_id and w.provider_customer_id is null and session ->> 'customer' is not null
+    and not exists (select from billing.wallets o where o.provider_customer_id = session ->> 'customer');
   select * into v_package from billing.credit_packages p where p.id = v_payment.credit_package_id;
   perform billing._grant(v_payment.workspace_id, v_payment.credits_micro,
     case when v_package.valid_days is null then 'prepaid' else 'purchase' end, 'payment:' || v_payment.id,
@@ -210,7 +222,7 @@ declare
   v_event ops.webhook_events;
   v_payment billing.payments;
 begin
-  select * into v_event from ops.webhook_events e where e.id = webhook_event_id;
+  select * into v_event from ops.webhook_events e where e.id = webhook_event_id and e.provider = 'stripe';
   if v_event.event_type in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
     'checkout.session.async_payment_failed', 'checkout.session.expired') then
     v_payment := billing.settle_checkout(v_event.payload -> 'data' -> 'object',
