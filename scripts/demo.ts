@@ -16,7 +16,7 @@ const root = resolve(import.meta.dirname, "..");
 const { values: options } = parseArgs({
   options: {
     person: { type: "string", default: join(root, "samples/person-ada.jpg") },
-    garment: { type: "string", default: join(root, "samples/garment-tshirt.png") },
+    garment: { type: "string", default: join(root, "samples/garment-tee.png") },
     category: { type: "string", default: "upper_body" },
     out: { type: "string", default: join(root, "demo-output") },
     help: { type: "boolean", default: false },

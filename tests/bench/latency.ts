@@ -23,7 +23,7 @@ try {
     return path;
   };
   const input_path = await upload("person-ada.jpg", "image/jpeg");
-  const storage_path = await upload("garment-tshirt.png", "image/png");
+  const storage_path = await upload("garment-tee.png", "image/png");
   const { data: garment } = await client
     .schema("studio")
     .from("wardrobe_garments")

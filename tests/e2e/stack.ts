@@ -101,7 +101,7 @@ export function useStack(options: StackOptions = {}): TestStack {
       );
     }
     const personPath = await upload(client, workspaceId, "person-ada.jpg", "image/jpeg");
-    const garmentPath = await upload(client, workspaceId, "garment-tshirt.png", "image/png");
+    const garmentPath = await upload(client, workspaceId, "garment-tee.png", "image/png");
     const garment = must(
       await client
         .schema("studio")
