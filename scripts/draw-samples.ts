@@ -3,7 +3,7 @@ import { join } from "node:path";
 import sharp from "sharp";
 import { drawGarment } from "./drawing/draw-garment.ts";
 import { drawPerson } from "./drawing/draw-person.ts";
-import { garments } from "./drawing/garments.ts";
+import { garments } from "./drawing/garments/index.ts";
 import { people } from "./drawing/people.ts";
 
 /** Draws the pictures of samples/ anew: node scripts/draw-samples.ts [folder] */
@@ -22,6 +22,6 @@ for (const [name, drawing] of Object.entries(garments)) {
       .toFile(join(out, `garment-${name}.jpg`));
   else
     await picture
-      .png({ palette: true, quality: 92, compressionLevel: 9 })
+      .png({ palette: true, quality: 100, effort: 10, dither: 0.2, compressionLevel: 9 })
       .toFile(join(out, `garment-${name}.png`));
 }

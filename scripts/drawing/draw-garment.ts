@@ -1,5 +1,5 @@
 import type { Sharp } from "sharp";
-import type { Drawing } from "./garments.ts";
+import type { Drawing } from "./garments/cloth.ts";
 import { softFilters } from "./people.ts";
 import { blur, field, inflate, layer, noise, render, shade, stack, sum } from "./relief.ts";
 
@@ -23,7 +23,7 @@ export async function drawGarment({ size, outline, surface, folds, weave }: Draw
     [bulk, 0.9],
     [ridges, 13],
     [noise(size, 5, 90, 120), 3],
-    [noise(size, 9, 34, 44), 0.9],
+    [noise(size, 9, 34, 44), 0.6],
     [noise(size, 2, 2.1, 2.1), weave],
   );
   return stack(size, [layer(shade(flat, relief, clothLight))]);

@@ -35,8 +35,8 @@ function eye(person: Person): string {
   return both((x) => {
     const lid: Point[] = [
       [x(11), 139],
-      [x(16), 133],
-      [x(23), 131.5],
+      [x(16), 134.5],
+      [x(23), 132.8],
       [x(30), 134],
       [x(33), 138],
     ];
@@ -105,20 +105,20 @@ function nose(): string {
 function mouth(person: Person): string {
   const upper = closed(
     [
-      [cx - 18, 184],
+      [cx - 18, 182.5],
       [cx - 6, 179],
       [cx, 180.5],
       [cx + 6, 179],
-      [cx + 18, 184],
+      [cx + 18, 182.5],
       [cx, 185.5],
     ],
     0.8,
   );
   const lower = closed(
     [
-      [cx - 17, 184.5],
+      [cx - 17, 183.5],
       [cx, 185.5],
-      [cx + 17, 184.5],
+      [cx + 17, 183.5],
       [cx + 8, 191],
       [cx - 8, 191],
     ],
@@ -127,11 +127,11 @@ function mouth(person: Person): string {
   return `
     <path d="${upper}" fill="${person.lips}"/><path d="${lower}" fill="${person.lips}" fill-opacity="0.85"/>
     <path d="${line([
-      [cx - 19, 184],
+      [cx - 19, 182.4],
       [cx - 7, 185],
-      [cx, 184.6],
+      [cx, 185.4],
       [cx + 7, 185],
-      [cx + 19, 184],
+      [cx + 19, 182.4],
     ])}" fill="none" stroke="#45160f"
       stroke-opacity="0.75" stroke-width="1.6" stroke-linecap="round"/>
     <ellipse cx="${cx - 2}" cy="187.6" rx="7" ry="1.5" fill="#fff" fill-opacity="0.25" filter="url(#soft1)"/>
@@ -167,77 +167,76 @@ export function faceDetails(person: Person): string {
   );
 }
 
-/** Hair behind the neck and shoulders; none when it is short. */
+/** Hair behind the neck; none when it is short. */
 export function hairBack(person: Person): string {
   if (!person.longHair) return "";
   return symmetric(
     [
       [0, 50],
       [40, 58],
-      [62, 96],
-      [66, 160],
-      [70, 230],
-      [74, 300],
-      [56, 322],
-      [30, 300],
-      [0, 260],
+      [63, 98],
+      [68, 150],
+      [72, 206],
+      [66, 240],
+      [48, 246],
+      [0, 232],
     ],
     cx,
   );
 }
 
-/** Hair in front: fringe, and locks that fall before the shoulders. */
+/** Hair in front: a crop, or two sides that part above the brow and frame the face. */
 export function hairFront(person: Person): string {
   if (!person.longHair) {
     const crop: Point[] = [
-      [cx - 52, 128],
-      [cx - 55, 92],
-      [cx - 40, 58],
-      [cx - 8, 44],
-      [cx + 30, 50],
-      [cx + 52, 78],
-      [cx + 54, 126],
-      [cx + 47, 118],
-      [cx + 43, 96],
-      [cx + 22, 88],
-      [cx - 14, 86],
-      [cx - 40, 98],
-      [cx - 46, 116],
+      [cx - 51, 130],
+      [cx - 54, 94],
+      [cx - 40, 60],
+      [cx - 8, 46],
+      [cx + 30, 51],
+      [cx + 51, 78],
+      [cx + 53, 128],
+      [cx + 47, 120],
+      [cx + 44, 100],
+      [cx + 26, 90],
+      [cx - 12, 87],
+      [cx - 38, 98],
+      [cx - 46, 118],
     ];
     return closed(crop, 0.9);
   }
-  const parting: Point[] = [
-    [cx + 10, 50],
-    [cx + 44, 60],
-    [cx + 62, 96],
-    [cx + 66, 150],
-    [cx + 64, 210],
-    [cx + 74, 262],
-    [cx + 76, 318],
-    [cx + 60, 336],
-    [cx + 48, 318],
-    [cx + 52, 262],
-    [cx + 47, 200],
-    [cx + 50, 150],
-    [cx + 40, 108],
-    [cx + 12, 72],
+  const right: Point[] = [
+    [cx + 6, 48],
+    [cx + 42, 58],
+    [cx + 63, 96],
+    [cx + 69, 150],
+    [cx + 73, 206],
+    [cx + 66, 242],
+    [cx + 50, 244],
+    [cx + 43, 232],
+    [cx + 51, 206],
+    [cx + 52, 170],
+    [cx + 49, 132],
+    [cx + 38, 104],
+    [cx + 20, 86],
+    [cx + 2, 70],
   ];
-  const other: Point[] = [
-    [cx + 12, 52],
-    [cx - 34, 56],
-    [cx - 60, 92],
-    [cx - 66, 150],
-    [cx - 64, 206],
-    [cx - 72, 256],
-    [cx - 70, 300],
-    [cx - 54, 322],
-    [cx - 46, 296],
-    [cx - 50, 250],
-    [cx - 46, 196],
-    [cx - 50, 150],
-    [cx - 44, 112],
-    [cx - 16, 88],
-    [cx + 14, 70],
+  const left: Point[] = [
+    [cx + 14, 50],
+    [cx - 28, 54],
+    [cx - 56, 84],
+    [cx - 67, 140],
+    [cx - 73, 200],
+    [cx - 68, 240],
+    [cx - 52, 246],
+    [cx - 43, 234],
+    [cx - 50, 208],
+    [cx - 52, 172],
+    [cx - 49, 134],
+    [cx - 40, 112],
+    [cx - 16, 96],
+    [cx + 10, 78],
+    [cx + 20, 62],
   ];
-  return `${closed(parting, 0.9)}${closed(other, 0.9)}`;
+  return `${closed(right, 0.9)}${closed(left.reverse(), 0.9)}`;
 }

@@ -53,7 +53,7 @@ const woman: Person = {
   hair: "#4a2c1e",
   hairLight: "#7d5236",
   iris: "#5b4630",
-  top: "#d9d6d0",
+  top: "#a8a3b0",
   shorts: "#63666e",
   shoes: "#f0eeea",
   backdrop: ["#eceae6", "#d9d5cf"],
@@ -104,9 +104,10 @@ const woman: Person = {
     24,
   ),
   leg: [
-    [30, 560],
-    [101, 562],
-    [106, 606],
+    [40, 556],
+    [84, 552],
+    [97, 574],
+    [105, 610],
     [103, 660],
     [92, 730],
     [80, 800],
@@ -135,7 +136,7 @@ const man: Person = {
   hair: "#1d1715",
   hairLight: "#3c312c",
   iris: "#2e1d14",
-  top: "#c9ccd1",
+  top: "#8d98a3",
   shorts: "#3f4650",
   shoes: "#e9e6df",
   backdrop: ["#e4e7e8", "#ced3d5"],
@@ -186,9 +187,10 @@ const man: Person = {
     28,
   ),
   leg: [
-    [30, 560],
-    [103, 562],
-    [108, 606],
+    [40, 556],
+    [84, 552],
+    [98, 574],
+    [107, 610],
     [106, 660],
     [98, 730],
     [88, 800],
@@ -227,23 +229,26 @@ export function bodyPaths(person: Person): string[] {
 
 /** The plain clothes everybody wears underneath: clipped to the body where they are drawn. */
 export function baseLayer(person: Person): { top: string; shorts: string } {
-  const wide = person.torso.filter(([, y]) => y > 300 && y < 560).map(([dx, y]): Point => [dx + 3, y]);
-  const strap = person.neck + 18;
+  const wide = person.torso.filter(([, y]) => y > 338 && y < 540).map(([dx, y]): Point => [dx + 3, y]);
+  const strap = person.neck + 30;
+  const hip = person.torso.at(-3)?.[0] ?? 100;
   const top = symmetric(
     [
       [0, 318],
       [strap * 0.55, 306],
       [strap, 262],
-      [strap + 4, 236],
-      [strap + 26, 240],
-      [strap + 28, 290],
+      [strap + 3, 236],
+      [strap + 13, 240],
+      [strap + 12, 290],
       ...wide,
-      [0, 560],
+      [hip + 2, 546],
+      [hip, 556],
+      [40, 560],
+      [0, 561],
     ],
     cx,
     0.9,
   );
-  const hip = person.torso.at(-3)?.[0] ?? 100;
   const shorts = symmetric(
     [
       [0, 530],
@@ -252,8 +257,8 @@ export function baseLayer(person: Person): { top: string; shorts: string } {
       [hip + 9, 690],
       [hip * 0.5, 696],
       [8, 690],
-      [2, 640],
-      [0, 640],
+      [3, 668],
+      [0, 664],
     ],
     cx,
     0.3,

@@ -3,7 +3,7 @@ import { lowerMeshes } from "./fit-lower.ts";
 import { upperMeshes } from "./fit-upper.ts";
 import { inFront } from "./front.ts";
 import type { Category, Garment } from "./garment.ts";
-import { emptyMask, type Image, lerp, type Mask } from "./image.ts";
+import { blur, clamp, emptyMask, type Image, lerp, type Mask, map } from "./image.ts";
 import { blank, drawMesh, over } from "./mesh.ts";
 import { castShadow, lighting, roundness } from "./shading.ts";
 
@@ -35,13 +35,25 @@ function erase(cloth: Image, front: { arms: Mask; hair: Mask }, only?: "hair"): 
   }
 }
 
+/** The cloth's alpha, made softer where a mesh ends abruptly; the colours follow it. */
+function softEdges(cloth: Image): Mask {
+  const hard = emptyMask(cloth);
+  for (let i = 0; i < hard.data.length; i++) hard.data[i] = (cloth.data[i * 4 + 3] as number) / 255;
+  const near = blur(hard, 1);
+  return map(hard, (alpha, i) => {
+    const soft = Math.min(alpha, clamp(((near.data[i] as number) - 0.3) / 0.55, 0, 1));
+    if (soft < alpha)
+      for (let c = 0; c < 4; c++) cloth.data[i * 4 + c] = ((cloth.data[i * 4 + c] as number) * soft) / alpha;
+    return soft;
+  });
+}
+
 export type Look = { brightness: number; warmth: number };
 
 /** The person wearing the garment. Pixels that neither cloth nor its shadow touches stay as they were. */
 export function compose(body: Body, person: Image, garment: Garment, category: Category, look: Look): Image {
   const cloth = drape(body, person, garment, category);
-  const cover = emptyMask(body);
-  for (let i = 0; i < cover.data.length; i++) cover.data[i] = (cloth.data[i * 4 + 3] as number) / 255;
+  const cover = softEdges(cloth);
   const light = lighting(person, body);
   const round = roundness(cover);
   const shadow = castShadow(cover);

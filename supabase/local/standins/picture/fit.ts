@@ -1,7 +1,8 @@
 import { mix, type Point } from "./image.ts";
 import type { Vertex } from "./mesh.ts";
 
-const columns = 24;
+/** Pieces of one garment share it, so that their rows join. */
+export const columns = 40;
 /** How far the mesh reaches over the garment's own edge, to take its soft outline along. */
 const margin = 0.02;
 

@@ -38,7 +38,7 @@ export function measureGarment(source: Image): Garment {
   const side = (sign: 1 | -1): GarmentSide => {
     const run = trunk(armpitY + Math.round(tall * 0.02));
     const armpit = { x: sign < 0 ? run.from : run.to, y: armpitY };
-    const cornerX = sleeved ? lerp(armpit.x, axis, 0.07) : strapEdge(mask, box, axis, sign);
+    const cornerX = sleeved ? lerp(armpit.x, axis, 0.05) : strapEdge(mask, box, axis, sign);
     const corner = { x: cornerX, y: topOf(mask, box, cornerX) };
     const sleeve = sleeved ? measureSleeve(mask, box, sign, corner, armpit) : null;
     return { corner, armpit, collar: collarPoint(mask, box, axis, corner), sleeve };
@@ -112,7 +112,7 @@ function trunkEdges(mask: Mask, box: Box, axis: number) {
   };
 }
 
-/** Going up from the hem, the row where the width jumps because the sleeves join; or where straps begin. */
+/** Going up from the hem, the row where the width jumps because sleeves join; else, going down, where straps end. */
 function findArmpit(box: Box, trunk: (y: number) => Run): { armpitY: number; sleeved: boolean } {
   const tall = box.bottom - box.top;
   const width = (y: number) => trunk(y).to - trunk(y).from;
@@ -122,8 +122,11 @@ function findArmpit(box: Box, trunk: (y: number) => Run): { armpitY: number; sle
     if (width(y - window) > width(y) * 1.14 && width(y - 2 * window) > width(y) * 1.14)
       return { armpitY: y, sleeved: true };
   }
-  for (let y = Math.round(box.top + tall * 0.45); y > highest; y--) {
-    if (width(y - window) < width(y) * 0.97) return { armpitY: y, sleeved: false };
+  let widening = false;
+  for (let y = Math.round(highest); y < box.top + tall * 0.4; y++) {
+    const growth = width(y + window) / Math.max(1, width(y)) - 1;
+    if (growth > 0.03) widening = true;
+    else if (widening && growth < 0.01) return { armpitY: y, sleeved: false };
   }
   return { armpitY: Math.round(box.top + tall * 0.25), sleeved: false };
 }

@@ -132,16 +132,17 @@ function floodedMask(image: Image): Mask {
   return { width, height, data: Float32Array.from(outside, (value) => 1 - value) };
 }
 
-const pocketTolerance = 8;
+const pocketTolerance = 6;
 
-/** Enclosed patches of the very colour of the background, as between two legs, are background too. */
+/** Enclosed patches of the very colour of the background, as between two legs, are background too; not so high up, where pale clothes are. */
 function openPockets(image: Image, outside: Uint8Array, plain: (i: number) => Colour): void {
   const { width } = image;
   const smallest = outside.length * 0.0006;
   const seen = new Uint8Array(outside.length);
   const isPlain = (i: number) =>
     !outside[i] && !seen[i] && distance(colourAt(image, i), plain(i)) <= pocketTolerance;
-  for (let start = 0; start < outside.length; start++) {
+  const highest = Math.round(image.height * 0.5) * width;
+  for (let start = highest; start < outside.length; start++) {
     if (!isPlain(start)) continue;
     seen[start] = 1;
     const pocket = [start];

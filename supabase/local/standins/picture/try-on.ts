@@ -7,7 +7,7 @@ import { decode, encode, type Image } from "./image.ts";
 export type TryOn = { person: Buffer; garment: Buffer; category: Category | "auto"; seed: number };
 
 const largestPerson = { width: 864, height: 1296 };
-const largestGarment = { width: 900, height: 1200 };
+const largestGarment = { width: 620, height: 900 };
 
 /** The last few pictures made and the last things measured: the same work is not done twice. */
 const made = new Map<string, Promise<Buffer>>();
