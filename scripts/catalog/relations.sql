@@ -67,7 +67,9 @@ select
       ),
       'unique', i.indisunique,
       'predicate', pg_get_expr(i.indpred, i.indrelid),
-      'ofConstraint', exists (select from pg_constraint k where k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x'))
+      'ofConstraint', exists (
+        select from pg_constraint k where k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')
+      )
     ) order by ic.relname), '[]')
     from pg_index i
     join pg_class ic on ic.oid = i.indexrelid

@@ -20,8 +20,9 @@ create table ops.job_kinds (
 );
 comment on table ops.job_kinds is 'What kinds of work exist, and the SQL function that hears of their events.';
 comment on column ops.job_kinds.on_event is
-  'Called as f(job ops.jobs, event text): completed, dead, cancelled, replayed or progressed, in the job''s transaction.';
-comment on column ops.job_kinds.timeout is 'How long after enqueueing a job of this kind may still end well; null: for ever.';
+  'Called as f(job ops.jobs, event text): completed, dead, cancelled, replayed or progressed, in its transaction.';
+comment on column ops.job_kinds.timeout is
+  'How long after enqueueing a job of this kind may still end well; null: for ever.';
 alter table ops.job_kinds enable row level security;
 revoke all on table ops.job_kinds from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table ops.job_kinds to service_role;
@@ -63,14 +64,17 @@ create table ops.jobs (
   constraint jobs_running_has_lease
     check ((state = 'running') = (worker is not null and lease_expires_at is not null and lease is not null)),
   constraint jobs_ended_has_time check ((state in ('completed', 'dead', 'cancelled')) = (finished_at is not null)),
-  constraint jobs_attempts_in_range check (failed_attempts between 0 and max_attempts and max_attempts between 1 and 100),
+  constraint jobs_attempts_in_range
+    check (failed_attempts between 0 and max_attempts
+    and max_attempts between 1 and 100),
   constraint jobs_progress_in_range check (progress between 0 and 100),
   constraint jobs_children_in_range check (pending_children >= 0 and failed_children >= 0),
   constraint jobs_dead_has_error check (state <> 'dead' or error is not null)
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table ops.jobs is 'Every piece of long work: one row from enqueueing to its end.';
 comment on column ops.jobs.attempt is 'Number of the current claim; fences writes of a worker that lost its lease.';
-comment on column ops.jobs.failed_attempts is 'Attempts that failed or lost their lease; at max_attempts the job is dead.';
+comment on column ops.jobs.failed_attempts is
+  'Attempts that failed or lost their lease; at max_attempts the job is dead.';
 comment on column ops.jobs.wait_key is 'provider:event_id of the webhook this job waits for.';
 comment on column ops.jobs.callback is 'The webhook payload that ended the wait; null after a poll.';
 
@@ -97,7 +101,8 @@ create table ops.job_keys (
   constraint job_keys_pkey primary key (workspace_id, key),
   constraint job_keys_key_length check (length(key) between 1 and 255)
 );
-comment on table ops.job_keys is 'Idempotency keys of jobs, kept for ever; the zero workspace holds keys without a tenant.';
+comment on table ops.job_keys is
+  'Idempotency keys of jobs, kept for ever; the zero workspace holds keys without a tenant.';
 alter table ops.job_keys enable row level security;
 revoke all on table ops.job_keys from public, anon, authenticated, service_role;
 grant select on table ops.job_keys to service_role;
@@ -108,7 +113,8 @@ create unlogged table ops.workers (
   started_at timestamptz not null default now(),
   expires_at timestamptz not null
 );
-comment on table ops.workers is 'Worker invocations that are running now; a row outlives its worker by at most its lease.';
+comment on table ops.workers is
+  'Worker invocations that are running now; a row outlives its worker by at most its lease.';
 alter table ops.workers enable row level security;
 revoke all on table ops.workers from public, anon, authenticated, service_role;
 grant select on table ops.workers to service_role;

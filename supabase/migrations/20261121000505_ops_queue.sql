@@ -21,7 +21,8 @@ declare
   v_run_at timestamptz := coalesce(run_at, private.now());
 begin
   if v_kind.kind is null then
-    perform private.fail('unknown_job_kind', format('There is no job kind "%s".', kind), jsonb_build_object('kind', kind));
+    perform private.fail('unknown_job_kind', format('There is no job kind "%s".', kind),
+      jsonb_build_object('kind', kind));
   end if;
   if payload is null or jsonb_typeof(payload) <> 'object' then
     perform private.fail('invalid_argument', 'payload must be a JSON object.', '{"argument": "payload"}');
@@ -36,7 +37,8 @@ begin
     perform private.fail('invalid_argument', 'key must have 1 to 255 characters.', '{"argument": "key"}');
   end if;
   if workspace_id is not null and not exists (select from identity.workspaces w where w.id = workspace_id) then
-    perform private.fail('unknown_workspace', 'There is no such workspace.', jsonb_build_object('workspace_id', workspace_id));
+    perform private.fail('unknown_workspace', 'There is no such workspace.',
+      jsonb_build_object('workspace_id', workspace_id));
   end if;
 
   job_id := nextval('ops.jobs_id_seq');
@@ -44,7 +46,8 @@ begin
   if key is not null then
     -- run_at as a number, because its text depends on the session's time zone
     v_hash := private.content_hash(jsonb_build_object('kind', kind, 'payload', payload, 'queue', v_queue,
-      'priority', priority, 'run_at', extract(epoch from run_at), 'max_attempts', max_attempts, 'parent_id', parent_id));
+      'priority', priority, 'run_at', extract(epoch from run_at), 'max_attempts', max_attempts, 'parent_id',
+        parent_id));
     insert into ops.job_keys (workspace_id, key, job_id, content_hash)
     values (v_key_workspace, key, job_id, v_hash)
     on conflict on constraint job_keys_pkey do nothing;
@@ -65,12 +68,14 @@ begin
     update ops.jobs p set pending_children = p.pending_children + 1
     where p.id = parent_id and p.finished_at is null;
     if not found then
-      perform private.fail(case when exists (select from ops.jobs p where p.id = parent_id) then 'job_ended' else 'unknown_job' end,
+      perform private.fail(case
+        when exists (select from ops.jobs p where p.id = parent_id) then 'job_ended' else 'unknown_job' end,
         'The parent job cannot take children.', jsonb_build_object('parent_id', parent_id));
     end if;
   end if;
 
-  insert into ops.jobs (id, kind, payload, workspace_id, queue, priority, run_at, state, max_attempts, parent_id, deadline_at)
+  insert into ops.jobs (id, kind, payload, workspace_id, queue, priority, run_at, state, max_attempts, parent_id,
+    deadline_at)
   overriding system value
   values (job_id, kind, payload, v_workspace, v_queue, priority, v_run_at,
     case when v_run_at > private.now() then 'scheduled' else 'queued' end, max_attempts, parent_id,
@@ -237,7 +242,8 @@ as $$
     and j.lease_expires_at > private.now()
   for update
 $$;
-comment on function ops._held_job(text, bigint, integer) is 'Locks a job that a worker holds; null when its lease was lost.';
+comment on function ops._held_job(text, bigint, integer) is
+  'Locks a job that a worker holds; null when its lease was lost.';
 revoke all on function ops._held_job from public, anon, authenticated, service_role;
 
 -- Saves where a job stands and extends its lease. progress is 0 to 100; null leaves a value as it is.
@@ -282,9 +288,11 @@ begin
         private.now() + make_interval(secs => (result ->> 'poll_in')::double precision), result -> 'checkpoint');
     when 'failed' then
       return ops._fail_attempt(job, coalesce(result ->> 'error', 'failed'),
-        make_interval(secs => (result ->> 'retry_in')::double precision), coalesce((result ->> 'retry')::boolean, true));
+        make_interval(secs => (result ->> 'retry_in')::double precision),
+          coalesce((result ->> 'retry')::boolean, true));
     else
-      perform private.fail('invalid_argument', 'outcome must be completed, waiting or failed.', '{"argument": "results"}');
+      perform private.fail('invalid_argument', 'outcome must be completed, waiting or failed.',
+        '{"argument": "results"}');
   end case;
   return null;
 end $$;
@@ -356,7 +364,8 @@ begin
     else ops._fail_attempt_or_put_off(v_job, coalesce(error, 'failed'), retry_in, true) end;
   return next;
 end $$;
-comment on function ops.fail_job is 'Counts a failed attempt of a held job: retried with backoff, or dead after max_attempts.';
+comment on function ops.fail_job is
+  'Counts a failed attempt of a held job: retried with backoff, or dead after max_attempts.';
 revoke all on function ops.fail_job from public, anon, authenticated, service_role;
 grant execute on function ops.fail_job to service_role;
 
@@ -384,7 +393,8 @@ begin
   state := v_job.state;
   return next;
 end $$;
-comment on function ops.cancel_job is 'Cancels a job and its children at once; what it held (charges) is released by its kind.';
+comment on function ops.cancel_job is
+  'Cancels a job and its children at once; what it held (charges) is released by its kind.';
 revoke all on function ops.cancel_job from public, anon, authenticated, service_role;
 grant execute on function ops.cancel_job to service_role;
 
@@ -399,11 +409,12 @@ begin
   if v_job.id is null then
     perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
   elsif v_job.state <> 'dead' then
-    perform private.fail('job_not_dead', format('Job %s is %s.', id, v_job.state), jsonb_build_object('state', v_job.state));
+    perform private.fail('job_not_dead', format('Job %s is %s.', id, v_job.state),
+      jsonb_build_object('state', v_job.state));
   end if;
   update ops.jobs j
-  set state = 'queued', failed_attempts = 0, finished_at = null, progress = 0, stage = null, wait_key = null, callback = null,
-    checkpoint = '{}', run_at = private.now(),
+  set state = 'queued', failed_attempts = 0, finished_at = null, progress = 0, stage = null, wait_key = null,
+    callback = null, checkpoint = '{}', run_at = private.now(),
     deadline_at = private.now() + (select k.timeout from ops.job_kinds k where k.kind = j.kind)
   where j.id = v_job.id
   returning j.* into v_job;

@@ -8,7 +8,8 @@ create table ops.webhook_providers (
   constraint webhook_providers_job_kind_fkey foreign key (job_kind) references ops.job_kinds (kind)
 );
 comment on table ops.webhook_providers is 'Who may send webhooks, and the job kind that works on their events.';
-comment on column ops.webhook_providers.job_kind is 'Null: the events answer jobs that wait for them (wait_key provider:event_id).';
+comment on column ops.webhook_providers.job_kind is
+  'Null: the events answer jobs that wait for them (wait_key provider:event_id).';
 create index webhook_providers_job_kind on ops.webhook_providers (job_kind);
 alter table ops.webhook_providers enable row level security;
 revoke all on table ops.webhook_providers from public, anon, authenticated, service_role;
@@ -61,7 +62,8 @@ set search_path = ''
 as $$
 #variable_conflict use_variable
 declare
-  v_provider ops.webhook_providers := (select p from ops.webhook_providers p where p.provider = receive_webhook.provider);
+  v_provider ops.webhook_providers :=
+    (select p from ops.webhook_providers p where p.provider = receive_webhook.provider);
   v_fingerprint text := fingerprint;
   v_wait_key text := provider || ':' || event_id;
   v_job_id bigint;
@@ -128,7 +130,8 @@ as $$
 begin
   update ops.webhook_events e
   set status = case event
-      when 'completed' then case when coalesce((job.output ->> 'ignored')::boolean, false) then 'ignored' else 'processed' end
+      when 'completed' then case
+        when coalesce((job.output ->> 'ignored')::boolean, false) then 'ignored' else 'processed' end
       when 'replayed' then 'pending' else 'dead' end,
     processed_at = case when event = 'replayed' then null else private.now() end,
     error = case when event in ('dead', 'cancelled') then coalesce(job.error, event) end,
@@ -157,6 +160,7 @@ begin
   get diagnostics v_closed = row_count;
   return v_closed;
 end $$;
-comment on function ops.close_unmatched_webhooks() is 'Sweep: closes events that answered no job for a day; returns how many.';
+comment on function ops.close_unmatched_webhooks() is
+  'Sweep: closes events that answered no job for a day; returns how many.';
 revoke all on function ops.close_unmatched_webhooks from public, anon, authenticated, service_role;
 grant execute on function ops.close_unmatched_webhooks to service_role;

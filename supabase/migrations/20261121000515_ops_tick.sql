@@ -56,7 +56,8 @@ declare
   v_url text;
   v_key text;
 begin
-  if to_regprocedure('net.http_post(text,jsonb,jsonb,jsonb,integer)') is null or to_regclass('vault.decrypted_secrets') is null then
+  if to_regprocedure('net.http_post(text,jsonb,jsonb,jsonb,integer)') is null
+    or to_regclass('vault.decrypted_secrets') is null then
     return;
   end if;
   execute $sql$
@@ -104,7 +105,8 @@ begin
   end if;
   return next;
 end $$;
-comment on function ops.tick() is 'The clock''s one call: moves due jobs, runs due sweeps, wakes a worker when work is ready.';
+comment on function ops.tick() is
+  'The clock''s one call: moves due jobs, runs due sweeps, wakes a worker when work is ready.';
 revoke all on function ops.tick from public, anon, authenticated, service_role;
 grant execute on function ops.tick to service_role;
 

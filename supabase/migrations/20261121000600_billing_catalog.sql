@@ -24,7 +24,8 @@ create table billing.meters (
 comment on table billing.meters is 'What is measured and what one unit of it costs, in micro-units.';
 create trigger meters_touch before update on billing.meters for each row execute function private.touch_updated_at();
 alter table billing.meters enable row level security;
-create policy "Everybody may read the active meters" on billing.meters for select to anon, authenticated using (is_active);
+create policy "Everybody may read the active meters" on billing.meters for select to anon, authenticated
+  using (is_active);
 revoke all on table billing.meters from public, anon, authenticated, service_role;
 grant select on table billing.meters to anon, authenticated;
 grant select, insert, update, delete on table billing.meters to service_role;
@@ -60,7 +61,8 @@ create table billing.plans (
   constraint plans_amounts_not_negative check (allowance_micro >= 0 and rollover_cap_micro >= 0)
 );
 comment on table billing.plans is 'Plans of all apps, with the allowance of micro-units each interval brings.';
-comment on column billing.plans.display_features is 'Sentences a price page shows; what a plan really allows is in plan_features.';
+comment on column billing.plans.display_features is
+  'Sentences a price page shows; what a plan really allows is in plan_features.';
 create index plans_active on billing.plans (app, sort_order) where is_active and deleted_at is null;
 create trigger plans_touch before update on billing.plans for each row execute function private.touch_updated_at();
 alter table billing.plans enable row level security;
@@ -99,11 +101,13 @@ create table billing.plan_prices (
   constraint plan_prices_amounts_in_range
     check (amount_minor >= 0 and billing_interval between 1 and 24 and trial_period_days between 0 and 730)
 );
-comment on table billing.plan_prices is 'What a plan costs, by currency and period, with the price''s id at the payment provider.';
+comment on table billing.plan_prices is
+  'What a plan costs, by currency and period, with the price''s id at the payment provider.';
 create unique index plan_prices_default on billing.plan_prices (plan_id, currency) where is_default;
 create index plan_prices_plan_id on billing.plan_prices (plan_id);
 create index plan_prices_currency on billing.plan_prices (currency);
-create trigger plan_prices_touch before update on billing.plan_prices for each row execute function private.touch_updated_at();
+create trigger plan_prices_touch before update on billing.plan_prices for each row
+  execute function private.touch_updated_at();
 alter table billing.plan_prices enable row level security;
 create policy "Everybody may read prices of plans they can see" on billing.plan_prices for select to anon, authenticated
   using (is_active and exists (select from billing.plans p where p.id = plan_id));
@@ -129,9 +133,11 @@ create table billing.plan_features (
   constraint plan_features_limit_period_known check (limit_period in ('week', 'month', 'year', 'total'))
 );
 comment on table billing.plan_features is 'What a plan allows: one entitlement a row (a switch, a limit, a text).';
-create trigger plan_features_touch before update on billing.plan_features for each row execute function private.touch_updated_at();
+create trigger plan_features_touch before update on billing.plan_features for each row
+  execute function private.touch_updated_at();
 alter table billing.plan_features enable row level security;
-create policy "Everybody may read features of plans they can see" on billing.plan_features for select to anon, authenticated
+create policy "Everybody may read features of plans they can see" on billing.plan_features for select
+  to anon, authenticated
   using (exists (select from billing.plans p where p.id = plan_id));
 revoke all on table billing.plan_features from public, anon, authenticated, service_role;
 grant select on table billing.plan_features to anon, authenticated;
@@ -161,7 +167,8 @@ create table billing.subscriptions (
   metadata jsonb not null default '{}',
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  constraint subscriptions_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
+  constraint subscriptions_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
   constraint subscriptions_plan_id_fkey foreign key (plan_id) references billing.plans (id),
   constraint subscriptions_plan_price_id_fkey foreign key (plan_price_id) references billing.plan_prices (id),
   constraint subscriptions_scheduled_plan_id_fkey foreign key (scheduled_plan_id) references billing.plans (id),
@@ -175,7 +182,8 @@ create table billing.subscriptions (
   constraint subscriptions_schedule_whole check ((scheduled_plan_id is null) = (scheduled_at is null)),
   constraint subscriptions_rollover_not_negative check (rollover_micro >= 0)
 );
-comment on table billing.subscriptions is 'A workspace''s plan in one app; active and trialing ones bring the plan''s allowance.';
+comment on table billing.subscriptions is
+  'A workspace''s plan in one app; active and trialing ones bring the plan''s allowance.';
 comment on column billing.subscriptions.allowance_anchor_at is
   'Allowance periods are counted from here, so that a renewal or a change of plan issues none early.';
 create index subscriptions_plan_id on billing.subscriptions (plan_id);
@@ -207,12 +215,14 @@ create table billing.quotas (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint quotas_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
-  constraint quotas_subscription_id_fkey foreign key (subscription_id) references billing.subscriptions (id) on delete set null,
+  constraint quotas_subscription_id_fkey foreign key (subscription_id)
+    references billing.subscriptions (id) on delete set null,
   constraint quotas_period_key unique (workspace_id, feature, period_start),
   constraint quotas_period_in_order check (period_end > period_start),
   constraint quotas_within_limit check (used_value >= 0 and (limit_value is null or used_value <= limit_value))
 );
-comment on table billing.quotas is 'How much of a feature a workspace has used in a period, and how much its plan allows.';
+comment on table billing.quotas is
+  'How much of a feature a workspace has used in a period, and how much its plan allows.';
 create index quotas_subscription_id on billing.quotas (subscription_id);
 create trigger quotas_touch before update on billing.quotas for each row execute function private.touch_updated_at();
 alter table billing.quotas enable row level security;

@@ -24,9 +24,12 @@ create table billing.wallets (
   constraint wallets_totals_not_negative check (total_purchased_micro >= 0 and total_used_micro >= 0),
   constraint wallets_threshold_not_negative check (low_balance_threshold_micro >= 0)
 ) with (fillfactor = 50);
-comment on table billing.wallets is 'A workspace''s balances in micro-units; each equals the sum of its ledger entries.';
-comment on column billing.wallets.allowance_due_at is 'When the next allowance is to be issued; null: no plan brings one.';
-create unique index wallets_provider_customer_id on billing.wallets (provider_customer_id) where provider_customer_id is not null;
+comment on table billing.wallets is
+  'A workspace''s balances in micro-units; each equals the sum of its ledger entries.';
+comment on column billing.wallets.allowance_due_at is
+  'When the next allowance is to be issued; null: no plan brings one.';
+create unique index wallets_provider_customer_id on billing.wallets (provider_customer_id)
+  where provider_customer_id is not null;
 create trigger wallets_touch before update on billing.wallets for each row execute function private.touch_updated_at();
 alter table billing.wallets enable row level security;
 create policy "Members may read their workspace's wallet" on billing.wallets for select to authenticated
@@ -41,7 +44,8 @@ create table billing.ledger_accounts (
   workspace_id uuid,
   code text not null,
   created_at timestamptz not null default now(),
-  constraint ledger_accounts_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
+  constraint ledger_accounts_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
   constraint ledger_accounts_workspace_code_key unique nulls not distinct (workspace_id, code),
   constraint ledger_accounts_code_known check (code = any (case when workspace_id is null
     then array['payments', 'grants', 'revenue', 'expired'] else array['allowance', 'lots', 'prepaid', 'held'] end))
@@ -64,15 +68,18 @@ create table billing.credit_lots (
   expires_at timestamptz,
   metadata jsonb not null default '{}',
   created_at timestamptz not null default now(),
-  constraint credit_lots_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
+  constraint credit_lots_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
   constraint credit_lots_kind_known
     check (kind in ('admin', 'allowance', 'promotion', 'purchase', 'voucher', 'referral', 'compensation')),
   constraint credit_lots_remaining_in_range check (remaining_micro between 0 and amount_micro and amount_micro > 0),
   constraint credit_lots_allowance_expires check (kind <> 'allowance' or expires_at is not null)
 ) with (fillfactor = 70);
-comment on table billing.credit_lots is 'Credits of one kind and expiry: drawn admin grants first, then the allowance, then by earliest expiry.';
+comment on table billing.credit_lots is
+  'Credits of one kind and expiry: drawn admin grants first, then the allowance, then by earliest expiry.';
 create index credit_lots_open on billing.credit_lots (workspace_id, expires_at) where remaining_micro > 0;
-create index credit_lots_expiring on billing.credit_lots (expires_at) where remaining_micro > 0 and expires_at is not null;
+create index credit_lots_expiring on billing.credit_lots (expires_at) where remaining_micro > 0
+  and expires_at is not null;
 create index credit_lots_workspace_id on billing.credit_lots (workspace_id, created_at desc);
 alter table billing.credit_lots enable row level security;
 create policy "Members may read their workspace's credit lots" on billing.credit_lots for select to authenticated
@@ -98,17 +105,20 @@ create table billing.ledger_transactions (
   constraint ledger_transactions_key_length check (length(key) <= 300)
 );
 comment on table billing.ledger_transactions is 'One movement of credits: why and when; its entries say what moved.';
-comment on column billing.ledger_transactions.event_at is 'When it happened in the world; created_at is when it was booked.';
+comment on column billing.ledger_transactions.event_at is
+  'When it happened in the world; created_at is when it was booked.';
 create unique index ledger_transactions_key on billing.ledger_transactions (workspace_id, key) where key is not null;
 create index ledger_transactions_workspace_id on billing.ledger_transactions (workspace_id, id desc);
-create index ledger_transactions_usage_event_id on billing.ledger_transactions (usage_event_id) where usage_event_id is not null;
+create index ledger_transactions_usage_event_id on billing.ledger_transactions (usage_event_id)
+  where usage_event_id is not null;
 create index ledger_transactions_payment_id on billing.ledger_transactions (payment_id) where payment_id is not null;
 create trigger ledger_transactions_immutable before update or delete on billing.ledger_transactions
   for each row execute function private.forbid_change();
 create trigger ledger_transactions_not_truncated before truncate on billing.ledger_transactions
   for each statement execute function private.forbid_change();
 alter table billing.ledger_transactions enable row level security;
-create policy "Members may read their workspace's transactions" on billing.ledger_transactions for select to authenticated
+create policy "Members may read their workspace's transactions" on billing.ledger_transactions for select
+  to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
 revoke all on table billing.ledger_transactions from public, anon, authenticated, service_role;
 grant select on table billing.ledger_transactions to authenticated, service_role;
@@ -121,13 +131,16 @@ create table billing.ledger_entries (
   amount_micro bigint not null,
   balance_after_micro bigint,
   constraint ledger_entries_pkey primary key (transaction_id, line),
-  constraint ledger_entries_transaction_id_fkey foreign key (transaction_id) references billing.ledger_transactions (id),
+  constraint ledger_entries_transaction_id_fkey foreign key (transaction_id)
+    references billing.ledger_transactions (id),
   constraint ledger_entries_account_id_fkey foreign key (account_id) references billing.ledger_accounts (id),
   constraint ledger_entries_lot_id_fkey foreign key (lot_id) references billing.credit_lots (id),
   constraint ledger_entries_amount_not_zero check (amount_micro <> 0)
 );
-comment on table billing.ledger_entries is 'What a transaction moved, account by account; the entries of a transaction sum to zero.';
-comment on column billing.ledger_entries.balance_after_micro is 'The workspace account''s balance after the transaction; null for system accounts.';
+comment on table billing.ledger_entries is
+  'What a transaction moved, account by account; the entries of a transaction sum to zero.';
+comment on column billing.ledger_entries.balance_after_micro is
+  'The workspace account''s balance after the transaction; null for system accounts.';
 create index ledger_entries_account_id on billing.ledger_entries (account_id, transaction_id);
 create index ledger_entries_lot_id on billing.ledger_entries (lot_id) where lot_id is not null;
 create trigger ledger_entries_immutable before update or delete on billing.ledger_entries
@@ -150,12 +163,14 @@ begin
   end if;
   return null;
 end $$;
-comment on function billing.check_entries_balance() is 'Trigger: the entries of one insert must sum to zero by transaction.';
+comment on function billing.check_entries_balance() is
+  'Trigger: the entries of one insert must sum to zero by transaction.';
 revoke all on function billing.check_entries_balance from public, anon, authenticated, service_role;
 create trigger ledger_entries_balance after insert on billing.ledger_entries
   referencing new table as new_entries for each statement execute function billing.check_entries_balance();
 alter table billing.ledger_entries enable row level security;
-create policy "Members may read entries of their workspace's accounts" on billing.ledger_entries for select to authenticated
+create policy "Members may read entries of their workspace's accounts" on billing.ledger_entries for select
+  to authenticated
   using (account_id in (select a.id from billing.ledger_accounts a
     where a.workspace_id = any ((select private.workspace_ids('viewer'))::uuid[])));
 revoke all on table billing.ledger_entries from public, anon, authenticated, service_role;
@@ -200,7 +215,8 @@ declare
   v_wallet billing.wallets;
 begin
   update billing.credit_lots l set remaining_micro = l.remaining_micro + p.amount_micro
-  from (select u.lot_id, sum(u.amount_micro) as amount_micro from unnest(postings) u where u.lot_id is not null group by 1) p
+  from (select u.lot_id, sum(u.amount_micro) as amount_micro from unnest(postings) u
+    where u.lot_id is not null group by 1) p
   where l.id = p.lot_id;
 
   update billing.wallets w
@@ -221,7 +237,8 @@ begin
 
   insert into billing.ledger_transactions
     (workspace_id, kind, key, content_hash, usage_event_id, payment_id, reason, metadata, event_at)
-  values (workspace_id, kind, key, content_hash, usage_event_id, payment_id, reason, coalesce(metadata, '{}'), private.now())
+  values (workspace_id, kind, key, content_hash, usage_event_id, payment_id, reason, coalesce(metadata, '{}'),
+    private.now())
   returning id into v_id;
 
   insert into billing.ledger_entries (transaction_id, line, account_id, lot_id, amount_micro, balance_after_micro)
@@ -250,7 +267,8 @@ declare
 begin
   select * into v_wallet from billing.wallets w where w.workspace_id = _lock_wallet.workspace_id for no key update;
   if not found then
-    perform private.fail('unknown_workspace', 'There is no such workspace.', jsonb_build_object('workspace_id', workspace_id));
+    perform private.fail('unknown_workspace', 'There is no such workspace.',
+      jsonb_build_object('workspace_id', workspace_id));
   end if;
   return v_wallet;
 end $$;

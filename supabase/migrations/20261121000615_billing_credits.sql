@@ -10,7 +10,8 @@ as $$
 declare
   v_anchor timestamp := anchor at time zone 'UTC';
   v_step interval := case interval_name when 'week' then interval '7 days' else interval '1 month' end;
-  v_count integer := greatest(0, floor(extract(epoch from at_time - anchor) / case interval_name when 'week' then 604800 else 2678400 end));
+  v_count integer := greatest(0,
+    floor(extract(epoch from at_time - anchor) / case interval_name when 'week' then 604800 else 2678400 end));
 begin
   -- months differ in length: an estimate from below, then forward to the period that holds at_time
   while (v_anchor + (v_count + 1) * v_step) at time zone 'UTC' <= at_time loop
@@ -61,7 +62,8 @@ as $$
   from billing.subscriptions s
   join billing.plans p on p.id = s.plan_id
   cross join lateral billing._allowance_period(s.allowance_anchor_at, p.allowance_interval, private.now()) period
-  cross join lateral format('allowance:%s:%s:%s', s.id, p.allowance_interval, extract(epoch from period.starts_at)) as k (key)
+  cross join lateral format('allowance:%s:%s:%s', s.id, p.allowance_interval,
+    extract(epoch from period.starts_at)) as k (key)
   where s.workspace_id = _due_allowances.workspace_id and s.status in ('active', 'trialing') and p.allowance_micro > 0
     and period.starts_at <= private.now()
     and not exists (select from billing.ledger_transactions t where t.workspace_id = s.workspace_id and t.key = k.key)
@@ -87,7 +89,8 @@ begin
     values (workspace_id, 'allowance', v_due.amount_micro, 0, v_due.expires_at, v_due.metadata)
     returning id into v_lot;
     perform billing._post(workspace_id, 'allowance', array[
-      row('allowance', v_lot, v_due.amount_micro), row('grants', null, -v_due.amount_micro)]::billing.posting[], v_due.key);
+      row('allowance', v_lot, v_due.amount_micro), row('grants', null, -v_due.amount_micro)]::billing.posting[],
+        v_due.key);
   end loop;
   update billing.wallets w
   set allowance_due_at = (
@@ -160,9 +163,11 @@ declare
 begin
   perform billing._check_key(key);
   if amount_micro is null or amount_micro not between 1 and 1000000000000 then
-    perform private.fail('invalid_argument', 'amount_micro must be between 1 and 1,000,000,000,000.', '{"argument": "amount_micro"}');
+    perform private.fail('invalid_argument', 'amount_micro must be between 1 and 1,000,000,000,000.',
+      '{"argument": "amount_micro"}');
   end if;
-  if kind is null or kind not in ('admin', 'promotion', 'purchase', 'voucher', 'referral', 'compensation', 'prepaid') then
+  if kind is null or kind not in ('admin', 'promotion', 'purchase', 'voucher', 'referral', 'compensation',
+    'prepaid') then
     perform private.fail('invalid_argument',
       'kind must be admin, promotion, purchase, voucher, referral, compensation or prepaid.', '{"argument": "kind"}');
   end if;
@@ -170,7 +175,8 @@ begin
   select * into v_known from billing.ledger_transactions t where t.workspace_id = _grant.workspace_id and t.key = v_key;
   if found then
     if v_known.content_hash <> v_hash then
-      perform private.fail('key_reused', 'This key has been used for a different grant.', jsonb_build_object('key', key));
+      perform private.fail('key_reused', 'This key has been used for a different grant.',
+        jsonb_build_object('key', key));
     end if;
     ledger_transaction_id := v_known.id;
     created := false;
@@ -178,7 +184,8 @@ begin
     return;
   end if;
   if expires_at <= private.now() or (kind = 'prepaid' and expires_at is not null) then
-    perform private.fail('invalid_argument', 'expires_at must lie ahead, and prepaid balance never expires.', '{"argument": "expires_at"}');
+    perform private.fail('invalid_argument', 'expires_at must lie ahead, and prepaid balance never expires.',
+      '{"argument": "expires_at"}');
   end if;
   if kind <> 'prepaid' then
     insert into billing.credit_lots (workspace_id, kind, amount_micro, remaining_micro, expires_at, metadata)
@@ -204,7 +211,8 @@ returns table (ledger_transaction_id bigint, created boolean)
 language sql security definer
 set search_path = ''
 as $$
-  select g.ledger_transaction_id, g.created from billing._grant(workspace_id, amount_micro, kind, key, expires_at, metadata, null) g
+  select g.ledger_transaction_id, g.created
+    from billing._grant(workspace_id, amount_micro, kind, key, expires_at, metadata, null) g
 $$;
 comment on function billing.grant_credits is 'Gives micro-units to a workspace, once for a key for ever.';
 revoke all on function billing.grant_credits from public, anon, authenticated, service_role;
@@ -237,7 +245,8 @@ begin
   perform private.require_role(workspace_id, 'viewer');
   select * into v_wallet from billing.wallets w where w.workspace_id = balance.workspace_id;
   if not found then
-    perform private.fail('unknown_workspace', 'There is no such workspace.', jsonb_build_object('workspace_id', workspace_id));
+    perform private.fail('unknown_workspace', 'There is no such workspace.',
+      jsonb_build_object('workspace_id', workspace_id));
   end if;
   select coalesce(sum(l.remaining_micro) filter (where l.kind = 'allowance'), 0),
     coalesce(sum(l.remaining_micro) filter (where l.kind <> 'allowance'), 0)
@@ -246,14 +255,16 @@ begin
   where l.workspace_id = balance.workspace_id and l.remaining_micro > 0
     and (l.expires_at is null or l.expires_at > private.now());
   if v_wallet.allowance_due_at <= private.now() then
-    allowance_micro := allowance_micro + (select coalesce(sum(d.amount_micro), 0) from billing._due_allowances(workspace_id) d);
+    allowance_micro := allowance_micro + (select coalesce(sum(d.amount_micro), 0)
+      from billing._due_allowances(workspace_id) d);
   end if;
   prepaid_micro := v_wallet.prepaid_micro;
   held_micro := v_wallet.held_micro;
   available_micro := allowance_micro + lots_micro + prepaid_micro;
   return next;
 end $$;
-comment on function billing.balance is 'A workspace''s credits in micro-units: by source, held, and available to spend.';
+comment on function billing.balance is
+  'A workspace''s credits in micro-units: by source, held, and available to spend.';
 revoke all on function billing.balance from public, anon, authenticated, service_role;
 grant execute on function billing.balance to authenticated, service_role;
 
@@ -280,4 +291,5 @@ end $$;
 comment on function billing.expire_lots() is 'Sweep: books the expiry of up to 500 due lots; returns how many.';
 revoke all on function billing.expire_lots from public, anon, authenticated, service_role;
 grant execute on function billing.expire_lots to service_role;
-insert into ops.sweeps (name, function_name, every) values ('expire credit lots', 'billing.expire_lots', interval '5 minutes');
+insert into ops.sweeps (name, function_name, every)
+  values ('expire credit lots', 'billing.expire_lots', interval '5 minutes');

@@ -41,7 +41,8 @@ create table billing.usage_events (
     when 'refunded' then refunded_micro = captured_micro
     else captured_micro = 0 end)
 ) with (fillfactor = 60);
-comment on table billing.usage_events is 'One charge: what was measured, what was held, captured and refunded, and from which sources.';
+comment on table billing.usage_events is
+  'One charge: what was measured, what was held, captured and refunded, and from which sources.';
 comment on column billing.usage_events.sources is
   'What each source gave, in order of drawing: [{source, lot_id, held, captured, refunded}], micro-units.';
 comment on column billing.usage_events.hold_expires_at is 'A hold nobody settled by then is released by a sweep.';
@@ -80,13 +81,15 @@ as $$
 #variable_conflict use_column
 begin
   if quantity is null or quantity = 'NaN' or round(quantity, 6) <= 0 or quantity > 1000000000 then
-    perform private.fail('invalid_argument', 'quantity must be at least 0.000001 and at most 1,000,000,000.', '{"argument": "quantity"}');
+    perform private.fail('invalid_argument', 'quantity must be at least 0.000001 and at most 1,000,000,000.',
+      '{"argument": "quantity"}');
   end if;
   select m.id, m.unit_amount_micro, ceil(m.unit_amount_micro * round(quantity, 6))::bigint
   into meter_id, unit_amount_micro, amount_micro
   from billing.meters m where m.slug = meter and m.is_active;
   if not found then
-    perform private.fail('unknown_meter', format('There is no active meter "%s".', meter), jsonb_build_object('meter', meter));
+    perform private.fail('unknown_meter', format('There is no active meter "%s".', meter),
+      jsonb_build_object('meter', meter));
   end if;
   return next;
 end $$;
@@ -108,7 +111,8 @@ begin
   affordable := available_micro >= amount_micro;
   return next;
 end $$;
-comment on function billing.quote is 'What a quantity of a meter costs, what is available (micro-units), and whether it suffices.';
+comment on function billing.quote is
+  'What a quantity of a meter costs, what is available (micro-units), and whether it suffices.';
 revoke all on function billing.quote from public, anon, authenticated, service_role;
 grant execute on function billing.quote to authenticated, service_role;
 
@@ -142,7 +146,8 @@ begin
   end if;
   return v_sources;
 end $$;
-comment on function billing._draw(billing.wallets, bigint) is 'Splits an amount over a wallet''s sources in drawing order.';
+comment on function billing._draw(billing.wallets, bigint) is
+  'Splits an amount over a wallet''s sources in drawing order.';
 revoke all on function billing._draw from public, anon, authenticated, service_role;
 
 -- The ledger line that takes from or gives to a source of a usage event.
@@ -160,7 +165,8 @@ revoke all on function billing._source_line from public, anon, authenticated, se
 -- created = false on a repeat. metadata may carry user_id, source_platform and source_id, which have
 -- columns of their own. Errors: unknown_workspace, unknown_meter, invalid_argument, key_required,
 -- key_reused, wallet_frozen, insufficient_credits (details: required_micro, available_micro, missing_micro).
-create function billing.authorize_usage(workspace_id uuid, meter text, quantity numeric, key text, metadata jsonb default '{}')
+create function billing.authorize_usage(workspace_id uuid, meter text, quantity numeric, key text,
+  metadata jsonb default '{}')
 returns billing.usage_result
 language plpgsql security definer
 set search_path = ''
@@ -170,13 +176,15 @@ declare
   v_price record;
   v_wallet billing.wallets;
   v_event billing.usage_events;
-  v_hash bytea := private.content_hash(jsonb_build_object('meter', meter, 'quantity', trim_scale(quantity), 'metadata', metadata));
+  v_hash bytea := private.content_hash(jsonb_build_object('meter', meter, 'quantity', trim_scale(quantity), 'metadata',
+    metadata));
   v_available bigint;
   v_sources jsonb;
 begin
   perform billing._check_key(key);
   v_wallet := billing._lock_wallet(workspace_id);
-  select * into v_event from billing.usage_events e where e.workspace_id = authorize_usage.workspace_id and e.key = authorize_usage.key;
+  select * into v_event from billing.usage_events e where e.workspace_id = authorize_usage.workspace_id
+    and e.key = authorize_usage.key;
   if found then
     if v_event.content_hash <> v_hash then
       perform private.fail('key_reused', 'This key has been used for a different charge.',
@@ -199,13 +207,16 @@ begin
   end if;
 
   v_sources := billing._draw(v_wallet, v_price.amount_micro);
-  insert into billing.usage_events (workspace_id, user_id, meter_id, quantity, unit_amount_micro, amount_micro, sources, key,
-    content_hash, plan_slug, source_platform, source_id, metadata, hold_expires_at)
-  values (workspace_id, (select u.id from auth.users u where u.id = private.try_uuid(metadata ->> 'user_id')), v_price.meter_id, quantity, v_price.unit_amount_micro,
+  insert into billing.usage_events (workspace_id, user_id, meter_id, quantity, unit_amount_micro, amount_micro, sources,
+    key, content_hash, plan_slug, source_platform, source_id, metadata, hold_expires_at)
+  values (workspace_id, (select u.id from auth.users u where u.id = private.try_uuid(metadata ->> 'user_id')),
+    v_price.meter_id, quantity, v_price.unit_amount_micro,
     v_price.amount_micro, v_sources, key, v_hash,
     (select p.slug from billing.subscriptions s join billing.plans p on p.id = s.plan_id
-      where s.workspace_id = authorize_usage.workspace_id and s.status in ('active', 'trialing') order by s.created_at limit 1),
-    metadata ->> 'source_platform', metadata ->> 'source_id', coalesce(metadata, '{}'), private.now() + interval '1 day')
+      where s.workspace_id = authorize_usage.workspace_id and s.status in ('active', 'trialing')
+        order by s.created_at limit 1),
+    metadata ->> 'source_platform', metadata ->> 'source_id', coalesce(metadata, '{}'),
+      private.now() + interval '1 day')
   returning * into v_event;
   if v_event.amount_micro > 0 then
     perform billing._post(workspace_id, 'authorize',
@@ -242,7 +253,8 @@ revoke all on function billing._lock_usage from public, anon, authenticated, ser
 
 -- Ends a hold: captures capture_micro of it (0: none, a release) and gives the rest back to the sources
 -- drawn last. The caller holds the wallet's lock.
-create function billing._settle_hold(event billing.usage_events, capture_micro bigint, status text, reason text) returns void
+create function billing._settle_hold(event billing.usage_events, capture_micro bigint, status text,
+  reason text) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -294,7 +306,8 @@ begin
     if quantity = 'NaN' or quantity < 0 then
       perform private.fail('invalid_argument', 'quantity must not be negative.', '{"argument": "quantity"}');
     elsif round(quantity, 6) > v_event.quantity then
-      perform private.fail('capture_too_large', format('%s were held, %s cannot be captured.', v_event.quantity, quantity),
+      perform private.fail('capture_too_large',
+        format('%s were held, %s cannot be captured.', v_event.quantity, quantity),
         jsonb_build_object('held_quantity', v_event.quantity, 'held_micro', v_event.amount_micro));
     end if;
     v_amount := ceil(v_event.unit_amount_micro * round(quantity, 6));
@@ -312,7 +325,8 @@ begin
   perform billing._settle_hold(v_event, v_amount, 'captured', null);
   return row(v_event.id, 'captured', v_amount, true)::billing.usage_result;
 end $$;
-comment on function billing.capture_usage is 'Charges a held amount or less; what is not captured returns to its sources.';
+comment on function billing.capture_usage is
+  'Charges a held amount or less; what is not captured returns to its sources.';
 revoke all on function billing.capture_usage from public, anon, authenticated, service_role;
 grant execute on function billing.capture_usage to service_role;
 
@@ -372,33 +386,38 @@ begin
   elsif v_amount <= 0 then
     perform private.fail('invalid_argument', 'amount_micro must be more than 0.', '{"argument": "amount_micro"}');
   elsif v_amount > v_event.captured_micro - v_event.refunded_micro then
-    perform private.fail('refund_too_large', format('%s of %s micro-units are refunded already.', v_event.refunded_micro,
+    perform private.fail('refund_too_large',
+      format('%s of %s micro-units are refunded already.', v_event.refunded_micro,
       v_event.captured_micro), jsonb_build_object('refundable_micro', v_event.captured_micro - v_event.refunded_micro));
   end if;
 
   for v_source in select s from jsonb_array_elements(v_event.sources) with ordinality as e (s, n) order by n desc loop
     v_give := least(v_left, (v_source ->> 'captured')::bigint - (v_source ->> 'refunded')::bigint);
     v_left := v_left - v_give;
-    v_sources := jsonb_build_array(v_source || jsonb_build_object('refunded', (v_source ->> 'refunded')::bigint + v_give)) || v_sources;
+    v_sources := jsonb_build_array(v_source
+      || jsonb_build_object('refunded', (v_source ->> 'refunded')::bigint + v_give)) || v_sources;
     if v_give > 0 then
       v_lines := v_lines || billing._source_line(v_source, v_give);
     end if;
   end loop;
   update billing.usage_events e
-  set refunded_micro = e.refunded_micro + v_amount, sources = v_sources, refunded_at = private.now(), reason = refund_usage.reason,
+  set refunded_micro = e.refunded_micro + v_amount, sources = v_sources, refunded_at = private.now(),
+    reason = refund_usage.reason,
     status = case when e.refunded_micro + v_amount = e.captured_micro then 'refunded' else 'captured' end
   where e.id = v_event.id
   returning e.* into v_event;
-  perform billing._post(v_event.workspace_id, 'refund', v_lines || row('revenue', null, -v_amount)::billing.posting, v_key,
-    usage_event_id => v_event.id, reason => reason);
+  perform billing._post(v_event.workspace_id, 'refund', v_lines || row('revenue', null, -v_amount)::billing.posting,
+    v_key, usage_event_id => v_event.id, reason => reason);
   return row(v_event.id, v_event.status, v_amount, true)::billing.usage_result;
 end $$;
-comment on function billing.refund_usage is 'Returns captured credits to the sources they came from, once for a reason and amount.';
+comment on function billing.refund_usage is
+  'Returns captured credits to the sources they came from, once for a reason and amount.';
 revoke all on function billing.refund_usage from public, anon, authenticated, service_role;
 grant execute on function billing.refund_usage to service_role;
 
 -- Authorize and capture in one, for work that is already done. Errors as authorize_usage.
-create function billing.record_usage(workspace_id uuid, meter text, quantity numeric, key text, metadata jsonb default '{}')
+create function billing.record_usage(workspace_id uuid, meter text, quantity numeric, key text,
+  metadata jsonb default '{}')
 returns billing.usage_result
 language plpgsql security definer
 set search_path = ''
@@ -411,7 +430,8 @@ begin
     return v_held;
   end if;
   v_captured := billing.capture_usage(v_held.usage_event_id);
-  return row(v_captured.usage_event_id, v_captured.status, v_captured.amount_micro, v_held.created)::billing.usage_result;
+  return row(v_captured.usage_event_id, v_captured.status, v_captured.amount_micro,
+    v_held.created)::billing.usage_result;
 end $$;
 comment on function billing.record_usage is 'Charges work that is already done, once for a key for ever.';
 revoke all on function billing.record_usage from public, anon, authenticated, service_role;
@@ -446,7 +466,8 @@ begin
   end loop;
   return v_released;
 end $$;
-comment on function billing.release_expired_holds() is 'Sweep: releases up to 500 holds past their time; returns how many.';
+comment on function billing.release_expired_holds() is
+  'Sweep: releases up to 500 holds past their time; returns how many.';
 revoke all on function billing.release_expired_holds from public, anon, authenticated, service_role;
 grant execute on function billing.release_expired_holds to service_role;
 insert into ops.sweeps (name, function_name, every) values

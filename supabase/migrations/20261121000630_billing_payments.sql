@@ -34,11 +34,13 @@ create table billing.payments (
   constraint payments_provider_known check (provider in ('stripe', 'razorpay')),
   constraint payments_billing_cycle_known check (billing_cycle in ('weekly', 'monthly', 'yearly')),
   constraint payments_status_known
-    check (status in ('pending', 'processing', 'succeeded', 'failed', 'expired', 'cancelled', 'refunded', 'partially_refunded')),
+    check (status in ('pending', 'processing', 'succeeded', 'failed', 'expired', 'cancelled', 'refunded',
+      'partially_refunded')),
   constraint payments_amounts_in_range check (amount_minor > 0 and credits_micro >= 0),
   constraint payments_paid_has_time
     check ((status in ('succeeded', 'refunded', 'partially_refunded')) = (paid_at is not null)),
-  constraint payments_top_up_has_package check (kind <> 'top_up' or (credit_package_id is not null and credits_micro > 0))
+  constraint payments_top_up_has_package
+    check (kind <> 'top_up' or (credit_package_id is not null and credits_micro > 0))
 );
 comment on table billing.payments is 'Payments of workspaces; amount_minor is in minor units of the currency.';
 create unique index payments_key on billing.payments (workspace_id, key) where key is not null;
@@ -47,7 +49,8 @@ create index payments_user_id on billing.payments (user_id) where user_id is not
 create index payments_credit_package_id on billing.payments (credit_package_id);
 create index payments_plan_id on billing.payments (plan_id);
 create index payments_currency on billing.payments (currency);
-create trigger payments_touch before update on billing.payments for each row execute function private.touch_updated_at();
+create trigger payments_touch before update on billing.payments for each row
+  execute function private.touch_updated_at();
 alter table billing.payments enable row level security;
 create policy "Members may read their workspace's payments" on billing.payments for select to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
@@ -63,7 +66,8 @@ insert into private.error_codes (name, sqlstate, hint) values
 
 insert into ops.job_kinds (kind, description, on_event, timeout) values
   ('webhook.stripe', 'Applies one event of Stripe.', 'ops.on_webhook_job', null),
-  ('billing.reconcile_payment', 'Asks Stripe about a payment whose webhook may have been lost.', null, interval '2 days');
+  ('billing.reconcile_payment', 'Asks Stripe about a payment whose webhook may have been lost.', null,
+    interval '2 days');
 insert into ops.webhook_providers (provider, job_kind) values ('stripe', 'webhook.stripe');
 
 create function private.start_top_up(workspace_id uuid, package text, key text) returns billing.payments
@@ -93,7 +97,8 @@ begin
   on conflict do nothing
   returning * into v_payment;
   if not found then
-    select * into v_payment from billing.payments p where p.workspace_id = start_top_up.workspace_id and p.key = start_top_up.key;
+    select * into v_payment from billing.payments p where p.workspace_id = start_top_up.workspace_id
+      and p.key = start_top_up.key;
     if v_payment.credit_package_id <> v_package.id then
       perform private.fail('key_reused', 'This key has been used for a different purchase.',
         jsonb_build_object('key', key, 'payment_id', v_payment.id));
@@ -116,7 +121,8 @@ create function billing.start_top_up(workspace_id uuid, package text, key text d
 language sql
 set search_path = ''
 as $$ select private.start_top_up(workspace_id, package, key) $$;
-comment on function billing.start_top_up is 'Records a pending payment for a credit package; the caller is an admin of the workspace.';
+comment on function billing.start_top_up is
+  'Records a pending payment for a credit package; the caller is an admin of the workspace.';
 revoke all on function billing.start_top_up from public, anon, authenticated, service_role;
 grant execute on function billing.start_top_up to authenticated;
 
@@ -178,7 +184,8 @@ begin
       when session ->> 'status' = 'complete' then 'processing' else 'pending' end;
     if array_position(v_progress, v_status) > array_position(v_progress, v_payment.status) then
       update billing.payments p
-      set provider_session_id = session ->> 'id', status = v_status, error = case when failed then 'the payment failed' end
+      set provider_session_id = session ->> 'id', status = v_status, error = case
+        when failed then 'the payment failed' end
       where p.id = v_payment.id
       returning * into v_payment;
     end if;
@@ -196,7 +203,8 @@ begin
   where p.id = v_payment.id
   returning * into v_payment;
   update billing.wallets w set provider_customer_id = session ->> 'customer'
-  where w.workspace_id = v_payment.workspace_id and w.provider_customer_id is null and session ->> 'customer' is not null
+  where w.workspace_id = v_payment.workspace_id and w.provider_customer_id is null
+    and session ->> 'customer' is not null
     and not exists (select from billing.wallets o where o.provider_customer_id = session ->> 'customer');
   select * into v_package from billing.credit_packages p where p.id = v_payment.credit_package_id;
   perform billing._grant(v_payment.workspace_id, v_payment.credits_micro,
@@ -205,11 +213,13 @@ begin
   if v_payment.user_id is not null then
     perform private.notify_user(v_payment.user_id, v_payment.workspace_id, 'success', 'Credits bought',
       format('The package %s has been added to the balance.', v_package.name), '/billing',
-      jsonb_build_object('payment_id', v_payment.id, 'credits_micro', v_payment.credits_micro), 'payment:' || v_payment.id);
+      jsonb_build_object('payment_id', v_payment.id, 'credits_micro', v_payment.credits_micro), 'payment:'
+        || v_payment.id);
   end if;
   return v_payment;
 end $$;
-comment on function billing.settle_checkout is 'Brings a payment to the state of its Stripe Checkout session; credits arrive once.';
+comment on function billing.settle_checkout is
+  'Brings a payment to the state of its Stripe Checkout session; credits arrive once.';
 revoke all on function billing.settle_checkout from public, anon, authenticated, service_role;
 grant execute on function billing.settle_checkout to service_role;
 
@@ -230,6 +240,7 @@ begin
   end if;
   return case when v_payment.id is null then 'ignored' else 'applied' end;
 end $$;
-comment on function billing.apply_stripe_event(bigint) is 'Applies one Stripe event of the inbox; safe to repeat and in any order.';
+comment on function billing.apply_stripe_event(bigint) is
+  'Applies one Stripe event of the inbox; safe to repeat and in any order.';
 revoke all on function billing.apply_stripe_event from public, anon, authenticated, service_role;
 grant execute on function billing.apply_stripe_event to service_role;

@@ -32,8 +32,10 @@ create table studio.wardrobe_collections (
   last_shopify_sync_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  constraint wardrobe_collections_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
-  constraint wardrobe_collections_created_by_fkey foreign key (created_by) references auth.users (id) on delete set null,
+  constraint wardrobe_collections_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
+  constraint wardrobe_collections_created_by_fkey foreign key (created_by)
+    references auth.users (id) on delete set null,
   constraint wardrobe_collections_in_workspace unique (workspace_id, id),
   constraint wardrobe_collections_name_key unique (workspace_id, name),
   constraint wardrobe_collections_name_length check (length(name) between 1 and 200)
@@ -46,7 +48,8 @@ create index wardrobe_collections_shopify on studio.wardrobe_collections (worksp
 create trigger wardrobe_collections_touch before update on studio.wardrobe_collections
   for each row execute function private.touch_updated_at();
 alter table studio.wardrobe_collections enable row level security;
-create policy "Members may read their workspace's collections" on studio.wardrobe_collections for select to authenticated
+create policy "Members may read their workspace's collections" on studio.wardrobe_collections for select
+  to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
 create policy "Members may add collections" on studio.wardrobe_collections for insert to authenticated
   with check (workspace_id = any ((select private.workspace_ids('member'))::uuid[]));
@@ -84,27 +87,32 @@ create table studio.wardrobe_garments (
   leffa_metadata jsonb,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  constraint wardrobe_garments_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
+  constraint wardrobe_garments_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
   constraint wardrobe_garments_collection_id_fkey foreign key (workspace_id, collection_id)
     references studio.wardrobe_collections (workspace_id, id) on delete set null (collection_id),
   constraint wardrobe_garments_created_by_fkey foreign key (created_by) references auth.users (id) on delete set null,
   constraint wardrobe_garments_path_key unique (workspace_id, storage_path),
   constraint wardrobe_garments_path_in_workspace check (private.is_workspace_path(storage_path, workspace_id)),
   constraint wardrobe_garments_mime_type_known check (mime_type in ('image/png', 'image/jpeg', 'image/webp')),
-  constraint wardrobe_garments_linked_source_known check (linked_source in ('manual', 'shopify_sync', 'instagram_post')),
+  constraint wardrobe_garments_linked_source_known
+    check (linked_source in ('manual', 'shopify_sync', 'instagram_post')),
   constraint wardrobe_garments_category_known
     check (leffa_metadata ->> 'leffa_category' in ('upper_body', 'lower_body', 'dresses')),
   constraint wardrobe_garments_numbers_not_negative
     check (usage_count >= 0 and file_size >= 0 and shopify_image_index >= 0)
 );
-comment on table studio.wardrobe_garments is 'Pictures of garments; storage_path is in the bucket studio-uploads, file_size in bytes.';
+comment on table studio.wardrobe_garments is
+  'Pictures of garments; storage_path is in the bucket studio-uploads, file_size in bytes.';
 create index wardrobe_garments_workspace_id on studio.wardrobe_garments (workspace_id, created_at desc);
 create index wardrobe_garments_collection_id on studio.wardrobe_garments (workspace_id, collection_id);
 create index wardrobe_garments_created_by on studio.wardrobe_garments (created_by);
 create index wardrobe_garments_tags on studio.wardrobe_garments using gin (tags);
 create index wardrobe_garments_usage on studio.wardrobe_garments (workspace_id, usage_count desc);
-create index wardrobe_garments_shopify_product on studio.wardrobe_garments (shopify_product_id) where shopify_product_id is not null;
-create index wardrobe_garments_shopify_variant on studio.wardrobe_garments (shopify_variant_id) where shopify_variant_id is not null;
+create index wardrobe_garments_shopify_product on studio.wardrobe_garments (shopify_product_id)
+  where shopify_product_id is not null;
+create index wardrobe_garments_shopify_variant on studio.wardrobe_garments (shopify_variant_id)
+  where shopify_variant_id is not null;
 create trigger wardrobe_garments_touch before update on studio.wardrobe_garments
   for each row execute function private.touch_updated_at();
 alter table studio.wardrobe_garments enable row level security;
@@ -118,8 +126,8 @@ create policy "Editors may delete garments" on studio.wardrobe_garments for dele
   using (workspace_id = any ((select private.workspace_ids('editor'))::uuid[]));
 revoke all on table studio.wardrobe_garments from public, anon, authenticated, service_role;
 grant select, delete,
-  insert (id, workspace_id, collection_id, storage_path, filename, name, description, sku, tags, metadata, has_transparency,
-    mime_type, file_size, linked_source, leffa_metadata),
+  insert (id, workspace_id, collection_id, storage_path, filename, name, description, sku, tags, metadata,
+    has_transparency, mime_type, file_size, linked_source, leffa_metadata),
   update (collection_id, filename, name, description, sku, tags, metadata, has_transparency, leffa_metadata)
   on table studio.wardrobe_garments to authenticated;
 grant select, insert, update, delete on table studio.wardrobe_garments to service_role;
@@ -131,8 +139,10 @@ create table studio.wardrobe_usage_events (
   event_type text not null,
   event_metadata jsonb not null default '{}',
   created_at timestamptz not null default now(),
-  constraint wardrobe_usage_events_garment_id_fkey foreign key (garment_id) references studio.wardrobe_garments (id) on delete cascade,
-  constraint wardrobe_usage_events_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
+  constraint wardrobe_usage_events_garment_id_fkey foreign key (garment_id)
+    references studio.wardrobe_garments (id) on delete cascade,
+  constraint wardrobe_usage_events_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
   constraint wardrobe_usage_events_type_shape check (event_type ~ '^[a-z][a-z0-9_]*$')
 );
 comment on table studio.wardrobe_usage_events is 'When and for what a garment was used.';
@@ -161,7 +171,8 @@ create table studio.models (
   constraint models_path_in_workspace check (private.is_workspace_path(storage_path, workspace_id)),
   constraint models_usage_not_negative check (usage_count >= 0)
 );
-comment on table studio.models is 'Pictures of people that garments are tried on; storage_path is in the bucket studio-uploads.';
+comment on table studio.models is
+  'Pictures of people that garments are tried on; storage_path is in the bucket studio-uploads.';
 create index models_workspace_id on studio.models (workspace_id, created_at desc);
 create index models_favorites on studio.models (workspace_id) where is_favorite;
 create index models_usage on studio.models (workspace_id, usage_count desc);
@@ -191,11 +202,13 @@ create table studio.projects (
   is_archived boolean not null default false,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  constraint projects_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
+  constraint projects_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
   constraint projects_name_length check (length(name) between 1 and 200),
   constraint projects_totals_not_negative check (total_creations >= 0 and total_cost_micro >= 0)
 );
-comment on table studio.projects is 'Groups of creations; totals count completed creations and their cost in micro-units.';
+comment on table studio.projects is
+  'Groups of creations; totals count completed creations and their cost in micro-units.';
 create index projects_workspace_id on studio.projects (workspace_id, created_at desc);
 create index projects_active on studio.projects (workspace_id) where not is_archived;
 create trigger projects_touch before update on studio.projects for each row execute function private.touch_updated_at();

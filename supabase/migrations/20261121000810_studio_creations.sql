@@ -11,10 +11,12 @@ create table studio.creation_types (
   created_at timestamptz not null default now(),
   constraint creation_types_meter_fkey foreign key (meter) references billing.meters (slug)
 );
-comment on table studio.creation_types is 'What can be created, which inputs it needs and which meter counts its outputs.';
+comment on table studio.creation_types is
+  'What can be created, which inputs it needs and which meter counts its outputs.';
 create index creation_types_meter on studio.creation_types (meter);
 alter table studio.creation_types enable row level security;
-create policy "Everybody may read the creation types" on studio.creation_types for select to anon, authenticated using (true);
+create policy "Everybody may read the creation types" on studio.creation_types for select to anon, authenticated
+  using (true);
 revoke all on table studio.creation_types from public, anon, authenticated, service_role;
 grant select on table studio.creation_types to anon, authenticated;
 grant select, insert, update, delete on table studio.creation_types to service_role;
@@ -59,11 +61,13 @@ create table studio.creations (
   created_at timestamptz not null default now(),
   started_at timestamptz,
   completed_at timestamptz,
-  constraint creations_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
+  constraint creations_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
   constraint creations_project_id_fkey foreign key (project_id) references studio.projects (id) on delete set null,
   constraint creations_created_by_fkey foreign key (created_by) references auth.users (id) on delete set null,
   constraint creations_type_fkey foreign key (creation_type) references studio.creation_types (creation_type),
-  constraint creations_garment_id_fkey foreign key (garment_id) references studio.wardrobe_garments (id) on delete set null,
+  constraint creations_garment_id_fkey foreign key (garment_id)
+    references studio.wardrobe_garments (id) on delete set null,
   constraint creations_model_id_fkey foreign key (model_id) references studio.models (id) on delete set null,
   constraint creations_usage_event_id_fkey foreign key (usage_event_id) references billing.usage_events (id),
   constraint creations_quality_known check (quality in ('fast', 'balanced', 'high', 'ultra')),
@@ -71,13 +75,15 @@ create table studio.creations (
   constraint creations_num_outputs_in_range check (num_outputs between 1 and 4),
   constraint creations_progress_in_range check (progress between 0 and 100),
   constraint creations_status_known check (status in ('pending', 'processing', 'completed', 'failed', 'cancelled')),
-  constraint creations_ended_has_time check ((status in ('completed', 'failed', 'cancelled')) = (completed_at is not null)),
+  constraint creations_ended_has_time
+    check ((status in ('completed', 'failed', 'cancelled')) = (completed_at is not null)),
   constraint creations_completed_has_results
     check ((status = 'completed') = (cardinality(result_paths) > 0 and cost_micro is not null)),
   constraint creations_failed_has_error check ((status = 'failed') = (error_message is not null)),
   constraint creations_key_length check (length(key) between 1 and 255)
 );
-comment on table studio.creations is 'One request for a try-on or other generation: inputs, live progress, results, cost.';
+comment on table studio.creations is
+  'One request for a try-on or other generation: inputs, live progress, results, cost.';
 comment on column studio.creations.cost_micro is 'What was charged, in micro-units; null until completed.';
 comment on column studio.creations.result_paths is 'Paths in the bucket studio-results.';
 create unique index creations_key on studio.creations (workspace_id, key) where key is not null;
@@ -89,14 +95,16 @@ create index creations_created_by on studio.creations (created_by);
 create index creations_garment_id on studio.creations (garment_id);
 create index creations_model_id on studio.creations (model_id);
 create index creations_usage_event_id on studio.creations (usage_event_id);
-create index creations_provider_request on studio.creations (provider, provider_request_id) where provider_request_id is not null;
+create index creations_provider_request on studio.creations (provider, provider_request_id)
+  where provider_request_id is not null;
 create index creations_open on studio.creations (created_at) where status in ('pending', 'processing');
 alter table studio.creations enable row level security;
 create policy "Members may read their workspace's creations" on studio.creations for select to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
 create policy "Editors may move creations to another project" on studio.creations for update to authenticated
   using (workspace_id = any ((select private.workspace_ids('editor'))::uuid[]))
-  with check (project_id is null or exists (select from studio.projects p where p.id = project_id and p.workspace_id = creations.workspace_id));
+  with check (project_id is null
+    or exists (select from studio.projects p where p.id = project_id and p.workspace_id = creations.workspace_id));
 create policy "Editors may delete creations that have ended" on studio.creations for delete to authenticated
   using (workspace_id = any ((select private.workspace_ids('editor'))::uuid[]) and completed_at is not null);
 revoke all on table studio.creations from public, anon, authenticated, service_role;
@@ -115,7 +123,8 @@ insert into private.error_codes (name, sqlstate, hint) values
   ('creation_without_results', 'PT422', 'Complete the job with result_paths, the paths of the pictures it made.');
 
 insert into ops.job_kinds (kind, description, on_event, timeout) values
-  ('studio.creation', 'Makes one creation at a provider and stores its results.', 'studio.on_creation_job', interval '30 minutes'),
+  ('studio.creation', 'Makes one creation at a provider and stores its results.', 'studio.on_creation_job',
+    interval '30 minutes'),
   ('studio.cancel_at_provider', 'Asks a provider to stop work nobody wants any more.', null, interval '1 hour');
 insert into ops.webhook_providers (provider, job_kind) values ('fal', null);
 
@@ -133,11 +142,13 @@ begin
     perform private.fail('unknown_image', format('There is no uploaded picture "%s" in this workspace.', path),
       jsonb_build_object('path', path));
   elsif v_mime_type not in ('image/png', 'image/jpeg', 'image/webp') then
-    perform private.fail('unsupported_image_type', format('"%s" is of the type %s.', path, coalesce(nullif(v_mime_type, ''), 'unknown')),
+    perform private.fail('unsupported_image_type',
+      format('"%s" is of the type %s.', path, coalesce(nullif(v_mime_type, ''), 'unknown')),
       jsonb_build_object('path', path, 'mime_type', v_mime_type));
   end if;
 end $$;
-comment on function private.require_image(text, uuid) is 'Refuses a path that is no uploaded PNG, JPEG or WebP of the workspace.';
+comment on function private.require_image(text, uuid) is
+  'Refuses a path that is no uploaded PNG, JPEG or WebP of the workspace.';
 revoke all on function private.require_image from public, anon, authenticated, service_role;
 
 -- Checks a request and fills in the paths of its pictures. Errors: as studio.request_creation.
@@ -163,7 +174,8 @@ declare
   end;
 begin
   if v_wrong is not null then
-    perform private.fail('invalid_argument', v_wrong || '.', jsonb_build_object('argument', split_part(v_wrong, ':', 1)));
+    perform private.fail('invalid_argument', v_wrong || '.',
+      jsonb_build_object('argument', split_part(v_wrong, ':', 1)));
   end if;
   if not v_type.is_available then
     perform private.fail('creation_type_unavailable', format('"%s" is not available.', request.creation_type));
@@ -181,7 +193,8 @@ begin
     select m.storage_path into request.model_storage_path from studio.models m
     where m.id = request.model_id and m.workspace_id = request.workspace_id;
     if not found then
-      perform private.fail('unknown_model', 'There is no such model in this workspace.', jsonb_build_object('model_id', request.model_id));
+      perform private.fail('unknown_model', 'There is no such model in this workspace.',
+        jsonb_build_object('model_id', request.model_id));
     end if;
   end if;
   if request.model_storage_path is not null then
@@ -194,7 +207,8 @@ begin
   end if;
   return request;
 end $$;
-comment on function private.check_creation(studio.creations) is 'Validates a creation request and resolves its pictures.';
+comment on function private.check_creation(studio.creations) is
+  'Validates a creation request and resolves its pictures.';
 revoke all on function private.check_creation from public, anon, authenticated, service_role;
 
 -- Holds the charge of a creation that is about to be worked on. A replay's charge is named after the one
@@ -212,7 +226,8 @@ $$;
 comment on function private.hold_creation_charge(studio.creations) is 'Authorizes the price of a creation''s outputs.';
 revoke all on function private.hold_creation_charge from public, anon, authenticated, service_role;
 
-create function private.request_creation(workspace_id uuid, creation_type text, garment_id uuid, model_id uuid, input_path text,
+create function private.request_creation(workspace_id uuid, creation_type text, garment_id uuid, model_id uuid,
+  input_path text,
   prompt text, quality text, category text, num_outputs integer, settings jsonb, project_id uuid, key text)
 returns studio.creations
 language plpgsql security definer
@@ -222,13 +237,14 @@ as $$
 declare
   v_request studio.creations;
   v_creation studio.creations;
-  v_hash bytea := private.content_hash(jsonb_build_array(creation_type, garment_id, model_id, input_path, prompt, quality,
-    category, num_outputs, settings, project_id));
+  v_hash bytea := private.content_hash(jsonb_build_array(creation_type, garment_id, model_id, input_path, prompt,
+    quality, category, num_outputs, settings, project_id));
 begin
   perform private.require_role(workspace_id, 'member');
   if key is not null then
     perform billing._check_key(key);
-    select * into v_creation from studio.creations c where c.workspace_id = request_creation.workspace_id and c.key = request_creation.key;
+    select * into v_creation from studio.creations c where c.workspace_id = request_creation.workspace_id
+      and c.key = request_creation.key;
   end if;
   if v_creation.id is null then
     v_request.workspace_id := workspace_id;
@@ -243,8 +259,8 @@ begin
     v_request.settings := settings;
     v_request.project_id := project_id;
     v_request := private.check_creation(v_request);
-    insert into studio.creations as c (workspace_id, project_id, created_by, creation_type, garment_id, model_id, garment_path,
-      model_storage_path, prompt, quality, category, num_outputs, settings, key, content_hash)
+    insert into studio.creations as c (workspace_id, project_id, created_by, creation_type, garment_id, model_id,
+      garment_path, model_storage_path, prompt, quality, category, num_outputs, settings, key, content_hash)
     values (workspace_id, project_id, auth.uid(), creation_type, garment_id, model_id, v_request.garment_path,
       v_request.model_storage_path, prompt, quality, category, num_outputs, settings, key, v_hash)
     on conflict do nothing
@@ -252,13 +268,15 @@ begin
     if found then
       update studio.creations c
       set usage_event_id = private.hold_creation_charge(v_creation),
-        job_id = (select j.job_id from ops.enqueue_job('studio.creation', jsonb_build_object('creation_id', v_creation.id),
+        job_id = (select j.job_id
+          from ops.enqueue_job('studio.creation', jsonb_build_object('creation_id', v_creation.id),
           workspace_id, max_attempts => 4, key => 'creation:' || v_creation.id) j)
       where c.id = v_creation.id
       returning c.* into v_creation;
       return v_creation;
     end if;
-    select * into v_creation from studio.creations c where c.workspace_id = request_creation.workspace_id and c.key = request_creation.key;
+    select * into v_creation from studio.creations c where c.workspace_id = request_creation.workspace_id
+      and c.key = request_creation.key;
   end if;
   if v_creation.content_hash <> v_hash then
     perform private.fail('key_reused', 'This key has been used for a different creation.',
@@ -277,15 +295,16 @@ grant execute on function private.request_creation to authenticated, service_rol
 -- insufficient_credits (402, details say what is missing), wallet_frozen, key_reused.
 create function studio.request_creation(workspace_id uuid, creation_type text, garment_id uuid default null,
   model_id uuid default null, input_path text default null, prompt text default null, quality text default 'balanced',
-  category text default 'upper_body', num_outputs integer default 1, settings jsonb default '{}', project_id uuid default null,
-  key text default null) returns studio.creations
+  category text default 'upper_body', num_outputs integer default 1, settings jsonb default '{}',
+    project_id uuid default null, key text default null) returns studio.creations
 language sql
 set search_path = ''
 as $$
-  select private.request_creation(workspace_id, creation_type, garment_id, model_id, input_path, prompt, quality, category,
-    num_outputs, settings, project_id, key)
+  select private.request_creation(workspace_id, creation_type, garment_id, model_id, input_path, prompt, quality,
+    category, num_outputs, settings, project_id, key)
 $$;
-comment on function studio.request_creation is 'Requests a try-on or other creation: the charge is held and the job enqueued, or nothing happens.';
+comment on function studio.request_creation is
+  'Requests a try-on or other creation: the charge is held and the job enqueued, or nothing happens.';
 revoke all on function studio.request_creation from public, anon, authenticated, service_role;
 grant execute on function studio.request_creation to authenticated, service_role;
 
@@ -299,7 +318,8 @@ begin
   select * into v_creation from studio.creations c where c.id = creation_id
     and (private.is_service() or private.has_role(c.workspace_id, 'viewer'));
   if not found then
-    perform private.fail('unknown_creation', 'There is no such creation.', jsonb_build_object('creation_id', creation_id));
+    perform private.fail('unknown_creation', 'There is no such creation.',
+      jsonb_build_object('creation_id', creation_id));
   end if;
   perform private.require_role(v_creation.workspace_id,
     case when v_creation.created_by = auth.uid() then 'member' else 'editor' end);

@@ -17,11 +17,13 @@ begin
     perform private.fail('creation_without_results', 'The provider gave no picture.');
   end if;
   v_charge := billing.capture_usage(creation.usage_event_id, least(cardinality(v_paths), creation.num_outputs));
-  update studio.wardrobe_garments g set usage_count = g.usage_count + 1, last_used_at = private.now() where g.id = creation.garment_id;
+  update studio.wardrobe_garments g set usage_count = g.usage_count + 1, last_used_at = private.now()
+    where g.id = creation.garment_id;
   insert into studio.wardrobe_usage_events (garment_id, workspace_id, event_type, event_metadata)
   select g.id, g.workspace_id, creation.creation_type, jsonb_build_object('creation_id', creation.id)
   from studio.wardrobe_garments g where g.id = creation.garment_id;
-  update studio.models m set usage_count = m.usage_count + 1, last_used_at = private.now() where m.id = creation.model_id;
+  update studio.models m set usage_count = m.usage_count + 1, last_used_at = private.now()
+    where m.id = creation.model_id;
   update studio.projects p
   set total_creations = p.total_creations + 1, total_cost_micro = p.total_cost_micro + v_charge.amount_micro
   where p.id = creation.project_id;
@@ -30,7 +32,8 @@ begin
     cost_micro = v_charge.amount_micro, completed_at = private.now()
   where c.id = creation.id;
 end $$;
-comment on function private.complete_creation(studio.creations, jsonb) is 'Captures the charge and stores the results of a creation.';
+comment on function private.complete_creation(studio.creations, jsonb) is
+  'Captures the charge and stores the results of a creation.';
 revoke all on function private.complete_creation from public, anon, authenticated, service_role;
 
 -- A creation that failed or was cancelled: the charge goes back, the provider is told to stop.
@@ -49,11 +52,14 @@ begin
     error_code = split_part(v_error, ':', 1)
   where c.id = creation.id;
   if job.checkpoint ? 'request_id' then
-    perform ops.enqueue_job('studio.cancel_at_provider', job.checkpoint || jsonb_build_object('creation_id', creation.id),
-      creation.workspace_id, max_attempts => 3, key => format('cancel:%s:%s', creation.id, job.checkpoint ->> 'request_id'));
+    perform ops.enqueue_job('studio.cancel_at_provider', job.checkpoint
+      || jsonb_build_object('creation_id', creation.id),
+      creation.workspace_id, max_attempts => 3,
+        key => format('cancel:%s:%s', creation.id, job.checkpoint ->> 'request_id'));
   end if;
 end $$;
-comment on function private.abandon_creation(studio.creations, ops.jobs, text) is 'Releases the charge of a creation that will not complete.';
+comment on function private.abandon_creation(studio.creations, ops.jobs, text) is
+  'Releases the charge of a creation that will not complete.';
 revoke all on function private.abandon_creation from public, anon, authenticated, service_role;
 
 -- on_event of studio.creation: keeps creation, charge and job in step.
@@ -75,7 +81,8 @@ begin
   case event
     when 'progressed' then
       update studio.creations c
-      set status = 'processing', progress = job.progress, stage = job.stage, started_at = coalesce(c.started_at, private.now()),
+      set status = 'processing', progress = job.progress, stage = job.stage,
+        started_at = coalesce(c.started_at, private.now()),
         provider = coalesce(job.checkpoint ->> 'provider', c.provider),
         provider_request_id = coalesce(job.checkpoint ->> 'request_id', c.provider_request_id)
       where c.id = v_creation.id;
@@ -96,13 +103,16 @@ begin
       return;
   end case;
   if v_creation.created_by is not null then
-    perform private.notify_user(v_creation.created_by, v_creation.workspace_id, case event when 'completed' then 'success' else 'error' end,
+    perform private.notify_user(v_creation.created_by, v_creation.workspace_id, case event
+      when 'completed' then 'success' else 'error' end,
       case event when 'completed' then 'Your picture is ready' else 'Your picture could not be made' end,
       case event when 'completed' then null
         else 'Nothing was charged. ' || regexp_replace(coalesce(job.error, ''), '^[a-z_]+: ', '') end,
-      '/studio/creations/' || v_creation.id, jsonb_build_object('creation_id', v_creation.id, 'creation_type', v_creation.creation_type),
+      '/studio/creations/' || v_creation.id,
+        jsonb_build_object('creation_id', v_creation.id, 'creation_type', v_creation.creation_type),
       format('creation:%s:%s:%s', v_creation.id, event, v_creation.usage_event_id));
   end if;
 end $$;
-comment on function studio.on_creation_job(ops.jobs, text) is 'Settles a creation and its charge in the transaction that ends its job.';
+comment on function studio.on_creation_job(ops.jobs, text) is
+  'Settles a creation and its charge in the transaction that ends its job.';
 revoke all on function studio.on_creation_job from public, anon, authenticated, service_role;
