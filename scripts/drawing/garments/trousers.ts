@@ -61,7 +61,7 @@ export function trousers(): Drawing {
   return {
     size: { width: 500, height: 850 },
     outline,
-    weave: 0.16,
+    weave: 0.05,
     surface: `<rect width="100%" height="100%" fill="#46618a"/>${fade}
       ${seam(waist, 2.5)}${stitches(
         line([
