@@ -28,12 +28,42 @@ as $$
   ) s on s.workspace_id = w.workspace_id and s.code = b.code
   where coalesce(s.total, 0) <> b.stored
   union all
+  -- and each entry says what its account had after it
+  select 'running balance differs', e.workspace_id, e.transaction_id || '/' || e.line, e.running, e.balance_after_micro
+  from (
+    select a.workspace_id, e.transaction_id, e.line, e.balance_after_micro,
+      (sum(e.amount_micro) over (partition by e.account_id order by e.transaction_id))::bigint as running
+    from billing.ledger_entries e join billing.ledger_accounts a on a.id = e.account_id where a.workspace_id is not null
+  ) e
+  where e.running is distinct from e.balance_after_micro
+  union all
+  -- a wallet's totals are what was paid in and what was earned
+  select 'wallet total differs', w.workspace_id, b.code, coalesce(b.total, 0)::bigint, b.stored
+  from billing.wallets w
+  left join (
+    select t.workspace_id, -sum(e.amount_micro) filter (where a.code = 'payments' and e.amount_micro < 0) as purchased,
+      sum(e.amount_micro) filter (where a.code = 'revenue' and e.amount_micro > 0) as used
+    from billing.ledger_entries e
+    join billing.ledger_accounts a on a.id = e.account_id and a.workspace_id is null
+    join billing.ledger_transactions t on t.id = e.transaction_id group by 1
+  ) s on s.workspace_id = w.workspace_id
+  cross join lateral (values ('purchased', s.purchased, w.total_purchased_micro), ('used', s.used, w.total_used_micro)) as b (code, total, stored)
+  where coalesce(b.total, 0) <> b.stored
+  union all
   -- entries belong to accounts of their transaction's workspace
   select 'entry in a foreign account', t.workspace_id, e.transaction_id || '/' || e.line, null, e.amount_micro
   from billing.ledger_entries e
   join billing.ledger_transactions t on t.id = e.transaction_id
   join billing.ledger_accounts a on a.id = e.account_id
   where a.workspace_id <> t.workspace_id
+  union all
+  -- and what moves a lot is in the account of its workspace and kind
+  select 'entry of a foreign lot', a.workspace_id, e.transaction_id || '/' || e.line, null, e.amount_micro
+  from billing.ledger_entries e
+  join billing.ledger_accounts a on a.id = e.account_id
+  left join billing.credit_lots l on l.id = e.lot_id
+  where (a.code in ('allowance', 'lots')) <> (e.lot_id is not null)
+    or l.workspace_id <> a.workspace_id or (l.kind = 'allowance') <> (a.code = 'allowance')
   union all
   -- a lot's remaining credit is the sum of its entries
   select 'lot remaining differs', l.workspace_id, l.id::text, coalesce(s.total, 0)::bigint, l.remaining_micro
@@ -80,6 +110,23 @@ as $$
     from jsonb_array_elements(u.sources) x
   ) s
   where s.held <> u.amount_micro or s.captured <> u.captured_micro or s.refunded <> u.refunded_micro
+  union all
+  -- and the ledger took as much from each
+  select 'source differs from the ledger', c.workspace_id, c.usage_event_id || '/' || coalesce(c.lot_id::text, 'prepaid'),
+    sum(c.expected)::bigint, sum(c.actual)::bigint
+  from (
+    select u.workspace_id, u.id as usage_event_id, (x ->> 'lot_id')::uuid as lot_id, case u.status
+      when 'held' then -(x ->> 'held')::bigint when 'released' then 0
+      else (x ->> 'refunded')::bigint - (x ->> 'captured')::bigint end as expected, 0 as actual
+    from billing.usage_events u cross join lateral jsonb_array_elements(u.sources) x
+    union all
+    select t.workspace_id, t.usage_event_id, e.lot_id, 0, e.amount_micro
+    from billing.ledger_transactions t
+    join billing.ledger_entries e on e.transaction_id = t.id
+    join billing.ledger_accounts a on a.id = e.account_id and a.code in ('allowance', 'lots', 'prepaid')
+    where t.usage_event_id is not null
+  ) c
+  group by c.workspace_id, c.usage_event_id, c.lot_id having sum(c.expected) <> sum(c.actual)
   union all
   -- a payment that succeeded brought its credits, once, and no other did
   select 'payment differs from its credits', p.workspace_id, p.id::text,
