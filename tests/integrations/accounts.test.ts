@@ -55,9 +55,10 @@ test("no client reads a secret, not even the owner, and no client writes an acco
   await expectError(mine.query("update integrations.connected_accounts set status = 'error'"), "42501");
   await expectError(mine.query("delete from integrations.connected_accounts"), "42501");
   await expectError(
-    mine.query("insert into integrations.connected_accounts (workspace_id, provider) values ($1, 'shopify')", [
-      owner.workspaceId,
-    ]),
+    mine.query(
+      "insert into integrations.connected_accounts (workspace_id, provider) values ($1, 'shopify')",
+      [owner.workspaceId],
+    ),
     "42501",
   );
 });
@@ -105,7 +106,9 @@ test("disconnecting drops the tokens at once, says when, and is done once", asyn
   await db.advanceClock("1 day");
   expect((await disconnect(owner, id)).disconnected_at).toEqual(first.disconnected_at);
   await db.setClock(null);
-  expect(await db.query("select id from integrations.account_secrets where account_id = $1", [id])).toEqual([]);
+  expect(await db.query("select id from integrations.account_secrets where account_id = $1", [id])).toEqual(
+    [],
+  );
 });
 
 test("two admins who disconnect at once both get the same answer", async () => {
@@ -144,7 +147,9 @@ test("an account goes 90 days after it was disconnected, not before", async () =
 test("an account that is disconnected says when, and one that is live has an outside id", async () => {
   const id = await connect();
   await expectError(
-    db.service.query("update integrations.connected_accounts set status = 'disconnected' where id = $1", [id]),
+    db.service.query("update integrations.connected_accounts set status = 'disconnected' where id = $1", [
+      id,
+    ]),
     "23514",
   );
   await expectError(connect("instagram", null), "23514");

@@ -65,7 +65,8 @@ test("people see only their own notifications, and a visitor none", async () => 
 test("people may read, archive and delete their own, and change nothing else", async () => {
   const id = await notify(ann);
   const mine = db.user(ann.id);
-  const mark = "update messaging.notifications set read_at = now(), archived_at = now() where id = $1 returning id";
+  const mark =
+    "update messaging.notifications set read_at = now(), archived_at = now() where id = $1 returning id";
   expect(await db.user(bob.id).query(mark, [id])).toEqual([]);
   expect(await mine.query(mark, [id])).toHaveLength(1);
   await expectError(mine.query("update messaging.notifications set title = 'x'"), "42501");
