@@ -38,6 +38,22 @@ const variables = {
 } satisfies Record<string, z.ZodType>;
 
 type Variables = typeof variables;
+
+/** What the worker needs: everything that a job of any kind may use. */
+export const workerVariables = [
+  "SUPABASE_URL",
+  "SUPABASE_DB_URL",
+  "SUPABASE_SECRET_KEY",
+  "SUPABASE_SECRET_KEYS",
+  "FUNCTIONS_URL",
+  "STRIPE_API_URL",
+  "STRIPE_SECRET_KEY",
+  "FAL_QUEUE_URL",
+  "FAL_KEY",
+  "WORKER_LEASE_SECONDS",
+  "WORKER_BUDGET_SECONDS",
+] as const satisfies (keyof Variables)[];
+
 export type Env<K extends keyof Variables> = { [P in K]: z.output<Variables[P]> };
 type Source = Record<string, string | undefined>;
 

@@ -1,15 +1,19 @@
+// What only the hosted runtime has, and asking the platform for another invocation.
+
 import type { Log } from "../_shared/log.ts";
+
+type Background = ((work: Promise<unknown>) => void) | undefined;
+
+const { EdgeRuntime } = globalThis as { EdgeRuntime?: { waitUntil(work: Promise<unknown>): void } };
+
+/** Keeps the invocation alive after its answer; undefined where the runtime cannot. */
+export const background: Background = EdgeRuntime && ((work) => EdgeRuntime.waitUntil(work));
 
 /**
  * Asks for a fresh worker invocation, without waiting for its end. What fails here is made good by ops.tick(),
  * which wakes a worker as long as work is ready.
  */
-export function handOnTo(
-  url: string,
-  secretKey: string,
-  log: Log,
-  background?: (work: Promise<unknown>) => void,
-) {
+export function handOnTo(url: string, secretKey: string, log: Log): () => void {
   return () => {
     const asked = fetch(url, { method: "POST", headers: { apikey: secretKey } })
       .then((response) => response.body?.cancel())

@@ -30,7 +30,7 @@ const signed = (body: string, secret = "whsec_test_secret", at = signedAt) =>
   `t=${at},v1=${mac(body, secret, at)}`;
 
 function send(body: string, signature?: string): Promise<Response> {
-  const headers = signature === undefined ? {} : { "stripe-signature": signature };
+  const headers: Record<string, string> = signature === undefined ? {} : { "stripe-signature": signature };
   return Promise.resolve(app.request("/webhooks/stripe", { method: "POST", body, headers }));
 }
 

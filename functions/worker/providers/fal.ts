@@ -41,9 +41,8 @@ const failed = z.object({
 const callback = z.object({
   request_id: z.string(),
   status: z.string(),
-  payload: z.unknown(),
-  payload_error: z.unknown(),
-  error: z.unknown(),
+  payload: z.unknown().optional(),
+  error: z.unknown().optional(),
 });
 
 const timeoutMs = 30_000;

@@ -1,0 +1,160 @@
+import { randomUUID } from "node:crypto";
+import type { Database } from "../../functions/_shared/db.ts";
+import { createApp } from "../../functions/worker/app.ts";
+import { cancelAtProvider } from "../../functions/worker/handlers/cancel-at-provider.ts";
+import { makeCreation } from "../../functions/worker/handlers/creation.ts";
+import { falProvider } from "../../functions/worker/providers/fal.ts";
+import type { Storage } from "../../functions/worker/storage.ts";
+import { platformLimits } from "../../functions/worker/worker.ts";
+import { workerReport } from "../../types/contracts.ts";
+import type { TestDatabase } from "../helpers/database.ts";
+import { fakeFetch, keptLog } from "./harness.ts";
+
+const queueUrl = "https://queue.fal.test";
+
+/** What the fake fal answers; a test changes it between two runs of the worker. */
+export interface FakeFal {
+  submit(input: Record<string, unknown>, webhook: string | null): Response | Promise<Response>;
+  status(id: string): Response;
+  result(id: string): Response;
+  cancel(id: string): Response;
+  file(): Response;
+}
+
+export const requestId = "req-1";
+export const png = new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10]);
+export const madePictures = (count = 1) => ({
+  images: Array.from({ length: count }, (_, i) => ({ url: `https://files.fal.test/out/${i + 1}.png` })),
+});
+
+/** A studio of one member with credits, pictures and a worker whose outside world is fake. */
+export async function createStudio(testDb: TestDatabase, db: Database) {
+  const user = await testDb.createUser();
+  const { workspaceId } = user;
+  await testDb.service.call("billing.grant_credits", {
+    workspace_id: workspaceId,
+    amount_micro: 100_000,
+    kind: "admin",
+    key: randomUUID(),
+  });
+  const person = `${workspaceId}/person.png`;
+  const garment = `${workspaceId}/garment.png`;
+  for (const name of [person, garment]) {
+    await testDb.query(
+      `insert into storage.objects (bucket_id, name, metadata) values ('studio-uploads', $1, '{"mimetype": "image/png"}')`,
+      [name],
+    );
+  }
+  const [row] = await testDb
+    .user(user.id)
+    .query(
+      "insert into studio.wardrobe_garments (workspace_id, storage_path, filename) values ($1, $2, 'g') returning id",
+      [workspaceId, garment],
+    );
+
+  const stored = new Map<string, { bytes: Uint8Array; contentType: string }>();
+  const storage: Storage = {
+    signedUrl: async (bucket, path) => `https://storage.test/${bucket}/${path}?token=t`,
+    upload: async (bucket, path, bytes, contentType) => {
+      stored.set(`${bucket}/${path}`, { bytes, contentType });
+    },
+  };
+  const submits: { model: string; input: Record<string, unknown>; webhook: string | null }[] = [];
+  const fal: FakeFal = {
+    submit: () => Response.json({ request_id: requestId, status_url: "https://elsewhere.test/status" }),
+    status: () => Response.json({ status: "IN_QUEUE", queue_position: 1 }, { status: 202 }),
+    result: () => Response.json(madePictures()),
+    cancel: () => Response.json({ status: "CANCELLATION_REQUESTED" }, { status: 202 }),
+    file: () => new Response(png, { headers: { "content-type": "image/png" } }),
+  };
+  const submit = (model: string) => async (request: Request) => {
+    const input = (await request.json()) as Record<string, unknown>;
+    const webhook = new URL(request.url).searchParams.get("fal_webhook");
+    submits.push({ model, input, webhook });
+    return fal.submit(input, webhook);
+  };
+  const runs = ["/fal-ai/fashn", "/fal-ai/birefnet", "/fal-ai/esrgan"].flatMap((app) => [
+    [`GET ${app}/requests/${requestId}/status`, () => fal.status(requestId)] as const,
+    [`GET ${app}/requests/${requestId}`, () => fal.result(requestId)] as const,
+    [`PUT ${app}/requests/${requestId}/cancel`, () => fal.cancel(requestId)] as const,
+  ]);
+  const models = ["fal-ai/fashn/tryon/v1.6", "fal-ai/birefnet/v2", "fal-ai/esrgan"];
+  const { fetch, calls } = fakeFetch({
+    ...Object.fromEntries(models.map((model) => [`POST /${model}`, submit(model)])),
+    ...Object.fromEntries(runs),
+    ...Object.fromEntries([1, 2, 3, 4].map((n) => [`GET /out/${n}.png`, () => fal.file()])),
+  });
+
+  const provider = falProvider({ queueUrl, key: "fal-key", fetch });
+  const providers = { fal: provider };
+  const { log, lines } = keptLog();
+  const app = createApp({
+    db,
+    log,
+    secretKeys: ["key"],
+    handOn: () => {},
+    limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
+    handlers: {
+      "studio.creation": makeCreation({
+        storage,
+        provider,
+        providers,
+        functionsUrl: "https://f.test/v1",
+        fetch,
+      }),
+      "studio.cancel_at_provider": cancelAtProvider(providers),
+    },
+  });
+
+  /** One invocation of the worker, which works on all that is ready. */
+  async function work() {
+    const response = await app.request("/worker", { method: "POST", headers: { apikey: "key" } });
+    return workerReport.parse(await response.json());
+  }
+
+  async function request(options: Record<string, unknown> = {}): Promise<string> {
+    const creation = await testDb.user(user.id).call("studio.request_creation", {
+      workspace_id: workspaceId,
+      creation_type: "tryon",
+      garment_id: row!.id,
+      input_path: person,
+      ...options,
+    });
+    return creation.id;
+  }
+
+  async function creation(id: string) {
+    const [found] = await testDb.query("select * from studio.creations where id = $1", [id]);
+    return found!;
+  }
+
+  /** What a webhook of fal brings: stored in the inbox, as the webhooks function does. */
+  async function callback(status: "OK" | "ERROR", payload: unknown, error?: string): Promise<void> {
+    await testDb.service.call("ops.receive_webhook", {
+      provider: "fal",
+      event_id: requestId,
+      event_type: status.toLowerCase(),
+      payload: { request_id: requestId, gateway_request_id: "g", status, payload, ...(error && { error }) },
+    });
+  }
+
+  const held = async () =>
+    (await testDb.service.call("billing.balance", { workspace_id: workspaceId })).held_micro;
+  return {
+    user,
+    workspaceId,
+    person,
+    garment,
+    fal,
+    calls,
+    submits,
+    stored,
+    storage,
+    lines,
+    work,
+    request,
+    creation,
+    callback,
+    held,
+  };
+}
