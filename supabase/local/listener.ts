@@ -63,15 +63,22 @@ type Handlers = Record<string, () => void>;
 export function startListener(databaseUrl: string, handlers: Handlers, log: Log): Listener {
   const trouble = logOnChange(log);
   let stopped = false;
-  let client: pg.Client | undefined;
+  let connected: pg.Client | undefined;
 
   async function session() {
-    client = new pg.Client({ connectionString: databaseUrl, keepAlive: true });
-    const ended = new Promise<void>((resolve) => client?.once("end", resolve));
+    const client = new pg.Client({
+      connectionString: databaseUrl,
+      keepAlive: true,
+      connectionTimeoutMillis: 5000,
+    });
+    const ended = new Promise<void>((resolve) => client.once("end", () => resolve()));
     // Without a handler a broken connection would end the whole process; "end" follows and starts again.
     client.on("error", () => undefined);
     client.on("notification", ({ channel }) => handlers[channel]?.());
     await client.connect();
+    // A stop that came meanwhile had no connection to end.
+    if (stopped) return client.end();
+    connected = client;
     for (const channel of Object.keys(handlers)) await client.query(`listen ${pg.escapeIdentifier(channel)}`);
     trouble.clear();
     // What was said while nobody listened is made good at once.
@@ -91,8 +98,7 @@ export function startListener(databaseUrl: string, handlers: Handlers, log: Log)
   return {
     async stop() {
       stopped = true;
-      // A connection that was never made has nothing to end.
-      await client?.end().catch(() => undefined);
+      await connected?.end();
       await running;
     },
   };
