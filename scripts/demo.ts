@@ -140,10 +140,10 @@ async function runMainJob(): Promise<void> {
     shown = now;
     return row.completed_at ? row : undefined;
   });
-  if (creation.status !== "completed")
+  const [resultPath] = creation.result_paths;
+  if (creation.status !== "completed" || !resultPath)
     throw new Error(`The try-on ${creation.status}: ${creation.error_message}`);
 
-  const resultPath = creation.result_paths[0];
   const { signedUrl } = must(await client.storage.from("studio-results").createSignedUrl(resultPath, 60));
   const picture = Buffer.from(await (await fetch(signedUrl)).arrayBuffer());
   await mkdir(options.out, { recursive: true });

@@ -11,8 +11,12 @@ if (unknown.length > 0) {
   console.error(`There is no benchmark ${unknown.join(", ")}. Choose from ${all.join(", ")}.`);
   process.exit(2);
 }
-console.log(`${cpus().length} cores, Node ${process.version}; ratios are ours to the peer's, above 1 is faster`);
+console.log(
+  `${cpus().length} cores, Node ${process.version}; ratios are ours to the peer's, above 1 is faster`,
+);
 for (const name of chosen.length > 0 ? chosen : all) {
-  const { status } = spawnSync(process.execPath, [join(import.meta.dirname, `${name}.ts`)], { stdio: "inherit" });
+  const { status } = spawnSync(process.execPath, [join(import.meta.dirname, `${name}.ts`)], {
+    stdio: "inherit",
+  });
   if (status !== 0) process.exit(status ?? 1);
 }

@@ -17,7 +17,10 @@ try {
     create table bare.webhook_events (id bigint generated always as identity primary key, provider text not null,
       event_id text not null, event_type text not null, payload jsonb not null, created_at timestamptz not null default now(),
       unique (provider, event_id))`);
-  const [ours, bare] = await Promise.all([serve("functions/webhooks/index.ts"), serve("tests/bench/bare-webhook.ts")]);
+  const [ours, bare] = await Promise.all([
+    serve("functions/webhooks/index.ts"),
+    serve("tests/bench/bare-webhook.ts"),
+  ]);
   await Promise.all([flood(ours, 1), flood(bare, 1)]);
   const figures = await inTurns({ ours: () => flood(ours, seconds), bare: () => flood(bare, seconds) });
   const { rows } = await bench.admin.query(
@@ -25,7 +28,13 @@ try {
   );
   if (rows[0].events === 0 || rows[0].events !== rows[0].jobs) throw new Error("The events have no jobs.");
   report("Webhooks through Deno, 32 at a time, every commit on disk", [
-    { what: "verified, stored once, job enqueued", ours: figures.ours, unit: "webhooks/s", peer: "bare insert of one row", theirs: figures.bare },
+    {
+      what: "verified, stored once, job enqueued",
+      ours: figures.ours,
+      unit: "webhooks/s",
+      peer: "bare insert of one row",
+      theirs: figures.bare,
+    },
   ]);
 } finally {
   for (const child of children) child.kill("SIGKILL");
@@ -37,7 +46,16 @@ async function serve(script: string): Promise<string> {
   const port = await freePort();
   const child = spawn(
     join(root, "node_modules/.bin/deno"),
-    ["run", "--config", "functions/deno.json", "--allow-net", "--allow-env", "--allow-read", "--allow-sys", script],
+    [
+      "run",
+      "--config",
+      "functions/deno.json",
+      "--allow-net",
+      "--allow-env",
+      "--allow-read",
+      "--allow-sys",
+      script,
+    ],
     {
       cwd: root,
       stdio: ["ignore", "ignore", "inherit"],

@@ -62,6 +62,8 @@ test("the README's job kind works as it stands there", async () => {
   expect(await worker.work()).toMatchObject({ claimed: 1, results: { completed: 1 } });
   await database.end();
 
-  const [row] = await db.query("select description from studio.wardrobe_garments where id = $1", [garment!.id]);
+  const [row] = await db.query("select description from studio.wardrobe_garments where id = $1", [
+    garment!.id,
+  ]);
   expect(row).toEqual({ description: "Shirt, red and warm." });
 });

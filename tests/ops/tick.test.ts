@@ -93,7 +93,7 @@ describe("a tick", () => {
 
 describe("the sweeps that the migrations register", () => {
   test("all exist and run without an error", async () => {
-    const template = await createQueueDatabase({ plain: true });
+    const template = await createQueueDatabase({ from: "plain" });
     const sweeps = await template.query("select from ops.sweeps");
     expect(sweeps.length).toBeGreaterThan(0);
     for (const _ of sweeps) await template.service.rpc("ops.tick");
