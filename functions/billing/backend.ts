@@ -36,12 +36,13 @@ export function notSignedIn(): ApiError {
   });
 }
 
-export function createBackend(url: string, publishableKey: string): Backend {
+/** The backend at the project's address; the fetch can be replaced by tests. */
+export function createBackend(url: string, publishableKey: string, fetcher: typeof fetch = fetch): Backend {
   const clientOf = (authorization: string): BillingClient =>
     createClient(url, publishableKey, {
       db: { schema: "billing" },
       auth: { persistSession: false, autoRefreshToken: false },
-      global: { headers: { Authorization: authorization } },
+      global: { headers: { Authorization: authorization }, fetch: fetcher },
     });
   return {
     packages: async (authorization) => {
@@ -56,8 +57,11 @@ export function createBackend(url: string, publishableKey: string): Backend {
       return packagesAnswer.shape.packages.parse(data);
     },
     startTopUp: async (authorization, request) => {
-      const { data, error } = await clientOf(authorization).rpc("start_top_up", request);
-      if (error) throw refusedToken.has(error.code) ? notSignedIn() : error;
+      // The result's own error is a plain object; thrown it is an Error with the same fields.
+      const call = clientOf(authorization).rpc("start_top_up", request).throwOnError();
+      const { data } = await call.then(undefined, (error: { code?: string }) => {
+        throw refusedToken.has(error.code ?? "") ? notSignedIn() : error;
+      });
       return data as Payment;
     },
   };
