@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import type { UserAttributes } from "./auth-admin.ts";
+import { transaction } from "./transaction.ts";
 
 type Metadata = Record<string, unknown>;
 
@@ -39,21 +40,6 @@ export async function listUsers(pool: pg.Pool, page: number, perPage: number) {
   );
   const count = await pool.query<{ total: number }>("select count(*)::int as total from auth.users");
   return { users: users.rows, total: count.rows[0]?.total ?? 0 };
-}
-
-async function transaction<T>(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect();
-  try {
-    await client.query("begin");
-    const result = await work(client);
-    await client.query("commit");
-    return result;
-  } catch (error) {
-    await client.query("rollback");
-    throw error;
-  } finally {
-    client.release();
-  }
 }
 
 /** Go's durations ("24h", "1h30m") read by Postgres; "none" lifts the ban. */

@@ -51,11 +51,17 @@ function connect(url: string, connections: number) {
 function sharedCatalog(adminUrl: string) {
   const admin = connect(adminUrl, 1);
   let catalog: Promise<IntrospectResult> | undefined;
+  async function introspect(): Promise<IntrospectResult> {
+    const seen = await admin.introspect();
+    // @supabase/lite reports a failure (the server is restarting) as an empty catalog.
+    if (seen.tables.length === 0) throw new Error("The catalog could not be read.");
+    return seen;
+  }
   return {
-    read: () => (catalog ??= admin.introspect()),
+    read: () => (catalog ??= introspect()),
     async reload() {
       // Requests go on with what is known until the new state is there.
-      const fresh = admin.introspect();
+      const fresh = introspect();
       await fresh;
       catalog = fresh;
     },

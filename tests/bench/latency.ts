@@ -48,9 +48,9 @@ try {
       if (data?.completed_at) break;
       await sleep(100);
     }
-    const requests = (await (await fetch(`${stack.standins.fal}/_requests`)).json()) as { at: string; method: string }[];
-    const submits = requests.filter((request) => request.method === "POST").map((request) => Date.parse(request.at));
-    const first = submits.find((at) => at >= began);
+    const answer = await fetch(`${stack.standins.fal}/_requests?method=POST`);
+    const { requests } = (await answer.json()) as { requests: { at: string }[] };
+    const first = requests.map((request) => Date.parse(request.at)).find((at) => at >= began);
     if (first === undefined) throw new Error("The provider was not asked.");
     // the first round starts Deno's code and the database's plans
     if (round > 0) {

@@ -3,6 +3,7 @@
 
 import pg from "pg";
 import type { Caller } from "../caller.ts";
+import { transaction } from "../transaction.ts";
 
 export type Transaction = {
   query: pg.PoolClient["query"];
@@ -38,27 +39,9 @@ export function openSession(databaseUrl: string): Session {
   // An idle connection that breaks is replaced by the next request.
   pool.on("error", () => undefined);
 
-  async function transaction<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-    const client = await pool.connect();
-    let broken: Error | undefined;
-    try {
-      await client.query("begin");
-      const result = await work(client);
-      await client.query("commit");
-      return result;
-    } catch (error) {
-      await client.query("rollback").catch((failure: Error) => {
-        broken = failure;
-      });
-      throw error;
-    } finally {
-      client.release(broken);
-    }
-  }
-
   return {
     asCaller: (caller, operation, work) =>
-      transaction(async (client) => {
+      transaction(pool, async (client) => {
         await client.query(
           `select set_config('role', $1, true), set_config('request.jwt.claims', $2, true),
                   set_config('request.jwt.claim.sub', $3, true), set_config('request.jwt.claim.role', $1, true),
@@ -77,7 +60,7 @@ export function openSession(databaseUrl: string): Session {
         });
       }),
     asOwner: (work) =>
-      transaction(async (client) => {
+      transaction(pool, async (client) => {
         await client.query("select set_config('storage.allow_delete_query', 'true', true)");
         return work({
           query: client.query.bind(client) as pg.PoolClient["query"],
