@@ -47,7 +47,8 @@ as $$
     join billing.ledger_accounts a on a.id = e.account_id and a.workspace_id is null
     join billing.ledger_transactions t on t.id = e.transaction_id group by 1
   ) s on s.workspace_id = w.workspace_id
-  cross join lateral (values ('purchased', s.purchased, w.total_purchased_micro), ('used', s.used, w.total_used_micro)) as b (code, total, stored)
+  cross join lateral (values ('purchased', s.purchased, w.total_purchased_micro),
+    ('used', s.used, w.total_used_micro)) as b (code, total, stored)
   where coalesce(b.total, 0) <> b.stored
   union all
   -- entries belong to accounts of their transaction's workspace
@@ -77,7 +78,8 @@ as $$
   from billing.wallets w
   cross join lateral (values ('allowance', w.allowance_micro), ('lots', w.lots_micro)) as b (code, stored)
   left join (
-    select l.workspace_id, case l.kind when 'allowance' then 'allowance' else 'lots' end as code, sum(l.remaining_micro) as total
+    select l.workspace_id, case l.kind when 'allowance' then 'allowance' else 'lots' end as code,
+      sum(l.remaining_micro) as total
     from billing.credit_lots l where l.remaining_micro > 0 group by 1, 2
   ) s on s.workspace_id = w.workspace_id and s.code = b.code
   where coalesce(s.total, 0) <> b.stored
@@ -90,7 +92,8 @@ as $$
   where coalesce(s.total, 0) <> w.held_micro
   union all
   -- a charge has earned what the ledger says it has
-  select 'charge differs from the ledger', u.workspace_id, u.id::text, (u.captured_micro - u.refunded_micro), coalesce(s.total, 0)::bigint
+  select 'charge differs from the ledger', u.workspace_id, u.id::text, (u.captured_micro - u.refunded_micro),
+    coalesce(s.total, 0)::bigint
   from billing.usage_events u
   left join (
     select t.usage_event_id, sum(e.amount_micro) as total
@@ -105,14 +108,16 @@ as $$
   select 'sources differ from the charge', u.workspace_id, u.id::text, u.amount_micro, s.held
   from billing.usage_events u
   cross join lateral (
-    select coalesce(sum((x ->> 'held')::bigint), 0)::bigint as held, coalesce(sum((x ->> 'captured')::bigint), 0) as captured,
+    select coalesce(sum((x ->> 'held')::bigint), 0)::bigint as held,
+      coalesce(sum((x ->> 'captured')::bigint), 0) as captured,
       coalesce(sum((x ->> 'refunded')::bigint), 0) as refunded
     from jsonb_array_elements(u.sources) x
   ) s
   where s.held <> u.amount_micro or s.captured <> u.captured_micro or s.refunded <> u.refunded_micro
   union all
   -- and the ledger took as much from each
-  select 'source differs from the ledger', c.workspace_id, c.usage_event_id || '/' || coalesce(c.lot_id::text, 'prepaid'),
+  select 'source differs from the ledger', c.workspace_id,
+    c.usage_event_id || '/' || coalesce(c.lot_id::text, 'prepaid'),
     sum(c.expected)::bigint, sum(c.actual)::bigint
   from (
     select u.workspace_id, u.id as usage_event_id, (x ->> 'lot_id')::uuid as lot_id, case u.status
@@ -141,13 +146,15 @@ as $$
   ) s on s.payment_id = p.id
   where p.kind = 'top_up' and coalesce(s.total, 0) <> case when p.paid_at is not null then p.credits_micro else 0 end
 $$;
-comment on function billing.verify_ledger is 'Checks every invariant of the books; a row for each fault, none when sound.';
+comment on function billing.verify_ledger is
+  'Checks every invariant of the books; a row for each fault, none when sound.';
 revoke all on function billing.verify_ledger from public, anon, authenticated, service_role;
 grant execute on function billing.verify_ledger to service_role;
 
 -- The ledger as a client's history: a line for each account that a transaction touched, newest first.
 create view billing.ledger_history with (security_invoker = true) as
-select t.id as transaction_id, t.workspace_id, t.kind, a.code as account, e.amount_micro, e.balance_after_micro, t.reason,
+select t.id as transaction_id, t.workspace_id, t.kind, a.code as account, e.amount_micro, e.balance_after_micro,
+  t.reason,
   t.usage_event_id, t.payment_id, t.event_at, t.created_at
 from billing.ledger_transactions t
 join billing.ledger_entries e on e.transaction_id = t.id

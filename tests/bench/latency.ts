@@ -1,9 +1,10 @@
 // How long a person waits before the provider is at work: from the call of request_creation to the worker's
 // first request at the provider, through the gateway, the listener and Deno, with an idle stack.
-import { createClient } from "@supabase/supabase-js";
+
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { createClient } from "@supabase/supabase-js";
 import { startStack } from "../../supabase/local/stack.ts";
 import { median, report } from "./bench.ts";
 
@@ -16,10 +17,14 @@ try {
   await client.auth.signUp({ email: "bench@example.com", password: "a long password" });
   const { data: workspace } = await client.schema("identity").from("workspaces").select("id").single();
   const workspace_id = workspace!.id;
-  await service.schema("billing").rpc("grant_credits", { workspace_id, amount_micro: 10_000_000, kind: "prepaid", key: "bench" });
+  await service
+    .schema("billing")
+    .rpc("grant_credits", { workspace_id, amount_micro: 10_000_000, kind: "prepaid", key: "bench" });
   const upload = async (file: string, contentType: string) => {
     const path = `${workspace_id}/${file}`;
-    await client.storage.from("studio-uploads").upload(path, await readFile(join(samples, file)), { contentType });
+    await client.storage
+      .from("studio-uploads")
+      .upload(path, await readFile(join(samples, file)), { contentType });
     return path;
   };
   const input_path = await upload("person-ada.jpg", "image/jpeg");
@@ -44,7 +49,12 @@ try {
     if (error) throw error;
     const answered = Date.now();
     for (;;) {
-      const { data } = await client.schema("studio").from("creations").select("completed_at").eq("id", creation.id).single();
+      const { data } = await client
+        .schema("studio")
+        .from("creations")
+        .select("completed_at")
+        .eq("id", creation.id)
+        .single();
       if (data?.completed_at) break;
       await sleep(100);
     }
