@@ -171,8 +171,9 @@ create trigger ledger_entries_balance after insert on billing.ledger_entries
 alter table billing.ledger_entries enable row level security;
 create policy "Members may read entries of their workspace's accounts" on billing.ledger_entries for select
   to authenticated
-  using (account_id in (select a.id from billing.ledger_accounts a
-    where a.workspace_id = any ((select private.workspace_ids('viewer'))::uuid[])));
+  -- an array, not a sub-select: only that lets the index be used
+  using (account_id = any (array(select a.id from billing.ledger_accounts a
+    where a.workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]))));
 revoke all on table billing.ledger_entries from public, anon, authenticated, service_role;
 grant select on table billing.ledger_entries to authenticated, service_role;
 
