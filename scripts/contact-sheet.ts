@@ -31,9 +31,17 @@ export async function contactSheet({ person, garment, results, out, title }: Con
   const height = header + cell.height + caption + margin;
   const left = (index: number) => margin + index * (cell.width + gap);
   const pictures = await Promise.all(
-    cells.map(async ({ picture }, i): Promise<OverlayOptions> => ({ input: await framed(picture), left: left(i), top: header })),
+    cells.map(
+      async ({ picture }, i): Promise<OverlayOptions> => ({
+        input: await framed(picture),
+        left: left(i),
+        top: header,
+      }),
+    ),
   );
-  const words = cells.map(({ name }, i) => label(name, left(i) + cell.width / 2, header + cell.height + 30, 18, "middle"));
+  const words = cells.map(({ name }, i) =>
+    label(name, left(i) + cell.width / 2, header + cell.height + 30, 18, "middle"),
+  );
   const text = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">
     ${label(title, margin, 54, 28, "start")}${words.join("")}</svg>`;
   await sharp({ create: { width, height, channels: 3, background: "#f6f5f2" } })
@@ -63,7 +71,10 @@ async function framed(picture: Picture): Promise<Buffer> {
     .ensureAlpha()
     .png()
     .toBuffer();
-  return sharp(card).composite([{ input: Buffer.from(mask), blend: "dest-in" }]).png().toBuffer();
+  return sharp(card)
+    .composite([{ input: Buffer.from(mask), blend: "dest-in" }])
+    .png()
+    .toBuffer();
 }
 
 function label(words: string, x: number, y: number, size: number, anchor: "start" | "middle"): string {

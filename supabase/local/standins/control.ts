@@ -49,8 +49,16 @@ export class Control {
   #rules: ActiveRule[] = [];
   #requests: RecordedRequest[] = [];
   #counts = new Map<string, number>();
+  #slow: "run" | "answer";
 
-  add(rule: Rule): void {
+  /** What `delay_ms` means here: a longer run, or a later answer where nothing runs. */
+  constructor(slow: "run" | "answer" = "run") {
+    this.#slow = slow;
+  }
+
+  add({ delay_ms, ...rest }: Rule): void {
+    const rule: Rule = { ...rest };
+    if (delay_ms !== undefined) rule[this.#slow === "run" ? "delay_ms" : "answer_ms"] = delay_ms;
     this.#rules.push({ rule, used: { api: 0, run: 0, webhook: 0 } });
   }
 

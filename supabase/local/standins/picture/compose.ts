@@ -15,7 +15,7 @@ function drape(body: Body, person: Image, garment: Garment, category: Category):
     erase(cloth, inFront(body, person));
     return cloth;
   }
-  const longest = lerp(body.crotchY, body.ankleY, category === "tops" ? 0.03 : 0.93);
+  const longest = lerp(body.crotchY, body.ankleY, category === "tops" ? 0.03 : 0.7);
   const meshes = upperMeshes(body, garment, longest);
   drawMesh(cloth, garment.image, meshes.trunk);
   const front = inFront(body, person);

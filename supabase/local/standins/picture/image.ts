@@ -25,7 +25,9 @@ export function emptyMask({ width, height }: { width: number; height: number }):
 }
 
 export function map(mask: Mask, change: (value: number, index: number) => number): Mask {
-  return { ...mask, data: mask.data.map(change) };
+  const data = new Float32Array(mask.data.length);
+  for (let i = 0; i < data.length; i++) data[i] = change(mask.data[i] as number, i);
+  return { ...mask, data };
 }
 
 /** Two passes of a box blur, close enough to a Gaussian. */
@@ -48,15 +50,20 @@ function boxed(
   lineStep: number,
 ): Float32Array {
   const result = new Float32Array(data.length);
-  const size = 2 * radius + 1;
+  const share = 1 / (2 * radius + 1);
+  const last = length - 1;
   for (let line = 0; line < lines; line++) {
     const start = line * lineStep;
-    const at = (i: number) => data[start + Math.min(length - 1, Math.max(0, i)) * step] as number;
-    let sum = 0;
-    for (let i = -radius; i <= radius; i++) sum += at(i);
+    const first = data[start] as number;
+    const end = data[start + last * step] as number;
+    let sum = first * (radius + 1);
+    for (let i = 1; i <= radius; i++) sum += i <= last ? (data[start + i * step] as number) : end;
     for (let i = 0; i < length; i++) {
-      result[start + i * step] = sum / size;
-      sum += at(i + radius + 1) - at(i - radius);
+      result[start + i * step] = sum * share;
+      const enters = i + radius + 1;
+      const leaves = i - radius;
+      sum += enters <= last ? (data[start + enters * step] as number) : end;
+      sum -= leaves >= 0 ? (data[start + leaves * step] as number) : first;
     }
   }
   return result;

@@ -18,8 +18,7 @@ export function recorder(deps: Deps): MiddlewareHandler<Env> {
     c.set("cause", { id, idempotency_key: c.req.header("idempotency-key") ?? null });
     const failures: Rule["fail"][] = c.req.method === "GET" ? ["status"] : ["submit", "answer"];
     const rule = deps.control.take("api", { failures });
-    const pause = (rule.answer_ms ?? 0) + (rule.delay_ms ?? 0);
-    if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause));
+    if (rule.answer_ms) await new Promise((resolve) => setTimeout(resolve, rule.answer_ms));
     const isOrder = rule.fail !== undefined && failures.includes(rule.fail);
     if (isOrder && rule.fail !== "answer") c.res = ordered(c, rule);
     else await next();

@@ -22,7 +22,7 @@ export function startStripe(options: {
 }): StripeStandIn {
   const store = new Store(options.path, emptyStripeData);
   const { data } = store;
-  const control = new Control();
+  const control = new Control("answer");
   const changed = () => store.changed();
   const delivery = new Delivery({
     control,
