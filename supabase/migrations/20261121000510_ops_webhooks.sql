@@ -98,9 +98,10 @@ begin
   end if;
 
   if v_provider.job_kind is not null then
+    -- no key: the event was stored just now, and is stored only once
     select j.job_id into v_job_id
     from ops.enqueue_job(v_provider.job_kind, jsonb_build_object('webhook_event_id', webhook_event_id),
-      queue => 'webhooks', priority => 10, key => 'webhook:' || webhook_event_id) j;
+      queue => 'webhooks', priority => 10) j;
     update ops.webhook_events e set job_id = v_job_id where e.id = webhook_event_id;
   elsif v_wait_key is not null then
     -- same lock as ops._park_job: either this sees the waiting job, or the job will see this event
