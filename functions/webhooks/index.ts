@@ -11,6 +11,7 @@ const log = createLog({ function: "webhooks" });
 const db = createDatabase({
   url: env.SUPABASE_DB_URL,
   name: "webhooks",
+  most: 10,
   onLost: (error) => log.warn("a database connection was lost", { error }),
 });
 const providers = [

@@ -1,6 +1,7 @@
 // Stripe's webhooks. Scheme: header `Stripe-Signature: t=<seconds>,v1=<hex>`, HMAC-SHA256 over `t.body` with the
 // endpoint's whole secret. Source: https://docs.stripe.com/webhooks, stripe-node's Webhooks.
 
+import { createHmac } from "node:crypto";
 import Stripe from "stripe";
 import {
   invalidSignature,
@@ -14,7 +15,11 @@ import {
 } from "./provider.ts";
 
 const signature = Stripe.webhooks.signature!;
-const crypto = Stripe.createSubtleCryptoProvider();
+// The same HMAC as SubtleCrypto's, without importing the key and two turns of the event loop for every request.
+const crypto = Object.assign(Stripe.createSubtleCryptoProvider(), {
+  computeHMACSignatureAsync: async (payload: string, secret: string) =>
+    createHmac("sha256", secret).update(payload, "utf8").digest("hex"),
+});
 
 /** Takes events signed with any of the secrets: two are live while an endpoint's secret is rolled. */
 export function stripeWebhooks(secrets: readonly string[]): WebhookProvider {
