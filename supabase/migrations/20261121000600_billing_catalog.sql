@@ -58,7 +58,8 @@ create table billing.plans (
   constraint plans_app_known check (app in ('selify', 'neostream', 'amplify', 'spikeland', 'liventix')),
   constraint plans_slug_shape check (slug ~ '^[a-z0-9][a-z0-9_-]*$'),
   constraint plans_allowance_interval_known check (allowance_interval in ('week', 'month')),
-  constraint plans_amounts_not_negative check (allowance_micro >= 0 and rollover_cap_micro >= 0)
+  constraint plans_amounts_in_range
+    check (allowance_micro between 0 and 1000000000000 and rollover_cap_micro between 0 and 1000000000000)
 );
 comment on table billing.plans is 'Plans of all apps, with the allowance of micro-units each interval brings.';
 comment on column billing.plans.display_features is
@@ -180,6 +181,7 @@ create table billing.subscriptions (
   constraint subscriptions_period_in_order check (current_period_end > current_period_start),
   constraint subscriptions_trial_in_order check (trial_end > trial_start),
   constraint subscriptions_schedule_whole check ((scheduled_plan_id is null) = (scheduled_at is null)),
+  constraint subscriptions_anchor_finite check (isfinite(allowance_anchor_at)),
   constraint subscriptions_rollover_not_negative check (rollover_micro >= 0)
 );
 comment on table billing.subscriptions is
@@ -251,8 +253,8 @@ create table billing.credit_packages (
   constraint credit_packages_provider_price_key unique (provider_price_id),
   constraint credit_packages_currency_fkey foreign key (currency) references ref.currencies (code),
   constraint credit_packages_app_known check (app in ('selify', 'neostream', 'amplify', 'spikeland', 'liventix')),
-  constraint credit_packages_amounts_positive check (credits_micro > 0 and price_minor > 0),
-  constraint credit_packages_valid_days_positive check (valid_days > 0)
+  constraint credit_packages_amounts_in_range check (credits_micro between 1 and 1000000000000 and price_minor > 0),
+  constraint credit_packages_valid_days_in_range check (valid_days between 1 and 36500)
 );
 comment on table billing.credit_packages is 'Credits that can be bought at once: so many micro-units for such a price.';
 comment on column billing.credit_packages.app is 'Null: on sale in every app.';

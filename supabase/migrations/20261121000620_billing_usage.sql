@@ -383,7 +383,7 @@ begin
   if v_event.status not in ('captured', 'refunded') then
     perform private.fail('usage_not_captured', format('This charge is %s.', v_event.status),
       jsonb_build_object('status', v_event.status));
-  elsif v_amount <= 0 then
+  elsif amount_micro <= 0 then
     perform private.fail('invalid_argument', 'amount_micro must be more than 0.', '{"argument": "amount_micro"}');
   elsif v_amount > v_event.captured_micro - v_event.refunded_micro then
     perform private.fail('refund_too_large',
@@ -406,8 +406,11 @@ begin
     status = case when e.refunded_micro + v_amount = e.captured_micro then 'refunded' else 'captured' end
   where e.id = v_event.id
   returning e.* into v_event;
-  perform billing._post(v_event.workspace_id, 'refund', v_lines || row('revenue', null, -v_amount)::billing.posting,
-    v_key, usage_event_id => v_event.id, reason => reason);
+  -- a charge that cost nothing can be refunded as a whole, and no money moves
+  if v_amount > 0 then
+    perform billing._post(v_event.workspace_id, 'refund', v_lines || row('revenue', null, -v_amount)::billing.posting,
+      v_key, usage_event_id => v_event.id, reason => reason);
+  end if;
   return row(v_event.id, v_event.status, v_amount, true)::billing.usage_result;
 end $$;
 comment on function billing.refund_usage is

@@ -190,7 +190,6 @@ export class ModelWallet {
     if (charge.status === "held" || charge.status === "released") return { error: "usage_not_captured" };
     const left = charge.captured - charge.refunded;
     const amount = wanted ?? left;
-    if (amount <= 0) return { error: "invalid_argument" };
     if (amount > left) return { error: "refund_too_large" };
     let give = amount;
     for (const source of charge.sources.toReversed()) {
