@@ -35,7 +35,6 @@ export class FunctionProcess {
   #env: Record<string, string>;
   #log: Log;
   #current: Running | undefined;
-  #changed = Promise.withResolvers<void>();
   #stopped = false;
   #failures = 0;
   #tail: string[] = [];
@@ -77,8 +76,6 @@ export class FunctionProcess {
     failed.catch(() => undefined);
     const previous = this.#current;
     this.#current = { child, port };
-    this.#changed.resolve();
-    this.#changed = Promise.withResolvers();
     const startedAt = Date.now();
     child.once("exit", (code, signal) => this.#ended(child, signal ?? String(code), Date.now() - startedAt));
     previous?.child.kill("SIGTERM");
@@ -87,12 +84,13 @@ export class FunctionProcess {
   /** The running process' address; waits for a restart that is under way. */
   async url(timeoutMs: number): Promise<string | undefined> {
     const deadline = Date.now() + timeoutMs;
-    while (!this.#current && !this.#stopped) {
-      const left = deadline - Date.now();
-      if (left <= 0) return undefined;
-      await Promise.race([this.#changed.promise, sleep(left, undefined, { ref: false })]);
+    while (!this.#stopped && Date.now() < deadline) {
+      const port = this.#current?.port;
+      // The end of a process is heard of a moment after it has happened.
+      if (port !== undefined && (await accepts(port))) return `http://127.0.0.1:${port}`;
+      await sleep(20);
     }
-    return this.#current && `http://127.0.0.1:${this.#current.port}`;
+    return undefined;
   }
 
   async kill(): Promise<void> {
@@ -103,7 +101,6 @@ export class FunctionProcess {
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    this.#changed.resolve();
     const child = this.#current?.child;
     if (!child) return;
     child.kill("SIGTERM");

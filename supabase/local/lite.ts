@@ -47,6 +47,9 @@ function connect(url: string, connections: number) {
   return connection;
 }
 
+/** A connection that broke in the middle of a request would be waited for without end. */
+const disconnect = (connection: ReturnType<typeof connect>) => connection.driver.end({ timeout: 1 });
+
 /** The catalog as the superuser sees it, read once and kept: the login roles of the services see little of it. */
 function sharedCatalog(adminUrl: string) {
   const admin = connect(adminUrl, 1);
@@ -65,7 +68,7 @@ function sharedCatalog(adminUrl: string) {
       await fresh;
       catalog = fresh;
     },
-    close: () => admin.close(),
+    close: () => disconnect(admin),
   };
 }
 
@@ -114,7 +117,7 @@ export async function startLite(config: Config, keys: Keys, urls: Urls): Promise
     const options = { server: { middlewares: [trustVerifiedCaller(callers)] } };
     const app = new App({ connection, auth, api, storage: { enabled: false }, options });
     await app.init();
-    return { fetch: app.fetch, close: () => connection.close() };
+    return { fetch: app.fetch, close: () => disconnect(connection) };
   };
   // As on the platform: PostgREST logs in as authenticator and becomes the caller's role, GoTrue owns its schema.
   const [rest, authentication] = await Promise.all([start(urls.authenticator, 10), start(urls.auth, 4)]);

@@ -36,8 +36,8 @@ export type StackOptions = {
   watch?: boolean;
   /** False leaves the database with the platform's own objects only. */
   migrate?: boolean;
-  /** Which functions run: all of config.toml, unless named. */
-  functions?: string[];
+  /** Which functions run: all of config.toml, some of them by name, or others. */
+  functions?: string[] | Config["functions"];
   /** False leaves out the timer and the listener, for tests that decide themselves when work happens. */
   clockwork?: boolean;
   /** False leaves out the stand-ins of Stripe and fal. */
@@ -109,9 +109,10 @@ async function openDatabase(dataDir: string, port: number, options: StackOptions
   return server;
 }
 
-function chosenFunctions(config: Config, names: string[] | undefined): Config["functions"] {
-  if (!names) return config.functions;
-  return Object.fromEntries(Object.entries(config.functions).filter(([name]) => names.includes(name)));
+function chosenFunctions(config: Config, chosen: StackOptions["functions"]): Config["functions"] {
+  if (!chosen) return config.functions;
+  if (!Array.isArray(chosen)) return chosen;
+  return Object.fromEntries(Object.entries(config.functions).filter(([name]) => chosen.includes(name)));
 }
 
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
@@ -122,7 +123,14 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const stop = () =>
     (stopping ??= (async () => {
       // The other way round: what stands on something ends before it.
-      for (const close of closers.splice(0).reverse()) await close();
+      for (const close of closers.splice(0).reverse()) {
+        // One that cannot close must not keep the others open.
+        try {
+          await close();
+        } catch (error) {
+          log(`while stopping: ${(error as Error).message}`);
+        }
+      }
     })());
   try {
     const { dataDir, close } = openDataDir(options);

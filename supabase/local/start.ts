@@ -80,6 +80,8 @@ async function main() {
     // A second Ctrl-C does not wait; the lifeline cleans up.
     if (ending) process.exit(code);
     ending = true;
+    // Whatever hangs, the lifeline ends it.
+    setTimeout(() => process.exit(1), 15_000).unref();
     await stack?.stop();
     process.exit(code);
   };
