@@ -141,11 +141,11 @@ as $$
 declare
   v_promoted integer;
 begin
-  with due as (
-    select j.id from ops.jobs j where j.state in ('scheduled', 'waiting') and j.run_at <= private.now()
-    order by j.run_at limit most for update skip locked
-  )
-  update ops.jobs j set state = 'queued' from due where j.id = due.id;
+  -- an array, because the planner joins with the whole table when it expects many rows
+  update ops.jobs j set state = 'queued'
+  where j.id = any (array(
+    select d.id from ops.jobs d where d.state in ('scheduled', 'waiting') and d.run_at <= private.now()
+    order by d.run_at limit most for update skip locked));
   get diagnostics v_promoted = row_count;
   return v_promoted;
 end $$;
@@ -172,17 +172,14 @@ begin
   perform ops._end_overdue_jobs(100);
   perform ops._promote_due_jobs(100);
   return query
-    with ready as materialized (
-      select j.id from ops.jobs j
-      where j.state = 'queued' and (claim_jobs.queues is null or j.queue = any (claim_jobs.queues))
-      order by j.priority desc, j.id
-      limit claim_jobs.max
-      for update skip locked
-    ), claimed as (
+    with claimed as (
       update ops.jobs j
       set state = 'running', worker = claim_jobs.worker, attempt = j.attempt + 1, lease = claim_jobs.lease,
         lease_expires_at = private.now() + claim_jobs.lease, started_at = coalesce(j.started_at, private.now())
-      from ready where j.id = ready.id
+      where j.id = any (array(
+        select r.id from ops.jobs r
+        where r.state = 'queued' and (claim_jobs.queues is null or r.queue = any (claim_jobs.queues))
+        order by r.priority desc, r.id limit claim_jobs.max for update skip locked))
       returning j.*
     )
     select * from claimed order by priority desc, id;

@@ -73,6 +73,18 @@ end $$;
 comment on function ops._invoke_worker() is 'Calls the worker function through pg_net where the platform has it.';
 revoke all on function ops._invoke_worker from public, anon, authenticated, service_role;
 
+-- How many jobs are ready, counted no further than most. The order makes the planner use the index of ready jobs,
+-- where a bare exists may read through all that have ended.
+create function ops._count_ready_jobs(most integer) returns integer
+language sql stable
+set search_path = ''
+as $$
+  select count(*)::integer
+  from (select from ops.jobs j where j.state = 'queued' order by j.priority desc, j.id limit most) ready
+$$;
+comment on function ops._count_ready_jobs(integer) is 'How many jobs are ready, counted up to a limit.';
+revoke all on function ops._count_ready_jobs from public, anon, authenticated, service_role;
+
 -- Wakes a worker when none is alive: through pg_net where the platform has it, through notify for the
 -- local stack's listener. Called whenever a job becomes ready; a wake-up that falls between a worker's
 -- last look and its end is made good by ops.tick(). Of transactions that run at the same time one wakes for
@@ -101,7 +113,7 @@ as $$
 begin
   swept := ops._run_sweep()::integer;
   moved := case swept when 0 then ops._end_overdue_jobs(1000) else 0 end + ops._promote_due_jobs(1000);
-  ready := exists (select from ops.jobs j where j.state = 'queued');
+  ready := ops._count_ready_jobs(1) > 0;
   if ready then
     perform ops._wake_worker();
   end if;
@@ -121,12 +133,11 @@ set search_path = ''
 as $$
 declare
   v_alive integer;
-  v_ready integer;
+  v_ready integer := ops._count_ready_jobs(20 * most_workers);
 begin
   perform pg_advisory_xact_lock(hashtextextended('ops.workers', 0));
   delete from ops.workers w where w.expires_at <= private.now();
   select count(*) into v_alive from ops.workers;
-  select count(*) into v_ready from (select from ops.jobs j where j.state = 'queued' limit 20 * most_workers) as r;
   if v_alive >= least(most_workers, greatest(1, ceil(v_ready / 20.0))) then
     return false;
   end if;
@@ -156,7 +167,7 @@ set search_path = ''
 as $$
 begin
   delete from ops.workers w where w.worker = end_worker.worker;
-  return exists (select from ops.jobs j where j.state = 'queued')
+  return ops._count_ready_jobs(1) > 0
     and not exists (select from ops.workers w where w.expires_at > private.now());
 end $$;
 comment on function ops.end_worker is 'Removes a worker invocation; true when work is left for a fresh one.';
