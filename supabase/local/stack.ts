@@ -63,6 +63,16 @@ export type Stack = {
 
 type Closer = () => Promise<void> | void;
 
+const closeSeconds = 10;
+
+async function withinSeconds(seconds: number, work: Promise<void> | void): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`a part did not stop within ${seconds} s`)), seconds * 1000);
+  });
+  await Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+
 function openDataDir(options: StackOptions): { dataDir: string; close: Closer } {
   if (options.ephemeral) {
     const dataDir = options.dataDir ?? mkdtempSync(path.join(tmpdir(), "backlot-"));
@@ -124,9 +134,9 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     (stopping ??= (async () => {
       // The other way round: what stands on something ends before it.
       for (const close of closers.splice(0).reverse()) {
-        // One that cannot close must not keep the others open.
+        // One that cannot close, or hangs on a connection that broke, must not keep the others open.
         try {
-          await close();
+          await withinSeconds(closeSeconds, close());
         } catch (error) {
           log(`while stopping: ${(error as Error).message}`);
         }
