@@ -37,6 +37,12 @@ async function onlyOnce<T extends { created: boolean }>(
   return first!;
 }
 
+/** Resolves once the connection's statement stands in line behind another's lock. */
+async function waitsForLock({ pid }: Connection): Promise<void> {
+  const blocked = "select cardinality(pg_blocking_pids($1)) > 0 as blocked";
+  while (!(await db.query(blocked, [pid]))[0]!.blocked);
+}
+
 describe("called twice", () => {
   test("an authorization answers the first charge, whatever became of it", async () => {
     const { workspaceId } = await newWorkspace(db, { prepaid: 100 });
@@ -171,6 +177,25 @@ describe("called at once", () => {
       if (won[0]!.value.status === "captured") await refund(db.service, usage_event_id);
     }
     expect(await balance(db.service, workspaceId)).toMatchObject({ available_micro: 100, held_micro: 0 });
+  });
+
+  test("several charges in one transaction: two that settle the same in opposite order wait, without a deadlock", async () => {
+    const { workspaceId } = await newWorkspace(db, { prepaid: 100 });
+    const [one, two] = [
+      await authorize(db.service, workspaceId, 10),
+      await authorize(db.service, workspaceId, 20),
+    ];
+    const [first, second] = connections as [Connection, Connection];
+    await Promise.all([first.begin(), second.begin()]);
+    await capture(first, one.usage_event_id);
+    const late = capture(second, two.usage_event_id);
+    await waitsForLock(second);
+    expect(await capture(first, two.usage_event_id)).toMatchObject({ created: true });
+    await first.commit();
+    expect(await late).toMatchObject({ status: "captured", created: false });
+    expect(await capture(second, one.usage_event_id)).toMatchObject({ created: false });
+    await second.commit();
+    expect(await balance(db.service, workspaceId)).toMatchObject({ available_micro: 70, held_micro: 0 });
   });
 
   test("two charges that together exceed the credit: one is refused", async () => {
