@@ -1,6 +1,6 @@
 import type { Sharp } from "sharp";
 import type { Drawing } from "./garments/cloth.ts";
-import { softFilters } from "./people.ts";
+import { softFilters } from "./outline.ts";
 import { blur, field, inflate, layer, noise, render, shade, stack, sum } from "./relief.ts";
 
 const clothLight = {

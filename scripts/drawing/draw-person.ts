@@ -1,6 +1,8 @@
 import type { OverlayOptions } from "sharp";
+import { baseLayer, bodyDetails, bodyPaths } from "./bodies.ts";
 import { faceDetails, hairBack, hairFront, headPath } from "./faces.ts";
-import { baseLayer, bodyDetails, bodyPaths, cx, type Person, size, softFilters } from "./people.ts";
+import { softFilters } from "./outline.ts";
+import { cx, type Person, size } from "./people.ts";
 import { blur, type Field, field, inflate, layer, noise, render, shade, stack, sum } from "./relief.ts";
 
 const skinLight = {

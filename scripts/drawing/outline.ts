@@ -35,3 +35,11 @@ export function symmetric(half: Point[], cx: number, tension = 1): string {
   const right = half.map(([dx, y]): Point => [cx + dx, y]);
   return closed([...right, ...mirrored(right, cx)], tension);
 }
+
+/** Blurs of several strengths, for use as `filter="url(#soft4)"`. */
+export const softFilters = [1, 2, 3, 4, 6, 8, 12]
+  .map(
+    (d) =>
+      `<filter id="soft${d}" x="-50%" y="-50%" width="200%" height="200%"><feGaussianBlur stdDeviation="${d}"/></filter>`,
+  )
+  .join("");

@@ -123,6 +123,7 @@ describe("queue", () => {
   test.each([
     ["cannot be fetched", "/samples/none.png", "file_download_error"],
     ["is no picture", "/text", "image_load_error"],
+    ["shows no garment", "/blank", "image_load_error"],
   ])("a file that %s fails the run", async (_, path, type) => {
     const submitted = await submit({ ...person(), garment_image: stage.receiver.url + path });
     expect(submitted.status).toBe(200);

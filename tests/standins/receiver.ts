@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { serve } from "@hono/node-server";
 import { Hono } from "hono";
+import sharp from "sharp";
 import { type StandIns, startStandIns } from "../../supabase/local/standins/index.ts";
 
 export type Received = { path: string; headers: Record<string, string>; body: string; at: number };
@@ -37,6 +38,10 @@ export async function startReceiver(): Promise<Receiver> {
     const name = c.req.param("name");
     if (!(await readdir(samples)).includes(name)) return c.notFound();
     return c.body(new Uint8Array(await readFile(join(samples, name))));
+  });
+  app.get("/blank", async (c) => {
+    const create = { width: 200, height: 200, channels: 3, background: "#ffffff" } as const;
+    return c.body(new Uint8Array(await sharp({ create }).png().toBuffer()));
   });
   app.get("/text", (c) => c.text("this is no picture"));
   const { server, url } = await listen(app);

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import sharp from "sharp";
 import { cutOut } from "../picture/cut-out.ts";
+import { NoGarment } from "../picture/garment.ts";
 import { tryOn } from "../picture/try-on.ts";
 import { type ModelInput, type ModelName, pictureFault } from "./models.ts";
 import type { Deps, FalRequest, ResultFile } from "./state.ts";
@@ -35,7 +36,18 @@ const run: { [M in ModelName]: (deps: Deps, input: ModelInput<M>) => Promise<Mad
     ]);
     const made: Made[] = [];
     for (let sample = 0; sample < input.num_samples; sample++) {
-      const picture = await tryOn({ person, garment, category: input.category, seed: input.seed + sample });
+      const seed = input.seed + sample;
+      const picture = await tryOn({ person, garment, category: input.category, seed }).catch(
+        (error: unknown) => {
+          if (!(error instanceof NoGarment)) throw error;
+          throw pictureFault(
+            "garment_image",
+            "image_load_error",
+            "No garment was found.",
+            input.garment_image,
+          );
+        },
+      );
       const jpeg = input.output_format === "jpeg";
       const bytes = jpeg ? await sharp(picture).jpeg({ quality: 92 }).toBuffer() : picture;
       made.push({

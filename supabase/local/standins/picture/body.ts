@@ -49,7 +49,7 @@ export function measureBody(image: Image): Body {
   const mask = foreground(image);
   const box = boundingBox(mask);
   const { width, height } = image;
-  const plausible = box && box.bottom - box.top > height * 0.45 && box.right - box.left < width * 0.97;
+  const plausible = box && box.bottom - box.top > height * 0.45 && boundedAbove(mask, box.top);
   if (box && plausible) {
     const shoulders = findShoulders(mask, box.top, box.bottom);
     if (shoulders) return build(mask, box.top, box.bottom, shoulders, true);
@@ -59,11 +59,20 @@ export function measureBody(image: Image): Body {
   return build(mask, Math.round(height * 0.08), Math.round(height * 0.97), shoulders, false);
 }
 
+/** A head against the wall above it; where the flood found nothing, the mask begins at the picture's edge. */
+function boundedAbove(mask: Mask, top: number): boolean {
+  const row = runs(mask, Math.min(mask.height - 1, top + 3));
+  const [first, last] = [row[0], row.at(-1)];
+  return top > 1 && first !== undefined && last !== undefined && last.to - first.from < mask.width * 0.6;
+}
+
 type Shoulders = { axis: number; y: number; half: number };
 
 /** The row where the outline turns from the slope of the shoulders to the fall of the arms. */
 function findShoulders(mask: Mask, top: number, bottom: number): Shoulders | null {
   const tall = bottom - top;
+  /** Of a person cut off by the picture's edge, the head is a greater part. */
+  const [lowest, farthest] = bottom >= mask.height - 3 ? [0.6, 0.75] : [0.32, 0.4];
   const headRow = runs(mask, Math.round(top + tall * 0.06))[0];
   if (!headRow) return null;
   const axis = Math.round((headRow.from + headRow.to) / 2);
@@ -75,12 +84,12 @@ function findShoulders(mask: Mask, top: number, bottom: number): Shoulders | nul
   const slope = (y: number) => (widthAt(y + window) - widthAt(y - window)) / (4 * window);
   let steepest = 0;
   let steepestSlope = 0;
-  for (let y = top + tall * 0.09; y < top + tall * 0.32; y++) {
+  for (let y = top + tall * 0.09; y < top + tall * lowest; y++) {
     if (slope(y) > steepestSlope) [steepest, steepestSlope] = [y, slope(y)];
   }
   if (steepestSlope < 1) return null;
   let y = steepest;
-  while (slope(y) > 0.95 && y < top + tall * 0.4) y++;
+  while (slope(y) > 0.95 && y < top + tall * farthest) y++;
   return { axis, y: Math.round(y), half: widthAt(y) / 2 };
 }
 
@@ -88,7 +97,7 @@ function build(mask: Mask, top: number, bottom: number, shoulders: Shoulders, me
   const { axis, half } = shoulders;
   const tall = bottom - top;
   const cropped = bottom >= mask.height - 3;
-  const unit = half / 0.105;
+  const unit = half / 0.115;
   const bodyTall = measured && !cropped ? tall : unit;
   const armpitGuess = Math.round(shoulders.y + half * 0.66);
   const gap = measured
@@ -117,7 +126,7 @@ function build(mask: Mask, top: number, bottom: number, shoulders: Shoulders, me
     armpitY,
     waistY,
     crotchY,
-    ankleY: Math.round(Math.min(mask.height - 1, top + bodyTall * 0.945)),
+    ankleY: Math.round(top + bodyTall * 0.945),
     left: side(-1),
     right: side(1),
     trunk,
@@ -146,15 +155,22 @@ function findCrotch(mask: Mask, axis: number, armpitY: number, bottom: number): 
 
 function trunkEdges(mask: Mask, axis: number, half: number, free: boolean, crotchY: number) {
   const guess = { from: axis - half * 0.8, to: axis + half * 0.8 };
-  return (y: number): Run => {
+  const measured = (y: number): Run => {
     const row = clamp(Math.round(y), 0, mask.height - 1);
-    if (!free) return guess;
-    if (row < crotchY) return runAt(mask, axis, row) ?? guess;
+    const own = runAt(mask, axis, row);
+    if (own && row < crotchY) return own;
     const legs = runs(mask, row).filter(
       ({ from, to }) => from < axis + half * 1.15 && to > axis - half * 1.15,
     );
     const [first, last] = [legs[0], legs.at(-1)];
     return first && last ? { from: first.from, to: last.to } : guess;
+  };
+  if (!free) return () => guess;
+  /** A nick in the outline is not a waist: the middle one of a few rows counts. */
+  return (y: number): Run => {
+    const rows = [-8, -4, 0, 4, 8].map((dy) => measured(y + dy));
+    const middle = (of: (run: Run) => number) => rows.map(of).sort((a, b) => a - b)[2] as number;
+    return { from: middle(({ from }) => from), to: middle(({ to }) => to) };
   };
 }
 
@@ -169,16 +185,21 @@ function findWaist(trunk: (y: number) => Run, armpitY: number, crotchY: number):
 }
 
 function legEdges(mask: Mask, axis: number, trunk: (y: number) => Run) {
-  return (side: "left" | "right", y: number): Run => {
+  const measured = (side: "left" | "right", y: number): Run => {
     const row = clamp(Math.round(y), 0, mask.height - 1);
     const both = trunk(row);
     const own = runs(mask, row).filter(({ from, to }) => {
       const middle = (from + to) / 2;
-      return from >= both.from && to <= both.to && (side === "left" ? middle < axis : middle > axis);
+      return middle > both.from && middle < both.to && (side === "left" ? to < axis : from > axis);
     });
     const [first, last] = [own[0], own.at(-1)];
-    if (first && last && !(first.from < axis && last.to > axis)) return { from: first.from, to: last.to };
+    if (first && last) return { from: first.from, to: last.to };
     return side === "left" ? { from: both.from, to: axis - 2 } : { from: axis + 2, to: both.to };
+  };
+  return (side: "left" | "right", y: number): Run => {
+    const rows = [-6, -3, 0, 3, 6].map((dy) => measured(side, y + dy));
+    const mean = (of: (run: Run) => number) => rows.reduce((sum, run) => sum + of(run), 0) / rows.length;
+    return { from: mean(({ from }) => from), to: mean(({ to }) => to) };
   };
 }
 

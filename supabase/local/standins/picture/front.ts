@@ -1,5 +1,5 @@
 import type { Body } from "./body.ts";
-import { blur, clamp, emptyMask, type Image, type Mask, map, runAt, runs } from "./image.ts";
+import { blur, clamp, emptyMask, type Image, type Mask, map, runs } from "./image.ts";
 
 /** What of the person stays before the cloth: bare arms and hands beside the body, hair over the shoulders. */
 export function inFront(body: Body, person: Image): { arms: Mask; hair: Mask } {
@@ -9,13 +9,10 @@ export function inFront(body: Body, person: Image): { arms: Mask; hair: Mask } {
 function armMask(body: Body): Mask {
   const arms = emptyMask(body);
   const { width } = body;
-  for (let y = body.armpitY + 2; y < body.ankleY; y++) {
-    const trunk = body.trunk(y);
-    const torso = runAt(body.mask, body.axis, y);
+  for (let y = body.armpitY + 2; y < Math.min(body.ankleY, body.height); y++) {
     for (const run of runs(body.mask, y)) {
-      const middle = (run.from + run.to) / 2;
-      const outside = middle < trunk.from || middle > trunk.to;
-      if (!outside || run === torso) continue;
+      const away = Math.abs((run.from + run.to) / 2 - body.axis);
+      if (away < body.shoulderHalf * 0.85) continue;
       for (let x = run.from - 1; x <= run.to + 1; x++)
         arms.data[y * width + x] = body.mask.data[y * width + x] ?? 0;
     }

@@ -88,7 +88,7 @@ function findCrotch(mask: Mask, box: Box, axis: number): number | null {
     y--;
     open++;
   }
-  return open > tall * 0.25 && y > box.top + tall * 0.12 ? y : null;
+  return open > tall * 0.25 && y > box.top + tall * 0.12 ? y - 4 : null;
 }
 
 const covers = (all: Run[], x: number) => all.some(({ from, to }) => from <= x && x <= to);
