@@ -74,7 +74,9 @@ export async function clusterBinaries(user: ClusterUser): Promise<Binaries> {
   }
   if (user.uid === undefined || reachable(path.dirname(binaries.postgres))) return binaries;
   const native = path.resolve(path.dirname(binaries.postgres), "..");
-  const copy = path.join(shelter(), "native");
+  // Named by what it is a copy of, so that another version makes another one.
+  const { size, mtimeMs } = statSync(binaries.postgres);
+  const copy = path.join(shelter(), `native-${size}-${Math.floor(mtimeMs)}`);
   if (!existsSync(copy)) {
     const partial = `${copy}.${process.pid}`;
     cpSync(native, partial, { recursive: true, verbatimSymlinks: true });

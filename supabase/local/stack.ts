@@ -73,17 +73,21 @@ async function withinSeconds(seconds: number, work: Promise<void> | void): Promi
   await Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
 
+/** Removes a folder at the end, whichever way the end comes. */
+function removable(folder: string): Closer {
+  removeAtDeath(folder);
+  return async () => {
+    await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    keepAtDeath(folder);
+  };
+}
+
 function openDataDir(options: StackOptions): { dataDir: string; close: Closer } {
   if (options.ephemeral) {
     const dataDir = options.dataDir ?? mkdtempSync(path.join(tmpdir(), "backlot-"));
     mkdirSync(dataDir, { recursive: true });
     chmodSync(dataDir, 0o711);
-    removeAtDeath(dataDir);
-    const close = async () => {
-      await rm(dataDir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
-      keepAtDeath(dataDir);
-    };
-    return { dataDir, close };
+    return { dataDir, close: removable(dataDir) };
   }
   const dataDir = options.dataDir ?? path.join(stateDir, "data");
   mkdirSync(dataDir, { recursive: true });
@@ -98,9 +102,10 @@ function openDataDir(options: StackOptions): { dataDir: string; close: Closer } 
   return { dataDir, close: lock.release };
 }
 
-async function openDatabase(dataDir: string, port: number, options: StackOptions, config: Config) {
+type Database = { cluster: string; dataDir: string; port: number; options: StackOptions; config: Config };
+
+async function openDatabase({ cluster, dataDir, port, options, config }: Database) {
   const migrate = options.migrate ?? true;
-  const cluster = clusterHome(path.join(dataDir, "postgres"), clusterUser());
   if (options.reset) rmSync(cluster, { recursive: true, force: true });
   const fresh = !existsSync(path.join(cluster, "PG_VERSION"));
   if (fresh) {
@@ -175,7 +180,9 @@ async function assemble(assembly: Assembly): Promise<Stack> {
   const functionsUrl = `${apiUrl}/functions/v1`;
 
   async function database(): Promise<PostgresServer> {
-    const server = await openDatabase(dataDir, ports.db, options, config);
+    const cluster = clusterHome(path.join(dataDir, "postgres"), clusterUser());
+    if (options.ephemeral) closers.push(removable(cluster));
+    const server = await openDatabase({ cluster, dataDir, port: ports.db, options, config });
     closers.push(() => server.stop());
     return server;
   }
