@@ -1,0 +1,163 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import { expectError } from "../helpers/errors.ts";
+import type { TestUser } from "../helpers/users.ts";
+import { type Brand, createStudio, type Studio, tryon } from "../studio/studio.ts";
+
+// What a client with bad intentions reaches: the functions of the unexposed schemas that its role may execute,
+// each tried on a victim's rows. A new function fails the first test until it has its attack here.
+
+let db: Studio;
+let victim: Brand;
+let thief: TestUser;
+const ids: Record<string, string> = {};
+beforeAll(async () => {
+  db = await createStudio();
+  [victim, thief] = await Promise.all([db.brand(), db.createUser()]);
+  const owner = db.user(victim.id);
+  const workspace_id = victim.workspaceId;
+  ids.creation = (await db.request(victim)).id;
+  ids.invitation = (
+    await owner.call("identity.invite_member", { workspace_id, email: "a@b.example", role: "member" })
+  ).id;
+  ids.apiKey = (await owner.call("identity.create_api_key", { workspace_id, name: "k" })).id;
+  const [account] = await db.query(
+    "insert into integrations.connected_accounts (workspace_id, provider, external_account_id) values ($1, 'shopify', 'x') returning id",
+    [workspace_id],
+  );
+  ids.account = account!.id;
+});
+
+const executable = async (role: string): Promise<string[]> =>
+  (
+    await db.query(
+      `select p.oid::regproc::text as name from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+      where n.nspname in ('private', 'ops') and has_function_privilege($1, p.oid, 'execute') order by 1`,
+      [role],
+    )
+  ).map(({ name }) => name);
+
+/** Change nothing, and tell the caller about nobody but the caller. */
+const harmless = [
+  "private.fail",
+  "private.fellow_ids",
+  "private.has_role",
+  "private.is_service",
+  "private.is_workspace_path",
+  "private.now",
+  "private.require_role",
+  "private.role_rank",
+  "private.try_uuid",
+  "private.workspace_ids",
+];
+
+/** Make something of the caller's own. */
+const own = ["private.create_workspace", "private.follow"];
+
+type Attack = [name: string, args: () => Record<string, unknown>, error: string];
+const there = () => ({ workspace_id: victim.workspaceId });
+const request = {
+  input_path: null,
+  prompt: null,
+  quality: "fast",
+  category: "upper_body",
+  num_outputs: 1,
+  settings: {},
+};
+const attacks: Attack[] = [
+  ["private.accept_invitation", () => ({ token: ids.invitation }), "unknown_invitation"],
+  ["private.cancel_creation", () => ({ creation_id: ids.creation }), "unknown_creation"],
+  [
+    "private.change_member_role",
+    () => ({ ...there(), user_id: thief.id, role: "owner" }),
+    "unknown_workspace",
+  ],
+  [
+    "private.create_api_key",
+    () => ({ ...there(), name: "k", permissions: [], expires_at: null }),
+    "unknown_workspace",
+  ],
+  ["private.delete_workspace", there, "unknown_workspace"],
+  ["private.disconnect_account", () => ({ id: ids.account }), "unknown_account"],
+  ["private.invite_member", () => ({ ...there(), email: thief.email, role: "owner" }), "unknown_workspace"],
+  ["private.remove_member", () => ({ ...there(), user_id: victim.id }), "unknown_workspace"],
+  [
+    "private.request_creation",
+    () => ({ ...request, ...tryon(victim), project_id: null, key: null }),
+    "unknown_workspace",
+  ],
+  ["private.revoke_api_key", () => ({ id: ids.apiKey }), "unknown_api_key"],
+  ["private.revoke_invitation", () => ({ id: ids.invitation }), "unknown_invitation"],
+  ["private.start_top_up", () => ({ ...there(), package: "starter", key: "k" }), "unknown_workspace"],
+];
+
+test("clients execute these functions of the unexposed schemas and no others", async () => {
+  expect(await executable("authenticated")).toEqual(
+    [...harmless, ...own, ...attacks.map(([name]) => name)].sort(),
+  );
+  expect(await executable("anon")).toEqual([
+    "private.fail",
+    "private.is_service",
+    "private.now",
+    "private.try_uuid",
+  ]);
+});
+
+test("clients may not even name what is in ops", async () => {
+  for (const session of [db.anon, db.user(thief.id)]) {
+    for (const table of [
+      "jobs",
+      "job_kinds",
+      "job_keys",
+      "workers",
+      "sweeps",
+      "webhook_events",
+      "webhook_providers",
+    ]) {
+      await expectError(session.query(`select from ops.${table}`), "42501");
+    }
+    await expectError(session.query("select ops.tick()"), "42501");
+  }
+});
+
+describe("a thief's call on a victim's rows", () => {
+  test.each(attacks)("of %s fails", async (name, args, error) => {
+    await expectError(db.user(thief.id).rpc(name, args()), error, "PT404");
+  });
+
+  test.each(attacks)("of %s fails without a session", async (name, args) => {
+    await expectError(db.anon.rpc(name, args()), "42501");
+  });
+
+  test("of the helpers tells nothing about the victim", async () => {
+    const session = db.user(thief.id);
+    const { workspace_id } = there();
+    expect(await session.call("private.has_role", { workspace_id, minimum_role: "viewer" })).toBe(false);
+    expect(await session.call("private.workspace_ids", { minimum_role: "viewer" })).toEqual([
+      thief.workspaceId,
+    ]);
+    expect(await session.call("private.fellow_ids")).toEqual([thief.id]);
+    await expectError(
+      session.rpc("private.require_role", { workspace_id, minimum_role: "viewer" }),
+      "unknown_workspace",
+    );
+    expect(await session.call("private.is_service")).toBe(false);
+  });
+});
+
+describe("the service is not imitated", () => {
+  test.each([
+    ["claims that say service_role", '{"role": "service_role"}'],
+    ["claims without a person", "{}"],
+    ["claims that are empty", ""],
+  ])("by %s", async (_name, claims) => {
+    const connection = await db.connect({ user: thief.id });
+    await connection.query("select set_config('request.jwt.claims', $1, false)", [claims]);
+    expect(await connection.call("private.is_service")).toBe(false);
+    await expectError(
+      connection.rpc("studio.cancel_creation", { creation_id: ids.creation }),
+      "unknown_creation",
+    );
+    await expectError(connection.rpc("studio.request_creation", tryon(victim)), "not_signed_in");
+    await connection.close();
+  });
+});
