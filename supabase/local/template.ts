@@ -13,7 +13,7 @@ import {
   statSync,
   utimesSync,
 } from "node:fs";
-import { chown, cp, readdir } from "node:fs/promises";
+import { chown, cp, readdir, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { bootstrapPlatform } from "./bootstrap.ts";
 import { clusterBinaries, clusterHome, clusterUser } from "./cluster-user.ts";
@@ -90,7 +90,11 @@ export async function copyTemplate(dataDir: string, options: { migrate: boolean 
       forgetOldest(path.dirname(template));
     }
     utimesSync(template, new Date(), new Date());
-    await copyCluster(path.join(template, "postgres"), dataDir);
+    // Beside its place first: a copy that was cut short must not look like a cluster.
+    const partial = `${dataDir}.partial`;
+    await rm(partial, { recursive: true, force: true });
+    await copyCluster(path.join(template, "postgres"), partial);
+    await rename(partial, dataDir);
   });
 }
 
