@@ -203,9 +203,9 @@ describe("called at once", () => {
     const [first, second] = connections as [Connection, Connection];
     await first.begin();
     await authorize(first, workspaceId, 60);
-    const late = authorize(second, workspaceId, 60);
+    const late = expectError(authorize(second, workspaceId, 60), "insufficient_credits", "PT402");
     await first.commit();
-    const { facts } = await expectError(late, "insufficient_credits", "PT402");
+    const { facts } = await late;
     expect(facts).toEqual({ required_micro: 60, available_micro: 40, missing_micro: 20 });
   });
 });

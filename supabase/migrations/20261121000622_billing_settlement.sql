@@ -1,0 +1,181 @@
+-- What becomes of a hold: captured when the work succeeded, released when it failed or was cancelled. What is
+-- not captured goes back to where it came from, last drawn first.
+
+-- The usage event under its wallet's lock. A charge has no lock of its own, so that no two transactions with
+-- several charges of a workspace can wait for each other. Error: unknown_usage_event.
+create function billing._lock_usage(usage_event_id uuid) returns billing.usage_events
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_event billing.usage_events;
+begin
+  perform billing._lock_wallet(e.workspace_id) from billing.usage_events e where e.id = _lock_usage.usage_event_id;
+  if not found then
+    perform private.fail('unknown_usage_event', 'There is no such usage event.',
+      jsonb_build_object('usage_event_id', usage_event_id));
+  end if;
+  -- read after the lock: what a transaction before this one made of it
+  select * into v_event from billing.usage_events e where e.id = _lock_usage.usage_event_id;
+  return v_event;
+end $$;
+comment on function billing._lock_usage(uuid) is 'Locks a usage event''s wallet and returns the event.';
+revoke all on function billing._lock_usage from public, anon, authenticated, service_role;
+
+-- Ends a hold: captures capture_micro of it (0: none, a release) and gives the rest back to the sources
+-- drawn last. The caller holds the wallet's lock.
+create function billing._settle_hold(event billing.usage_events, capture_micro bigint, status text,
+  reason text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_source jsonb;
+  v_sources jsonb := '[]';
+  v_left bigint := capture_micro;
+  v_take bigint;
+  v_back bigint;
+  v_lines billing.posting[] := '{}';
+begin
+  for v_source in select s from jsonb_array_elements(event.sources) with ordinality as e (s, n) order by n loop
+    v_take := least(v_left, (v_source ->> 'held')::bigint);
+    v_back := (v_source ->> 'held')::bigint - v_take;
+    v_left := v_left - v_take;
+    v_sources := v_sources || (v_source || jsonb_build_object('captured', v_take, 'refunded', 0));
+    if v_back > 0 then
+      v_lines := v_lines || billing._source_line(v_source, v_back);
+    end if;
+  end loop;
+  update billing.usage_events e
+  set status = _settle_hold.status, captured_micro = capture_micro, sources = v_sources, reason = _settle_hold.reason,
+    completed_at = private.now()
+  where e.id = event.id;
+  if event.amount_micro > 0 then
+    v_lines := v_lines || row('held', null, -event.amount_micro)::billing.posting;
+    if capture_micro > 0 then
+      v_lines := v_lines || row('revenue', null, capture_micro)::billing.posting;
+    end if;
+    perform billing._post(event.workspace_id, case when status = 'captured' then 'capture' else 'release' end, v_lines,
+      usage_event_id => event.id, reason => reason);
+  end if;
+end $$;
+comment on function billing._settle_hold is 'Captures a part of a hold and returns the rest to its sources.';
+revoke all on function billing._settle_hold from public, anon, authenticated, service_role;
+
+-- Charges a hold: all of it, or what a smaller quantity costs; the rest returns to its sources. A repeat
+-- with the same quantity answers the first result. Errors: unknown_usage_event, usage_not_held,
+-- capture_too_large, key_reused (captured before with another quantity), invalid_argument.
+create function billing.capture_usage(usage_event_id uuid, quantity numeric default null) returns billing.usage_result
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_event billing.usage_events := billing._lock_usage(usage_event_id);
+  v_amount bigint := v_event.amount_micro;
+begin
+  if quantity is not null then
+    if quantity = 'NaN' or quantity < 0 then
+      perform private.fail('invalid_argument', 'quantity must not be negative.', '{"argument": "quantity"}');
+    elsif round(quantity, 6) > v_event.quantity then
+      perform private.fail('capture_too_large',
+        format('%s were held, %s cannot be captured.', v_event.quantity, quantity),
+        jsonb_build_object('held_quantity', v_event.quantity, 'held_micro', v_event.amount_micro));
+    end if;
+    v_amount := ceil(v_event.unit_amount_micro * round(quantity, 6));
+  end if;
+  if v_event.status in ('captured', 'refunded') then
+    if v_event.captured_micro <> v_amount and quantity is not null then
+      perform private.fail('key_reused', 'This charge has been captured with a different quantity.',
+        jsonb_build_object('captured_micro', v_event.captured_micro));
+    end if;
+    return row(v_event.id, v_event.status, v_event.captured_micro, false)::billing.usage_result;
+  elsif v_event.status <> 'held' then
+    perform private.fail('usage_not_held', format('This charge is %s.', v_event.status),
+      jsonb_build_object('status', v_event.status));
+  end if;
+  perform billing._settle_hold(v_event, v_amount, 'captured', null);
+  return row(v_event.id, 'captured', v_amount, true)::billing.usage_result;
+end $$;
+comment on function billing.capture_usage is
+  'Charges a held amount or less; what is not captured returns to its sources.';
+revoke all on function billing.capture_usage from public, anon, authenticated, service_role;
+grant execute on function billing.capture_usage to service_role;
+
+-- Gives a whole hold back. A repeat answers the first result. Errors: unknown_usage_event, usage_not_held.
+create function billing.release_usage(usage_event_id uuid, reason text) returns billing.usage_result
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_event billing.usage_events := billing._lock_usage(usage_event_id);
+begin
+  if v_event.status = 'released' then
+    return row(v_event.id, v_event.status, v_event.amount_micro, false)::billing.usage_result;
+  elsif v_event.status <> 'held' then
+    perform private.fail('usage_not_held', format('This charge is %s.', v_event.status),
+      jsonb_build_object('status', v_event.status));
+  end if;
+  perform billing._settle_hold(v_event, 0, 'released', reason);
+  return row(v_event.id, 'released', v_event.amount_micro, true)::billing.usage_result;
+end $$;
+comment on function billing.release_usage is 'Returns a held amount to the sources it came from.';
+revoke all on function billing.release_usage from public, anon, authenticated, service_role;
+grant execute on function billing.release_usage to service_role;
+
+-- Authorize and capture in one, for work that is already done. Errors as authorize_usage.
+create function billing.record_usage(workspace_id uuid, meter text, quantity numeric, key text,
+  metadata jsonb default '{}')
+returns billing.usage_result
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_held billing.usage_result := billing.authorize_usage(workspace_id, meter, quantity, key, metadata);
+  v_captured billing.usage_result;
+begin
+  if not v_held.created and v_held.status <> 'held' then
+    return v_held;
+  end if;
+  v_captured := billing.capture_usage(v_held.usage_event_id);
+  return row(v_captured.usage_event_id, v_captured.status, v_captured.amount_micro,
+    v_held.created)::billing.usage_result;
+end $$;
+comment on function billing.record_usage is 'Charges work that is already done, once for a key for ever.';
+revoke all on function billing.record_usage from public, anon, authenticated, service_role;
+grant execute on function billing.record_usage to service_role;
+
+-- Sweep: releases holds that nobody settled within a day, so that no crash can hold credits for ever. It
+-- waits for no wallet (one that is busy has its turn next time), so it is never part of a deadlock.
+create function billing.release_expired_holds() returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_workspace uuid;
+  v_event billing.usage_events;
+  v_released integer := 0;
+begin
+  for v_workspace in
+    select w.workspace_id from billing.wallets w
+    where w.workspace_id in (select e.workspace_id from billing.usage_events e
+      where e.status = 'held' and e.hold_expires_at <= private.now() order by e.hold_expires_at limit 500)
+    for no key update skip locked
+  loop
+    for v_event in
+      select * from billing.usage_events e
+      where e.workspace_id = v_workspace and e.status = 'held' and e.hold_expires_at <= private.now()
+      order by e.hold_expires_at limit 500 - v_released
+    loop
+      perform billing._settle_hold(v_event, 0, 'released', 'the hold expired');
+      v_released := v_released + 1;
+    end loop;
+    exit when v_released = 500;
+  end loop;
+  return v_released;
+end $$;
+comment on function billing.release_expired_holds() is
+  'Sweep: releases up to 500 holds past their time; returns how many.';
+revoke all on function billing.release_expired_holds from public, anon, authenticated, service_role;
+grant execute on function billing.release_expired_holds to service_role;
+insert into ops.sweeps (name, function_name, every) values
+  ('release expired holds', 'billing.release_expired_holds', interval '5 minutes');
