@@ -293,6 +293,19 @@ describe("moving, copying, removing", () => {
     expect((await copy.info(to)).data?.metadata).toEqual({ a: 1 });
   });
 
+  test("neither carries into another bucket what that one does not take", async () => {
+    const path = `${annasId}/words.txt`;
+    await own().upload(path, "words", { contentType: "text/plain" });
+    const destinationBucket = "pictures";
+    for (const carry of [
+      own().move(path, path, { destinationBucket }),
+      own().copy(path, path, { destinationBucket }),
+    ]) {
+      expect((await carry).error).toMatchObject({ statusCode: "415" });
+    }
+    expect(await text(await own().download(path))).toBe("words");
+  });
+
   test("remove names what it removed, and only that", async () => {
     await own().upload(`${annasId}/rm/a.txt`, "a");
     await own().upload(`${annasId}/rm/b.txt`, "b");

@@ -66,6 +66,8 @@ export class FileStore {
     const version = randomUUID();
     const temporary = path.join(this.#incoming, version);
     await copyFile(this.#path(from), temporary);
+    const handle = await open(temporary, "r+");
+    await handle.sync().finally(() => handle.close());
     await this.#place(temporary, version);
     return version;
   }

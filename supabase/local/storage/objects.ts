@@ -6,8 +6,9 @@ import type { StorageContext } from "./context.ts";
 import { accessDenied, invalidRequest, noSuchBucket, noSuchKey, notSupported, parse } from "./errors.ts";
 import { list, listV2 } from "./list.ts";
 import { checkKey, locate } from "./names.ts";
-import { findBucket, type PutMode, putObject, type Uploader } from "./put.ts";
+import { putObject } from "./put.ts";
 import type { CallerVariables } from "./router.ts";
+import { checkFits, commitWrite, findBucket, rehearseWrite, type WriteMode, type Writer } from "./rows.ts";
 import { describeObject, findObject, refuseVersions, serveObject } from "./serve.ts";
 
 const transfer = z.object({
@@ -44,13 +45,18 @@ export function objectRoutes(context: StorageContext): Hono<CallerVariables> {
   const asCaller = <T>(c: Handler, operation: string, work: Parameters<typeof session.asCaller<T>>[2]) =>
     session.asCaller(c.var.caller, `storage.object.${operation}`, work);
 
-  async function upload(c: Handler, mode: PutMode) {
-    const { bucket, key } = locate(c.req.raw, "/object/");
-    const uploader: Uploader = {
-      run: (work) => asCaller(c, "upload", work),
-      ownerId: c.var.caller.claims.sub,
-    };
-    const done = await putObject(context, { bucket, key, mode, uploader, request: c.req.raw });
+  const writerFor = (c: Handler, operation: string): Writer => ({
+    run: (work) => asCaller(c, operation, work),
+    ownerId: c.var.caller.claims.sub,
+  });
+  async function upload(c: Handler, mode: WriteMode) {
+    const place = locate(c.req.raw, "/object/");
+    const done = await putObject(context, {
+      place,
+      mode,
+      writer: writerFor(c, "upload"),
+      request: c.req.raw,
+    });
     return c.json({ Id: done.id, Key: done.path });
   }
 
@@ -90,12 +96,16 @@ export function objectRoutes(context: StorageContext): Hono<CallerVariables> {
 
   app.post("/move", async (c) => {
     const { source, target } = readTransfer(await c.req.json());
-    await findBucket(context, target.bucket);
+    const bucket = await findBucket(context, target.bucket);
     // The file is named by its version: moving changes the row only.
     await asCaller(c, "move", async (tx) => {
-      await findObject(tx, source.bucket, source.key);
+      const { metadata } = await findObject(tx, source.bucket, source.key);
+      if (target.bucket !== source.bucket) {
+        checkFits(context, bucket, metadata?.size ?? 0, metadata?.mimetype ?? "");
+      }
       const moved = await tx.query(
-        "update storage.objects set bucket_id = $3, name = $4, updated_at = now() where bucket_id = $1 and name = $2",
+        `update storage.objects set bucket_id = $3, name = $4, updated_at = now()
+         where bucket_id = $1 and name = $2`,
         [source.bucket, source.key, target.bucket, target.key],
       );
       if (moved.rowCount === 0) throw accessDenied();
@@ -104,40 +114,24 @@ export function objectRoutes(context: StorageContext): Hono<CallerVariables> {
   });
 
   app.post("/copy", async (c) => {
-    const wanted = readTransfer(await c.req.json());
-    const { source, target } = wanted;
-    await findBucket(context, target.bucket);
-    const owner = c.var.caller.claims.sub ?? null;
-    const upsert = c.req.header("x-upsert") === "true";
+    const { source, target, copyMetadata, metadata: ownMetadata } = readTransfer(await c.req.json());
+    const bucket = await findBucket(context, target.bucket);
+    const mode = c.req.header("x-upsert") === "true" ? "upsert" : "create";
     const object = await asCaller(c, "copy", (tx) => findObject(tx, source.bucket, source.key));
+    if (target.bucket !== source.bucket) {
+      checkFits(context, bucket, object.metadata?.size ?? 0, object.metadata?.mimetype ?? "");
+    }
+    const writer = writerFor(c, "copy");
+    await rehearseWrite(writer, mode, target);
     const version = await files.copy(object.version).catch((error: NodeJS.ErrnoException) => {
       throw error.code === "ENOENT" ? noSuchKey() : error;
     });
-    try {
-      const metadata = { ...object.metadata, lastModified: new Date().toISOString() };
-      const userMetadata = wanted.copyMetadata === false ? (wanted.metadata ?? null) : object.user_metadata;
-      const replaced = await asCaller(c, "copy", async (tx) => {
-        const at = [target.bucket, target.key];
-        const before = await tx.withOwnRights(() =>
-          tx.query<{ version: string }>(
-            "select version from storage.objects where bucket_id = $1 and name = $2 for update",
-            at,
-          ),
-        );
-        await tx.query(
-          `insert into storage.objects (bucket_id, name, owner, owner_id, version, metadata, user_metadata)
-           values ($1, $2, case when $3 ~ '^[0-9a-f-]{36}$' then $3::uuid end, $3, $4, $5, $6)
-           ${upsert ? "on conflict (bucket_id, name) do update set owner = excluded.owner, owner_id = excluded.owner_id, version = excluded.version, metadata = excluded.metadata, user_metadata = excluded.user_metadata, updated_at = now()" : ""}`,
-          [...at, owner, version, metadata, userMetadata],
-        );
-        return before.rows.map((row) => row.version);
-      });
-      await files.remove(replaced);
-    } catch (error) {
-      await files.remove([version]);
-      throw error;
-    }
-    return c.json({ Key: `${target.bucket}/${target.key}` });
+    const done = await commitWrite(context, writer, mode, target, {
+      version,
+      metadata: { ...object.metadata, lastModified: new Date().toISOString() },
+      userMetadata: copyMetadata === false ? (ownMetadata ?? null) : object.user_metadata,
+    });
+    return c.json({ Id: done.id, Key: done.path });
   });
 
   app.delete("/:bucket", async (c) => {

@@ -5,8 +5,9 @@ import { z } from "zod";
 import type { StorageContext } from "./context.ts";
 import { notSupported, parse } from "./errors.ts";
 import { locate } from "./names.ts";
-import { findBucket, putObject, type Uploader } from "./put.ts";
+import { putObject } from "./put.ts";
 import type { CallerVariables } from "./router.ts";
+import { findBucket, rehearseWrite, type Writer } from "./rows.ts";
 import { findObject, serveObject } from "./serve.ts";
 
 const seconds = z.number().int().min(1).max(31_536_000_000);
@@ -34,27 +35,22 @@ export function signedRoutes(context: StorageContext): Hono<CallerVariables> {
     await findBucket(context, bucket);
     const upsert = c.req.header("x-upsert") === "true";
     const owner = c.var.caller.claims.sub;
-    const conflict = upsert ? "on conflict (bucket_id, name) do update set version = excluded.version" : "";
-    await session.asCaller(c.var.caller, "storage.object.sign_upload_url", (tx) =>
-      tx.rehearse(() =>
-        tx.query(
-          `insert into storage.objects (bucket_id, name, owner, owner_id, version, metadata)
-           values ($1, $2, case when $3 ~ '^[0-9a-f-]{36}$' then $3::uuid end, $3, 'rehearsal', '{}') ${conflict}`,
-          [bucket, key, owner ?? null],
-        ),
-      ),
-    );
+    const writer: Writer = {
+      run: (work) => session.asCaller(c.var.caller, "storage.object.sign_upload_url", work),
+      ownerId: owner,
+    };
+    await rehearseWrite(writer, upsert ? "upsert" : "create", { bucket, key });
     const claims = { url: `${bucket}/${key}`, upsert, ...(owner ? { owner } : {}) };
     const token = await tokens.sign("upload", claims, uploadSeconds);
     return c.json({ url: `/object/upload/sign/${encodePath(`${bucket}/${key}`)}?token=${token}`, token });
   });
 
   app.put("/object/upload/sign/*", async (c) => {
-    const { bucket, key } = locate(c.req.raw, "/object/upload/sign/");
-    const claims = await tokens.verify("upload", c.req.query("token"), `${bucket}/${key}`);
-    const uploader: Uploader = { run: session.asOwner, ownerId: claims.owner };
+    const place = locate(c.req.raw, "/object/upload/sign/");
+    const claims = await tokens.verify("upload", c.req.query("token"), `${place.bucket}/${place.key}`);
+    const writer: Writer = { run: session.asOwner, ownerId: claims.owner };
     const mode = claims.upsert ? "upsert" : "create";
-    const done = await putObject(context, { bucket, key, mode, uploader, request: c.req.raw });
+    const done = await putObject(context, { place, mode, writer, request: c.req.raw });
     return c.json({ Id: done.id, Key: done.path });
   });
 
