@@ -158,6 +158,22 @@ describe("an event that is worked on", () => {
   });
 });
 
+describe("the providers that the migrations register", () => {
+  test("are stripe, whose events get jobs and end with them, and fal, whose events answer jobs", async () => {
+    const providers = await db.query(`
+      select p.provider, k.on_event from ops.webhook_providers p left join ops.job_kinds k on k.kind = p.job_kind
+      where p.provider in ('stripe', 'fal') order by p.provider`);
+    expect(providers).toEqual([
+      { provider: "fal", on_event: null },
+      { provider: "stripe", on_event: "ops.on_webhook_job" },
+    ]);
+    const { webhook_event_id } = await receive({ provider: "stripe", event_id: "evt_stripe" });
+    const [job] = await db.jobs.claim("w", { queues: ["webhooks"] });
+    await db.jobs.complete("w", [{ id: job!.id, output: { ignored: true } }]);
+    expect((await event(webhook_event_id)).status).toBe("ignored");
+  });
+});
+
 describe("the sweep of events that no job waited for", () => {
   test("closes them after a day, and no others", async () => {
     await db.setClock(null);
