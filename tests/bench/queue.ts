@@ -8,12 +8,19 @@ import { type Bench, inTurns, report, startBench } from "./bench.ts";
 const jobs = Number(process.env.BENCH_JOBS ?? 10_000);
 const claimers = 4;
 const bench = await startBench(claimers);
-const boss = new PgBoss({ connectionString: await peerDatabase("boss"), max: claimers, supervise: false, schedule: false });
+const boss = new PgBoss({
+  connectionString: await peerDatabase("boss"),
+  max: claimers,
+  supervise: false,
+  schedule: false,
+});
 try {
   await boss.start();
   await boss.createQueue("noop");
   const workspaces = await makeWorkspaces(bench);
-  await bench.admin.query("insert into ops.job_kinds (kind, description) values ('bench.noop', 'Does nothing.')");
+  await bench.admin.query(
+    "insert into ops.job_kinds (kind, description) values ('bench.noop', 'Does nothing.')",
+  );
   const graphileUrl = await peerDatabase("graphile");
   const figures = await inTurns({
     ours: () => ourBatches(workspaces, 50),
@@ -24,9 +31,21 @@ try {
   });
   const unit = "jobs/s";
   report(`No-op jobs from claim to completion, ${claimers} claimers, every commit on disk`, [
-    { what: "batches of 50", ours: figures.ours, unit, peer: "graphile-worker, batched", theirs: figures.graphile },
+    {
+      what: "batches of 50",
+      ours: figures.ours,
+      unit,
+      peer: "graphile-worker, batched",
+      theirs: figures.graphile,
+    },
     { what: "batches of 50", ours: figures.ours, unit, peer: "pg-boss, batches of 50", theirs: figures.boss },
-    { what: "one at a time", ours: figures.oursSingle, unit, peer: "pg-boss, one at a time", theirs: figures.bossSingle },
+    {
+      what: "one at a time",
+      ours: figures.oursSingle,
+      unit,
+      peer: "pg-boss, one at a time",
+      theirs: figures.bossSingle,
+    },
   ]);
 } finally {
   await boss.stop({ graceful: false });
@@ -55,7 +74,10 @@ async function ourBatches(workspaces: string[], size: number, count = jobs): Pro
         await client.query({
           name: "complete",
           text: "select job_id, result from ops.complete_jobs($1, $2)",
-          values: [`bench-${n}`, JSON.stringify(rows.map((row) => ({ id: Number(row.id), attempt: row.attempt })))],
+          values: [
+            `bench-${n}`,
+            JSON.stringify(rows.map((row) => ({ id: Number(row.id), attempt: row.attempt }))),
+          ],
         });
         mine += rows.length;
       }
@@ -116,7 +138,10 @@ async function graphile(url: string): Promise<number> {
 
 async function bossBatches(size: number, count = jobs): Promise<number> {
   for (let n = 0; n < count; n += 1000) {
-    await boss.insert("noop", Array.from({ length: Math.min(1000, count - n) }, () => ({})));
+    await boss.insert(
+      "noop",
+      Array.from({ length: Math.min(1000, count - n) }, () => ({})),
+    );
   }
   const began = performance.now();
   const done = await Promise.all(
@@ -125,7 +150,10 @@ async function bossBatches(size: number, count = jobs): Promise<number> {
       for (;;) {
         const batch = await boss.fetch("noop", { batchSize: size });
         if (batch.length === 0) return mine;
-        await boss.complete("noop", batch.map((job) => job.id));
+        await boss.complete(
+          "noop",
+          batch.map((job) => job.id),
+        );
         mine += batch.length;
       }
     }),
