@@ -21,13 +21,13 @@ export function must<T>(answer: { data: T; error: unknown }): NonNullable<T> {
 /** Looks every 50 ms until there is something to see. */
 export async function eventually<T>(
   what: string,
-  look: () => Promise<T | undefined | false>,
+  look: () => Promise<T | undefined | null | false>,
   seconds = 40,
 ): Promise<T> {
   const end = performance.now() + seconds * 1000;
   for (;;) {
     const seen = await look();
-    if (seen !== undefined && seen !== false) return seen;
+    if (seen !== undefined && seen !== null && seen !== false) return seen;
     if (performance.now() > end) throw new Error(`${what}: not within ${seconds} s.`);
     await sleep(50);
   }
