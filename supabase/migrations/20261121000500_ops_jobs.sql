@@ -91,7 +91,7 @@ alter table ops.jobs enable row level security;
 revoke all on table ops.jobs from public, anon, authenticated, service_role;
 grant select on table ops.jobs to service_role;
 
--- Keys live apart from the jobs they made: finished jobs move out of the hot table, keys never.
+-- Keys live apart from the jobs they made: jobs may be deleted one day, keys never.
 create table ops.job_keys (
   workspace_id uuid not null,
   key text not null,
