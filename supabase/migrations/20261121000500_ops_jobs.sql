@@ -55,8 +55,11 @@ create table ops.jobs (
   wait_key text,
   callback jsonb,
   deadline_at timestamptz,
+  correlation_id uuid not null
+    default coalesce(nullif(current_setting('backlot.correlation_id', true), '')::uuid, gen_random_uuid()),
   created_at timestamptz not null default now(),
   started_at timestamptz,
+  claimed_at timestamptz,
   finished_at timestamptz,
   constraint jobs_parent_id_fkey foreign key (parent_id) references ops.jobs (id) on delete cascade,
   constraint jobs_state_known
@@ -75,6 +78,9 @@ comment on table ops.jobs is 'Every piece of long work: one row from enqueueing 
 comment on column ops.jobs.attempt is 'Number of the current claim; fences writes of a worker that lost its lease.';
 comment on column ops.jobs.failed_attempts is
   'Attempts that failed or lost their lease; at max_attempts the job is dead.';
+comment on column ops.jobs.correlation_id is
+  'What it belongs to: shared with the request or webhook at its root, its parent, its charge; see ops.trace.';
+comment on column ops.jobs.claimed_at is 'When the current or last attempt began; started_at is of the first.';
 comment on column ops.jobs.wait_key is 'provider:event_id of the webhook this job waits for.';
 comment on column ops.jobs.callback is 'The webhook payload that ended the wait; null after a poll.';
 
@@ -132,10 +138,14 @@ set search_path = ''
 as $$
 declare
   v_function text := (select k.on_event from ops.job_kinds k where k.kind = job.kind);
+  v_before text := current_setting('backlot.correlation_id', true);
 begin
   if v_function is not null then
+    -- charges and jobs that come of it are its own
+    perform set_config('backlot.correlation_id', job.correlation_id::text, true);
     -- the shape of the name is held by a constraint of ops.job_kinds
     execute 'select ' || v_function || '($1, $2)' using job, event;
+    perform set_config('backlot.correlation_id', coalesce(v_before, ''), true);
   end if;
 end $$;
 comment on function ops._announce(ops.jobs, text) is 'Calls the on_event function of a job''s kind.';

@@ -75,11 +75,13 @@ begin
   end if;
 
   insert into ops.jobs (id, kind, payload, workspace_id, queue, priority, run_at, state, max_attempts, parent_id,
-    deadline_at)
+    deadline_at, correlation_id)
   overriding system value
   values (job_id, kind, payload, v_workspace, v_queue, priority, v_run_at,
     case when v_run_at > private.now() then 'scheduled' else 'queued' end, max_attempts, parent_id,
-    greatest(v_run_at, private.now()) + v_kind.timeout);
+    greatest(v_run_at, private.now()) + v_kind.timeout,
+    coalesce((select p.correlation_id from ops.jobs p where p.id = parent_id),
+      nullif(current_setting('backlot.correlation_id', true), '')::uuid, gen_random_uuid()));
   if v_run_at <= private.now() then
     perform ops._wake_worker();
   end if;
@@ -175,7 +177,8 @@ begin
     with claimed as (
       update ops.jobs j
       set state = 'running', worker = claim_jobs.worker, attempt = j.attempt + 1, lease = claim_jobs.lease,
-        lease_expires_at = private.now() + claim_jobs.lease, started_at = coalesce(j.started_at, private.now())
+        lease_expires_at = private.now() + claim_jobs.lease, started_at = coalesce(j.started_at, private.now()),
+        claimed_at = private.now()
       where j.id = any (array(
         select r.id from ops.jobs r
         where r.state = 'queued' and (claim_jobs.queues is null or r.queue = any (claim_jobs.queues))

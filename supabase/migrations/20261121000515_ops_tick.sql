@@ -106,13 +106,14 @@ revoke all on function ops._wake_worker from public, anon, authenticated, servic
 
 -- Called by the clock every few seconds. Returns what it did, for the log. A sweep and the ends of jobs both
 -- lock wallets, each in order; in one transaction the two orders would meet, so a tick does one or the other.
-create function ops.tick() returns table (moved integer, swept integer, ready boolean)
+create function ops.tick() returns table (moved integer, swept integer, scheduled integer, ready boolean)
 language plpgsql security definer
 set search_path = ''
 as $$
 begin
   swept := ops._run_sweep()::integer;
   moved := case swept when 0 then ops._end_overdue_jobs(1000) else 0 end + ops._promote_due_jobs(1000);
+  scheduled := ops.run_due_schedules();
   ready := ops._count_ready_jobs(1) > 0;
   if ready then
     perform ops._wake_worker();
@@ -120,7 +121,7 @@ begin
   return next;
 end $$;
 comment on function ops.tick() is
-  'The clock''s one call: moves due jobs, runs due sweeps, wakes a worker when work is ready.';
+  'The clock''s one call: moves due jobs, runs due sweeps and schedules, wakes a worker when work is ready.';
 revoke all on function ops.tick from public, anon, authenticated, service_role;
 grant execute on function ops.tick to service_role;
 

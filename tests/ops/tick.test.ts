@@ -36,9 +36,9 @@ describe("a tick", () => {
   test("makes due jobs ready and says what it did", async () => {
     await db.jobs.enqueue({ run_at: "2026-11-21T12:00:10Z" });
     await db.jobs.enqueue({ run_at: "2026-11-21T12:00:20Z" });
-    expect(await tick()).toEqual({ moved: 0, swept: 0, ready: false });
+    expect(await tick()).toEqual({ moved: 0, swept: 0, scheduled: 0, ready: false });
     await db.advanceClock("10 seconds");
-    expect(await tick()).toEqual({ moved: 1, swept: 0, ready: true });
+    expect(await tick()).toEqual({ moved: 1, swept: 0, scheduled: 0, ready: true });
   });
 
   test("runs one sweep that is due, the longest waiting first, each by its interval", async () => {
