@@ -15,6 +15,15 @@ const list = text
   )
   .refine((items) => items.length > 0);
 
+/** JSON {key id: base64 of 32 bytes}. Ids begin with a letter, because JSON keeps the order of no others. */
+const encryptionKeys = text.transform((value, context) => {
+  const parsed = z.record(z.string().regex(/^[a-z][\w-]{0,99}$/i), z.base64()).safeParse(parseJson(value));
+  const keys = Object.entries(parsed.data ?? {}).map(([id, key]) => [id, bytesOf(key)] as const);
+  if (keys.length > 0 && keys.every(([, bytes]) => bytes.length === 32)) return Object.fromEntries(keys);
+  context.addIssue({ code: "custom", message: "not keys of 32 bytes" });
+  return z.NEVER;
+});
+
 const variables = {
   SUPABASE_URL: url,
   SUPABASE_DB_URL: text,
@@ -28,6 +37,17 @@ const variables = {
   STRIPE_SECRET_KEY: text,
   /** Comma separated; several may be live while an endpoint's secret is rolled. */
   STRIPE_WEBHOOK_SECRETS: list,
+  /** Senders of webhooks without these are not there; each list is comma separated, several during a rotation. */
+  RAZORPAY_WEBHOOK_SECRETS: list.optional(),
+  /** Client secrets of the app. */
+  SHOPIFY_WEBHOOK_SECRETS: list.optional(),
+  META_APP_SECRETS: list.optional(),
+  /** What Meta is told to show when it asks whether the webhook address is ours. */
+  META_VERIFY_TOKEN: text.optional(),
+  REPLICATE_WEBHOOK_SECRETS: list.optional(),
+  RESEND_WEBHOOK_SECRETS: list.optional(),
+  /** Keys of secrets that the database keeps; the first encrypts, all decrypt. */
+  ENCRYPTION_KEYS: encryptionKeys.optional(),
   FAL_QUEUE_URL: url.default("https://queue.fal.run"),
   FAL_JWKS_URL: url.default("https://rest.fal.ai/.well-known/jwks.json"),
   FAL_KEY: text,
@@ -110,6 +130,10 @@ function keysOf(json: string | undefined): string[] {
   if (!parsed.success) return [];
   const { default: first, ...others } = parsed.data;
   return [...(first ? [first] : []), ...Object.values(others)];
+}
+
+function bytesOf(base64: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
 function parseJson(json: string): unknown {

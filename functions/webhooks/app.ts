@@ -1,15 +1,25 @@
-import type { Hono } from "hono";
+import type { Context, Hono } from "hono";
 import type { WebhookReceipt } from "../../types/contracts.ts";
 import { createBase, limitBody } from "../_shared/app.ts";
 import type { Database } from "../_shared/db.ts";
 import { ApiError } from "../_shared/errors.ts";
 import type { Log } from "../_shared/log.ts";
-import { receiveWebhook } from "../_shared/sql/inbox.ts";
-import { invalidJson, type WebhookProvider } from "./providers/provider.ts";
+import { receiveWebhook, receiveWebhooks } from "../_shared/sql/inbox.ts";
+import type { Subscription } from "../_shared/sql/subscriptions.ts";
+import {
+  invalidJson,
+  type SubscribedProvider,
+  type Verdict,
+  type WebhookProvider,
+} from "./providers/provider.ts";
+import type { Subscriptions } from "./subscriptions.ts";
 
 export interface Deps {
   db: Database;
+  /** Reached at /webhooks/<provider>. */
   providers: readonly WebhookProvider[];
+  /** Reached at /webhooks/<provider>/<token of a subscription>. */
+  subscribed?: { providers: readonly SubscribedProvider[]; subscriptions: Subscriptions } | undefined;
   log: Log;
   now?: () => number;
 }
@@ -20,32 +30,102 @@ const maxBytes = 1024 * 1024;
 const unstorable = new Set(["22P02", "22P05", "22021"]);
 
 /**
- * POST /webhooks/<provider>: proves the signature over the raw body, stores the event once, answers. All work is
- * the queue's. Nothing is stored of a request that is answered with 4xx.
+ * POST /webhooks/<provider>[/<token>]: proves the signature over the raw body, stores the events once, answers. GET
+ * is the handshake of the senders that have one. All work is the queue's. Nothing is stored of a request that is
+ * answered with 4xx.
  */
-export function createApp({ db, providers, log, now = Date.now }: Deps): Hono {
+export function createApp({ db, providers, subscribed, log, now = Date.now }: Deps): Hono {
   const app = createBase("webhooks", log);
   for (const provider of providers) {
-    app.post(`/${provider.name}`, limitBody(maxBytes), async (c) => {
+    const { name } = provider;
+    app.post(`/${name}`, limitBody(maxBytes), async (c) => {
       const raw = new Uint8Array(await c.req.arrayBuffer());
-      const event = await provider.verify(c.req.raw.headers, raw, now()).catch((error: unknown) => {
-        if (error instanceof ApiError)
-          log.warn("webhook refused", { provider: provider.name, code: error.code });
-        throw error;
-      });
-      const headers = JSON.stringify(kept(c.req.raw.headers, provider.keptHeaders));
-      const { created } = await receiveWebhook(db, provider.name, { ...event, headers }).catch(
-        (error: unknown) => {
-          throw unstorable.has((error as { code?: string }).code ?? "") ? invalidJson() : error;
-        },
-      );
-      return c.json({ received: true, created } satisfies WebhookReceipt);
+      const verdict = await judged(name, async () => provider.verify(c.req.raw.headers, raw, now()));
+      return answer(c, verdict, await store(c, provider, verdict));
     });
-    app.all(`/${provider.name}`, () => {
+    const { handshake } = provider;
+    if (handshake) {
+      app.get(`/${name}`, async (c) => {
+        const verdict = await judged(name, async () => handshake(new URL(c.req.url).searchParams));
+        return answer(c, verdict, false);
+      });
+    }
+    refuseOthers(`/${name}`);
+  }
+  for (const provider of subscribed?.providers ?? []) {
+    const { name, handshake } = provider;
+    const { find, apply } = subscribed!.subscriptions;
+    const path = `/${name}/:token` as const;
+    app.post(path, limitBody(maxBytes), async (c) => {
+      const raw = new Uint8Array(await c.req.arrayBuffer());
+      const subscription = await find(name, c.req.param("token"));
+      if (subscription.status === "ended") {
+        throw new ApiError(410, "subscription_ended", "Nothing is taken for this subscription any more.");
+      }
+      const verdict = await judged(name, async () =>
+        provider.verify(c.req.raw.headers, raw, now(), subscription),
+      );
+      const created = await store(c, provider, verdict, subscription);
+      await apply(subscription, verdict.change);
+      return answer(c, verdict, created);
+    });
+    if (handshake) {
+      app.get(path, async (c) => {
+        const subscription = await find(name, c.req.param("token"));
+        const query = new URL(c.req.url).searchParams;
+        const verdict = await judged(name, async () => handshake(query, subscription));
+        await apply(subscription, verdict.change);
+        return answer(c, verdict, false);
+      });
+    }
+    refuseOthers(path);
+  }
+  app.all("/:provider{.+}", () => {
+    throw new ApiError(404, "unknown_provider", "No webhooks are taken at this address.");
+  });
+  return app;
+
+  function refuseOthers(path: string): void {
+    app.all(path, () => {
       throw new ApiError(405, "method_not_allowed", "Webhooks are sent with POST.");
     });
   }
-  return app;
+
+  async function judged(provider: string, judge: () => Promise<Verdict>): Promise<Verdict> {
+    try {
+      return await judge();
+    } catch (error) {
+      if (error instanceof ApiError) log.warn("webhook refused", { provider, code: error.code });
+      throw error;
+    }
+  }
+
+  /** Were any of the events new? */
+  async function store(
+    c: Context,
+    { name, keptHeaders }: Pick<WebhookProvider, "name" | "keptHeaders">,
+    { events }: Verdict,
+    subscription?: Subscription,
+  ): Promise<boolean> {
+    const [event] = events;
+    if (!event) return false;
+    const headers = JSON.stringify(kept(c.req.raw.headers, keptHeaders));
+    try {
+      // One event that needs no more than its id, as most are, takes the shorter way.
+      if (events.length === 1 && !subscription && !event.account && event.fingerprint === undefined) {
+        return (await receiveWebhook(db, name, { ...event, headers })).created;
+      }
+      return (await receiveWebhooks(db, name, { events, headers, subscriptionId: subscription?.id })) > 0;
+    } catch (error) {
+      throw unstorable.has((error as { code?: string }).code ?? "") ? invalidJson() : error;
+    }
+  }
+}
+
+function answer(c: Context, verdict: Verdict, created: boolean): Response {
+  if (verdict.answer === undefined) return c.json({ received: true, created } satisfies WebhookReceipt);
+  // A challenge is text of others: no browser may take it for a page.
+  return c.text(verdict.answer, 200, { "x-content-type-options": "nosniff" });
 }
 
 function kept(headers: Headers, names: readonly string[]): Record<string, string> {

@@ -1,12 +1,12 @@
 import { createDatabase } from "../_shared/db.ts";
+import { createVault } from "../_shared/encryption.ts";
 import { readEnv } from "../_shared/env.ts";
 import { createLog } from "../_shared/log.ts";
 import { createApp } from "./app.ts";
-import { falWebhooks } from "./providers/fal.ts";
-import { createKeySet } from "./providers/jwks.ts";
-import { stripeWebhooks } from "./providers/stripe.ts";
+import { configuredProviders, providerVariables, subscribedProviders } from "./providers/index.ts";
+import { createSubscriptions } from "./subscriptions.ts";
 
-const env = readEnv(["SUPABASE_DB_URL", "STRIPE_WEBHOOK_SECRETS", "FAL_JWKS_URL"]);
+const env = readEnv(["SUPABASE_DB_URL", "ENCRYPTION_KEYS", ...providerVariables]);
 const log = createLog({ function: "webhooks" });
 const db = createDatabase({
   url: env.SUPABASE_DB_URL,
@@ -14,9 +14,11 @@ const db = createDatabase({
   most: 10,
   onLost: (error) => log.warn("a database connection was lost", { error }),
 });
-const providers = [
-  stripeWebhooks(env.STRIPE_WEBHOOK_SECRETS),
-  falWebhooks(createKeySet({ url: env.FAL_JWKS_URL })),
-];
+const providers = configuredProviders(env);
+// Secrets of subscriptions are encrypted: without keys there are none.
+const subscribed = env.ENCRYPTION_KEYS && {
+  providers: subscribedProviders,
+  subscriptions: createSubscriptions(db, createVault(env.ENCRYPTION_KEYS)),
+};
 
-Deno.serve(createApp({ db, providers, log }).fetch);
+Deno.serve(createApp({ db, providers, subscribed, log }).fetch);

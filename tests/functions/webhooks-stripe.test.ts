@@ -170,7 +170,7 @@ describe("a request that is not what it says", () => {
 
   test("of another method or to another path it is refused", async () => {
     await expectRefused(await app.request("/webhooks/stripe"), 405, "method_not_allowed");
-    await expectRefused(await app.request("/webhooks/paypal", { method: "POST" }), 404, "unknown_route");
+    await expectRefused(await app.request("/webhooks/paypal", { method: "POST" }), 404, "unknown_provider");
   });
 });
 

@@ -31,7 +31,7 @@ export function falWebhooks(keySet: KeySet): WebhookProvider {
       const digest = bytesToHex(new Uint8Array(await crypto.subtle.digest("SHA-256", raw)));
       const message = encoder.encode(`${requestId}\n${userId}\n${timestamp}\n${digest}`);
       if (!(await isSigned(keySet, hexToBytes(signature!), message))) throw invalidSignature();
-      return eventOf(raw);
+      return { events: [eventOf(raw)] };
     },
   };
 }

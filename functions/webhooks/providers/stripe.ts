@@ -33,7 +33,7 @@ export function stripeWebhooks(secrets: readonly string[]): WebhookProvider {
       if (!(await isSigned(header, raw, secrets))) throw invalidSignature();
       // The SDK checks only the age; a time far ahead would stay valid for as long as it is ahead.
       if (Math.abs(Math.floor(now / 1000) - signedAt) > toleranceSeconds) throw staleSignature();
-      return eventOf(raw);
+      return { events: [eventOf(raw)] };
     },
   };
 }

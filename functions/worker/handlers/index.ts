@@ -7,9 +7,11 @@ import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
 import { reconcilePayment } from "./reconcile-payment.ts";
 import { applyEvent } from "./webhook-stripe.ts";
+import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
 export function createHandlers(deps: CreationDeps & { stripe: Stripe }): Handlers {
   return {
+    ...unhandledWebhooks,
     "webhook.stripe": applyEvent,
     "billing.reconcile_payment": reconcilePayment(deps.stripe),
     "studio.creation": makeCreation(deps),
