@@ -16,7 +16,7 @@ import {
 } from "./provider.ts";
 
 const id = z.union([z.string().min(1), z.number()]).transform(String);
-const change = z.looseObject({ field: z.string(), value: z.unknown() });
+const change = z.looseObject({ field: z.string(), value: z.unknown().optional() });
 const entry = z.looseObject({
   id,
   time: z.number().optional(),
@@ -25,7 +25,7 @@ const entry = z.looseObject({
   changes: z.array(change).optional(),
   // Apps with Instagram login get the change without a list around it.
   field: z.string().optional(),
-  value: z.unknown(),
+  value: z.unknown().optional(),
 });
 const delivery = z.looseObject({ object: z.string().min(1).max(50), entry: z.array(entry) });
 type Entry = z.output<typeof entry>;
@@ -37,7 +37,7 @@ export const metaEvent = z.object({
   time: z.number().nullable(),
   /** `messaging`, `standby` or the field that changed. */
   field: z.string(),
-  value: z.unknown(),
+  value: z.unknown().optional(),
 });
 
 /** The words of connected_accounts.provider and of event types. */

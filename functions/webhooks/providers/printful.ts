@@ -19,8 +19,8 @@ const data = z.looseObject({
   order: z.looseObject({ id: z.union([z.number(), z.string()]) }).optional(),
   shipment: z.looseObject({ id: z.union([z.number(), z.string()]) }).optional(),
 });
-const v1 = z.looseObject({ ...shared, created: z.number(), store: z.unknown(), data });
-const v2 = z.looseObject({ ...shared, occurred_at: z.string(), store_id: z.unknown(), data });
+const v1 = z.looseObject({ ...shared, created: z.number(), store: z.unknown().optional(), data });
+const v2 = z.looseObject({ ...shared, occurred_at: z.string(), store_id: z.unknown().optional(), data });
 /** What is stored. */
 export const printfulEvent = z.union([v2, v1]);
 
