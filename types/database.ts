@@ -1147,6 +1147,30 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      set_low_balance_threshold: {
+        Args: { amount_micro: number; workspace_id: string };
+        Returns: {
+          allowance_due_at: string | null;
+          allowance_micro: number;
+          created_at: string;
+          held_micro: number;
+          lots_micro: number;
+          low_balance_threshold_micro: number | null;
+          prepaid_micro: number;
+          provider_customer_id: string | null;
+          status: string;
+          total_purchased_micro: number;
+          total_used_micro: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wallets";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       settle_checkout: {
         Args: { failed?: boolean; session: Json };
         Returns: {
@@ -2426,11 +2450,302 @@ export type Database = {
         };
         Relationships: [];
       };
+      webhook_deliveries: {
+        Row: {
+          attempts: number;
+          created_at: string;
+          delivered_at: string | null;
+          duration_ms: number | null;
+          endpoint_id: string;
+          error: string | null;
+          event_at: string;
+          event_id: string;
+          event_type: string;
+          id: number;
+          job_id: number | null;
+          last_attempt_at: string | null;
+          next_attempt_at: string | null;
+          outbox_id: number;
+          response_body: string | null;
+          response_status: number | null;
+          round_attempts: number;
+          state: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempts?: number;
+          created_at?: string;
+          delivered_at?: string | null;
+          duration_ms?: number | null;
+          endpoint_id: string;
+          error?: string | null;
+          event_at: string;
+          event_id: string;
+          event_type: string;
+          id?: never;
+          job_id?: number | null;
+          last_attempt_at?: string | null;
+          next_attempt_at?: string | null;
+          outbox_id: number;
+          response_body?: string | null;
+          response_status?: number | null;
+          round_attempts?: number;
+          state?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          attempts?: number;
+          created_at?: string;
+          delivered_at?: string | null;
+          duration_ms?: number | null;
+          endpoint_id?: string;
+          error?: string | null;
+          event_at?: string;
+          event_id?: string;
+          event_type?: string;
+          id?: never;
+          job_id?: number | null;
+          last_attempt_at?: string | null;
+          next_attempt_at?: string | null;
+          outbox_id?: number;
+          response_body?: string | null;
+          response_status?: number | null;
+          round_attempts?: number;
+          state?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "webhook_deliveries_endpoint_id_fkey";
+            columns: ["endpoint_id"];
+            isOneToOne: false;
+            referencedRelation: "webhook_endpoints";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      webhook_endpoints: {
+        Row: {
+          consecutive_failures: number;
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          disabled_at: string | null;
+          disabled_reason: string | null;
+          event_types: string[];
+          first_failure_at: string | null;
+          id: string;
+          last_failure_at: string | null;
+          last_success_at: string | null;
+          ordered: boolean;
+          status: string;
+          updated_at: string;
+          url: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          consecutive_failures?: number;
+          created_at?: string;
+          created_by?: string | null;
+          description?: string | null;
+          disabled_at?: string | null;
+          disabled_reason?: string | null;
+          event_types?: string[];
+          first_failure_at?: string | null;
+          id?: string;
+          last_failure_at?: string | null;
+          last_success_at?: string | null;
+          ordered?: boolean;
+          status?: string;
+          updated_at?: string;
+          url: string;
+          workspace_id: string;
+        };
+        Update: {
+          consecutive_failures?: number;
+          created_at?: string;
+          created_by?: string | null;
+          description?: string | null;
+          disabled_at?: string | null;
+          disabled_reason?: string | null;
+          event_types?: string[];
+          first_failure_at?: string | null;
+          id?: string;
+          last_failure_at?: string | null;
+          last_success_at?: string | null;
+          ordered?: boolean;
+          status?: string;
+          updated_at?: string;
+          url?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      webhook_event_types: {
+        Row: {
+          created_at: string;
+          description: string;
+          example: NonNullable<Json>;
+          type: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          description: string;
+          example: NonNullable<Json>;
+          type: string;
+        };
+        Update: {
+          created_at?: string;
+          description?: string;
+          example?: NonNullable<Json>;
+          type?: string;
+        };
+        Relationships: [];
+      };
+      webhook_secrets: {
+        Row: {
+          algorithm: string;
+          ciphertext: string;
+          created_at: string;
+          expires_at: string | null;
+          id: string;
+          key_id: string;
+          kind: string;
+          nonce: string;
+          subscription_id: string;
+          token_hash: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          algorithm?: string;
+          ciphertext: string;
+          created_at?: string;
+          expires_at?: string | null;
+          id: string;
+          key_id: string;
+          kind: string;
+          nonce: string;
+          subscription_id: string;
+          token_hash?: string | null;
+        };
+        Update: {
+          algorithm?: string;
+          ciphertext?: string;
+          created_at?: string;
+          expires_at?: string | null;
+          id?: string;
+          key_id?: string;
+          kind?: string;
+          nonce?: string;
+          subscription_id?: string;
+          token_hash?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "webhook_secrets_subscription_id_fkey";
+            columns: ["subscription_id"];
+            isOneToOne: false;
+            referencedRelation: "webhook_subscriptions";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      webhook_subscriptions: {
+        Row: {
+          connected_account_id: string | null;
+          created_at: string;
+          ended_at: string | null;
+          error_count: number;
+          external_id: string | null;
+          id: string;
+          last_error: string | null;
+          last_verified_at: string | null;
+          lease_expires_at: string | null;
+          provider: string;
+          status: string;
+          subscribed_fields: string[];
+          topic: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          connected_account_id?: string | null;
+          created_at?: string;
+          ended_at?: string | null;
+          error_count?: number;
+          external_id?: string | null;
+          id?: string;
+          last_error?: string | null;
+          last_verified_at?: string | null;
+          lease_expires_at?: string | null;
+          provider: string;
+          status?: string;
+          subscribed_fields?: string[];
+          topic?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          connected_account_id?: string | null;
+          created_at?: string;
+          ended_at?: string | null;
+          error_count?: number;
+          external_id?: string | null;
+          id?: string;
+          last_error?: string | null;
+          last_verified_at?: string | null;
+          lease_expires_at?: string | null;
+          provider?: string;
+          status?: string;
+          subscribed_fields?: string[];
+          topic?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "webhook_subscriptions_connected_account_id_fkey";
+            columns: ["connected_account_id"];
+            isOneToOne: false;
+            referencedRelation: "connected_accounts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
     };
     Views: {
       [_ in never]: never;
     };
     Functions: {
+      add_webhook_secret: {
+        Args: { overlap?: string; secret: Json; subscription_id: string };
+        Returns: undefined;
+      };
+      confirm_webhook_subscription: {
+        Args: { external_id?: string; id: string; lease_seconds?: number };
+        Returns: undefined;
+      };
+      create_webhook_endpoint: {
+        Args: {
+          description?: string;
+          event_types?: string[];
+          ordered?: boolean;
+          url: string;
+          workspace_id: string;
+        };
+        Returns: Database["integrations"]["CompositeTypes"]["new_webhook_endpoint"];
+        SetofOptions: {
+          from: "*";
+          to: "new_webhook_endpoint";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      delete_webhook_endpoint: { Args: { id: string }; Returns: undefined };
       disconnect_account: {
         Args: { id: string };
         Returns: {
@@ -2472,12 +2787,108 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      end_webhook_subscription: { Args: { id: string; reason?: string }; Returns: undefined };
+      open_webhook_subscription: {
+        Args: {
+          connected_account_id?: string;
+          id: string;
+          provider: string;
+          secrets: Json;
+          status?: string;
+          subscribed_fields?: string[];
+          topic?: string;
+        };
+        Returns: {
+          connected_account_id: string | null;
+          created_at: string;
+          ended_at: string | null;
+          error_count: number;
+          external_id: string | null;
+          id: string;
+          last_error: string | null;
+          last_verified_at: string | null;
+          lease_expires_at: string | null;
+          provider: string;
+          status: string;
+          subscribed_fields: string[];
+          topic: string | null;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "webhook_subscriptions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      replay_webhook_events: {
+        Args: { delivered?: boolean; from_at: string; id: string; until_at?: string };
+        Returns: number;
+      };
+      rotate_webhook_secret: {
+        Args: { at_once?: boolean; id: string };
+        Returns: Database["integrations"]["CompositeTypes"]["new_webhook_secret"];
+        SetofOptions: {
+          from: "*";
+          to: "new_webhook_secret";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      send_test_event: { Args: { id: string }; Returns: string };
+      update_webhook_endpoint: {
+        Args: {
+          description?: string;
+          enabled?: boolean;
+          event_types?: string[];
+          id: string;
+          ordered?: boolean;
+          url?: string;
+        };
+        Returns: {
+          consecutive_failures: number;
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          disabled_at: string | null;
+          disabled_reason: string | null;
+          event_types: string[];
+          first_failure_at: string | null;
+          id: string;
+          last_failure_at: string | null;
+          last_success_at: string | null;
+          ordered: boolean;
+          status: string;
+          updated_at: string;
+          url: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "webhook_endpoints";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
     };
     Enums: {
       [_ in never]: never;
     };
     CompositeTypes: {
-      [_ in never]: never;
+      new_webhook_endpoint: {
+        id: string | null;
+        workspace_id: string | null;
+        url: string | null;
+        event_types: string[] | null;
+        ordered: boolean | null;
+        created_at: string | null;
+        secret: string | null;
+      };
+      new_webhook_secret: {
+        endpoint_id: string | null;
+        secret: string | null;
+        previous_valid_until: string | null;
+      };
     };
   };
   messaging: {

@@ -51,6 +51,8 @@ const variables = {
   FAL_QUEUE_URL: url.default("https://queue.fal.run"),
   FAL_JWKS_URL: url.default("https://rest.fal.ai/.well-known/jwks.json"),
   FAL_KEY: text,
+  /** Local stack only: outbound webhooks may go to private addresses and over plain http. */
+  WEBHOOKS_ALLOW_LOCAL: z.stringbool().default(false),
   /** How long a claimed job may go without a sign of its worker. */
   WORKER_LEASE_SECONDS: seconds.default(60),
   /** How long one invocation claims jobs; the platform ends it at 150 seconds. */
@@ -70,6 +72,7 @@ export const workerVariables = [
   "STRIPE_SECRET_KEY",
   "FAL_QUEUE_URL",
   "FAL_KEY",
+  "WEBHOOKS_ALLOW_LOCAL",
   "WORKER_LEASE_SECONDS",
   "WORKER_BUDGET_SECONDS",
 ] as const satisfies (keyof Variables)[];

@@ -2,6 +2,7 @@ import { createClient } from "@supabase/supabase-js";
 import { createDatabase } from "../_shared/db.ts";
 import { readEnv, workerVariables } from "../_shared/env.ts";
 import { createLog } from "../_shared/log.ts";
+import { createSafeFetch } from "../_shared/safe-fetch.ts";
 import { createStripe } from "../_shared/stripe.ts";
 import { createApp } from "./app.ts";
 import { createHandlers } from "./handlers/index.ts";
@@ -21,6 +22,7 @@ const handlers = createHandlers({
   provider: fal,
   providers: { fal },
   functionsUrl,
+  safeFetch: createSafeFetch({ allowLocal: env.WEBHOOKS_ALLOW_LOCAL }),
 });
 const limits = {
   ...platformLimits,

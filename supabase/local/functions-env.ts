@@ -29,6 +29,7 @@ export async function functionsEnvironment(facts: Facts, standIns: Record<string
     SUPABASE_SERVICE_ROLE_KEY: await legacyApiKey(keys, "service_role"),
     FUNCTIONS_URL: functionsUrl,
     ENCRYPTION_KEYS: JSON.stringify(keys.encryptionKeys),
+    WEBHOOKS_ALLOW_LOCAL: "true",
     ...standIns,
     ...own,
   };

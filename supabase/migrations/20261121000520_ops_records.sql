@@ -52,49 +52,32 @@ alter table ops.workflows enable row level security;
 revoke all on table ops.workflows from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table ops.workflows to service_role;
 
--- Written in the transaction of the change it tells about; a job delivers it, so there is no second
--- queue here and no time of the next try. At least once: the receiver tells repeats by the key.
+-- The log of what workspaces may hear about, written in the transaction of the change it tells about
+-- (private.emit_event). What is delivered where, and what became of it, is in integrations.webhook_deliveries.
 create table ops.outbox (
   id bigint generated always as identity primary key,
-  workspace_id uuid,
-  topic text not null,
+  event_id uuid not null default gen_random_uuid(),
+  workspace_id uuid not null,
+  type text not null,
   key text not null default gen_random_uuid()::text,
-  destination text,
   payload jsonb not null,
-  headers jsonb not null default '{}',
-  status text not null default 'pending',
-  attempts integer not null default 0,
-  last_error text,
-  job_id bigint,
   created_at timestamptz not null default now(),
-  delivered_at timestamptz,
-  failed_at timestamptz,
-  constraint outbox_key_key unique (key),
-  -- an event may be the news that the workspace is gone: it must survive it
+  constraint outbox_event_id_key unique (event_id),
+  constraint outbox_key_key unique (workspace_id, key),
   constraint outbox_workspace_id_fkey foreign key (workspace_id)
-    references identity.workspaces (id) on delete set null,
-  constraint outbox_topic_shape check (topic ~ '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$'),
+    references identity.workspaces (id) on delete cascade,
   constraint outbox_key_length check (length(key) between 1 and 255),
-  constraint outbox_status_known check (status in ('pending', 'delivered', 'dead')),
-  constraint outbox_delivered_has_time check ((status = 'delivered') = (delivered_at is not null)),
-  constraint outbox_dead_has_time check ((status = 'dead') = (failed_at is not null)),
-  constraint outbox_dead_has_error check (status <> 'dead' or last_error is not null),
-  constraint outbox_attempts_positive check (attempts >= 0),
-  constraint outbox_headers_is_object check (jsonb_typeof(headers) = 'object')
+  constraint outbox_payload_is_object check (jsonb_typeof(payload) = 'object')
 );
 comment on table ops.outbox is
-  'Events for the outside world, stored with the change they tell about and delivered by jobs.';
-comment on column ops.outbox.key is
-  'Sent along as the event''s id; the same event is stored once and may arrive more than once.';
-comment on column ops.outbox.destination is
-  'Who gets it: an URL or a consumer''s name; null: whoever subscribes to the topic.';
-create index outbox_pending on ops.outbox (id) where status = 'pending';
-create index outbox_dead on ops.outbox (failed_at desc) where status = 'dead';
-create index outbox_delivered on ops.outbox (delivered_at) where status = 'delivered';
-create index outbox_workspace_id on ops.outbox (workspace_id) where workspace_id is not null;
+  'Events that workspaces may hear about, each stored once, with the change that it tells about.';
+comment on column ops.outbox.event_id is 'Goes along as webhook-id; the receiver tells repeats by it.';
+comment on column ops.outbox.key is 'Names the occasion: a workspace hears of it once.';
+create index outbox_created_at on ops.outbox (created_at);
+create index outbox_workspace_id on ops.outbox (workspace_id, created_at);
 alter table ops.outbox enable row level security;
 revoke all on table ops.outbox from public, anon, authenticated, service_role;
-grant select, insert, update, delete on table ops.outbox to service_role;
+grant select, delete on table ops.outbox to service_role;
 
 -- How often something was done in the current window and in the one before. One row a bucket and
 -- period, so callers of different buckets never wait for each other.

@@ -217,8 +217,7 @@ as $$
       where m.started_at < private.now() - interval '90 days' order by m.started_at limit max_rows) returning 1
   ), sent as (
     delete from ops.outbox o where o.id in (select s.id from ops.outbox s
-      where s.status = 'delivered' and s.delivered_at < private.now() - interval '30 days'
-      order by s.delivered_at limit max_rows) returning 1
+      where s.created_at < private.now() - interval '30 days' order by s.created_at limit max_rows) returning 1
   ), limits as (
     -- deleted by the row's place and not by its key: a bucket that was used again meanwhile has moved and stays
     delete from ops.rate_limits l where l.ctid = any (array(select r.ctid from ops.rate_limits r

@@ -25,6 +25,8 @@ beforeAll(async () => {
     [workspace_id],
   );
   ids.account = account!.id;
+  const url = "https://hooks.example.com/";
+  ids.endpoint = (await owner.call("integrations.create_webhook_endpoint", { workspace_id, url })).id;
 });
 
 const executable = async (role: string): Promise<string[]> =>
@@ -63,6 +65,7 @@ const request = {
   num_outputs: 1,
   settings: {},
 };
+const endpoint = { event_types: null, description: null, ordered: false };
 const attacks: Attack[] = [
   ["private.accept_invitation", () => ({ token: ids.invitation }), "unknown_invitation"],
   ["private.cancel_creation", () => ({ creation_id: ids.creation }), "unknown_creation"],
@@ -76,10 +79,21 @@ const attacks: Attack[] = [
     () => ({ ...there(), name: "k", permissions: [], expires_at: null }),
     "unknown_workspace",
   ],
+  [
+    "private.create_webhook_endpoint",
+    () => ({ ...there(), ...endpoint, url: "https://thief.example.com/" }),
+    "unknown_workspace",
+  ],
+  ["private.delete_webhook_endpoint", () => ({ id: ids.endpoint }), "unknown_endpoint"],
   ["private.delete_workspace", there, "unknown_workspace"],
   ["private.disconnect_account", () => ({ id: ids.account }), "unknown_account"],
   ["private.invite_member", () => ({ ...there(), email: thief.email, role: "owner" }), "unknown_workspace"],
   ["private.remove_member", () => ({ ...there(), user_id: victim.id }), "unknown_workspace"],
+  [
+    "private.replay_webhook_events",
+    () => ({ id: ids.endpoint, from_at: "2020-01-01", until_at: null, delivered: true }),
+    "unknown_endpoint",
+  ],
   [
     "private.request_creation",
     () => ({ ...request, ...tryon(victim), project_id: null, key: null }),
@@ -87,7 +101,15 @@ const attacks: Attack[] = [
   ],
   ["private.revoke_api_key", () => ({ id: ids.apiKey }), "unknown_api_key"],
   ["private.revoke_invitation", () => ({ id: ids.invitation }), "unknown_invitation"],
+  ["private.rotate_webhook_secret", () => ({ id: ids.endpoint, at_once: true }), "unknown_endpoint"],
+  ["private.send_test_event", () => ({ id: ids.endpoint }), "unknown_endpoint"],
+  ["private.set_low_balance_threshold", () => ({ ...there(), amount_micro: 1 }), "unknown_workspace"],
   ["private.start_top_up", () => ({ ...there(), package: "starter", key: "k" }), "unknown_workspace"],
+  [
+    "private.update_webhook_endpoint",
+    () => ({ id: ids.endpoint, ...endpoint, url: "https://thief.example.com/", enabled: true }),
+    "unknown_endpoint",
+  ],
 ];
 
 test("clients execute these functions of the unexposed schemas and no others", async () => {
@@ -112,6 +134,7 @@ test("clients may not even name what is in ops", async () => {
       "sweeps",
       "webhook_events",
       "webhook_providers",
+      "webhook_signing_secrets",
     ]) {
       await expectError(session.query(`select from ops.${table}`), "42501");
     }

@@ -2,18 +2,21 @@
 // in ops.job_kinds (a migration).
 
 import type Stripe from "stripe";
+import type { SafeFetch } from "../../_shared/safe-fetch.ts";
 import type { Handlers } from "../job.ts";
 import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
+import { deliverWebhook } from "./deliver-webhook.ts";
 import { reconcilePayment } from "./reconcile-payment.ts";
 import { applyEvent } from "./webhook-stripe.ts";
 import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
-export function createHandlers(deps: CreationDeps & { stripe: Stripe }): Handlers {
+export function createHandlers(deps: CreationDeps & { stripe: Stripe; safeFetch: SafeFetch }): Handlers {
   return {
     ...unhandledWebhooks,
     "webhook.stripe": applyEvent,
     "billing.reconcile_payment": reconcilePayment(deps.stripe),
+    "integrations.deliver_webhook": deliverWebhook(deps.safeFetch),
     "studio.creation": makeCreation(deps),
     "studio.cancel_at_provider": cancelAtProvider(deps.providers),
   };
