@@ -1,0 +1,152 @@
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { expectError } from "../helpers/errors.ts";
+import { type Brand, createStudio, type Studio } from "../studio/studio.ts";
+
+let db: Studio;
+let brand: Brand;
+beforeAll(async () => {
+  db = await createStudio();
+});
+beforeEach(async () => {
+  brand = await db.brand();
+  await db.user(brand.id).call("integrations.create_webhook_endpoint", {
+    workspace_id: brand.workspaceId,
+    url: "https://hooks.example.com/",
+  });
+});
+
+// biome-ignore lint/suspicious/noExplicitAny: data of any event.
+type Told = { type: string; payload: any };
+const told = () =>
+  db.query("select type, payload from ops.outbox where workspace_id = $1 order by id", [
+    brand.workspaceId,
+  ]) as unknown as Promise<Told[]>;
+
+test("every event that triggers emit has a row with an example of just its data", async () => {
+  const types = await db.query("select type, example from integrations.webhook_event_types order by type");
+  expect(types.map(({ type }) => type)).toEqual([
+    "creation.cancelled",
+    "creation.completed",
+    "creation.failed",
+    "credits.low",
+    "member.joined",
+    "payment.succeeded",
+    "webhook.test",
+  ]);
+});
+
+const keysOf = async (type: string) => {
+  const [row] = await db.query("select example from integrations.webhook_event_types where type = $1", [
+    type,
+  ]);
+  return Object.keys(row!.example as object).sort();
+};
+
+test("a cancelled creation is told, with the data of its example", async () => {
+  const { id } = await db.request(brand);
+  await db.user(brand.id).rpc("studio.cancel_creation", { creation_id: id });
+  const [event] = await told();
+  expect(event).toMatchObject({ type: "creation.cancelled", payload: { id, status: "cancelled" } });
+  expect(Object.keys(event!.payload).sort()).toEqual(await keysOf("creation.cancelled"));
+});
+
+test.each([
+  ["completed", "completed", { outcome: "completed", output: { result_paths: ["a/b/1.png"] } }],
+  ["dead", "failed", { outcome: "failed", error: "provider_rejected: No.", retry: false }],
+])("a creation whose job is %s is told once as %s", async (_, status, result) => {
+  const { id } = await db.request(brand);
+  const [job] = await db.query("select job_id from studio.creations where id = $1", [id]);
+  await db.service.rpc("ops.claim_jobs", { worker: "w", max: 1000 });
+  await db.service.rpc("ops.complete_jobs", { worker: "w", results: [{ id: job!.job_id, ...result }] });
+  const events = (await told()).filter(({ payload }) => payload.id === id);
+  expect(events).toMatchObject([{ type: `creation.${status}`, payload: { id, status } }]);
+});
+
+test("a member who joins is told, and the change that is undone is not", async () => {
+  const [one, two] = [await db.createUser(), await db.createUser()];
+  const insert =
+    "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, 'member')";
+  await db.query(insert, [brand.workspaceId, one.id]);
+  const connection = await db.connect("superuser");
+  await connection.begin();
+  await connection.query(insert, [brand.workspaceId, two.id]);
+  await connection.rollback();
+  await connection.close();
+  const events = await told();
+  expect(events).toMatchObject([{ type: "member.joined", payload: { user_id: one.id, role: "member" } }]);
+  expect(Object.keys(events[0]!.payload).sort()).toEqual(await keysOf("member.joined"));
+});
+
+test("a payment that succeeds is told once", async () => {
+  await db.query(
+    `insert into billing.payments (workspace_id, amount_minor, currency, kind) values ($1, 500, 'USD', 'subscription')`,
+    [brand.workspaceId],
+  );
+  await db.query(
+    "update billing.payments set status = 'succeeded', paid_at = now() where workspace_id = $1",
+    [brand.workspaceId],
+  );
+  await db.query(
+    "update billing.payments set status = 'succeeded', receipt_url = 'x' where workspace_id = $1",
+    [brand.workspaceId],
+  );
+  const events = await told();
+  expect(events).toMatchObject([{ type: "payment.succeeded", payload: { amount_minor: 500 } }]);
+  expect(Object.keys(events[0]!.payload).sort()).toEqual(await keysOf("payment.succeeded"));
+});
+
+describe("credits.low", () => {
+  const move = (sets: string) =>
+    db.query(`update billing.wallets set ${sets} where workspace_id = $1`, [brand.workspaceId]);
+  const threshold = (amount_micro: number | null, who = brand.id) =>
+    db.user(who).call("billing.set_low_balance_threshold", { workspace_id: brand.workspaceId, amount_micro });
+  const low = async () => (await told()).filter(({ type }) => type === "credits.low");
+
+  test("is told once for each crossing downwards", async () => {
+    await move("prepaid_micro = 1000, lots_micro = 0, allowance_micro = 0");
+    await threshold(500);
+    await move("prepaid_micro = 600");
+    expect(await low()).toEqual([]);
+    await move("prepaid_micro = 400");
+    await move("prepaid_micro = 300");
+    expect(await low()).toEqual([
+      { type: "credits.low", payload: { available_micro: 400, threshold_micro: 500 } },
+    ]);
+    await move("prepaid_micro = 500");
+    await move("prepaid_micro = 499");
+    expect(await low()).toHaveLength(2);
+  });
+
+  test("is judged at the end of the transaction", async () => {
+    await move("prepaid_micro = 0, lots_micro = 0, allowance_micro = 1000");
+    await threshold(500);
+    const connection = await db.connect("superuser");
+    const each = async (...amounts: number[]) => {
+      await connection.begin();
+      for (const amount of amounts) {
+        await connection.query("update billing.wallets set allowance_micro = $2 where workspace_id = $1", [
+          brand.workspaceId,
+          amount,
+        ]);
+      }
+      await connection.commit();
+    };
+    await each(0, 1000);
+    expect(await low()).toEqual([]);
+    await each(400, 1000, 300);
+    expect(await low()).toMatchObject([{ payload: { available_micro: 300 } }]);
+    await connection.close();
+  });
+
+  test("has a threshold that admins set and that may be taken away", async () => {
+    const editor = await db.createUser();
+    await db.query(
+      "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, 'editor')",
+      [brand.workspaceId, editor.id],
+    );
+    await expectError(threshold(5, editor.id), "role_too_low", "PT403");
+    await expectError(threshold(-1), "invalid_argument", "PT400");
+    expect((await threshold(0)).low_balance_threshold_micro).toBe(0);
+    expect((await threshold(null)).low_balance_threshold_micro).toBeNull();
+  });
+});
