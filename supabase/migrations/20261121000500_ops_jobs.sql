@@ -157,7 +157,9 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  update ops.webhook_events e set status = 'processed', processed_at = private.now(), job_id = _close_callback.job_id
+  update ops.webhook_events e
+  set status = 'processed', processed_at = private.now(), job_id = _close_callback.job_id,
+    correlation_id = (select j.correlation_id from ops.jobs j where j.id = _close_callback.job_id)
   where e.provider = split_part(_close_callback.wait_key, ':', 1)
     and e.event_id = substr(_close_callback.wait_key, strpos(_close_callback.wait_key, ':') + 1)
     and e.status = 'pending';
@@ -194,7 +196,9 @@ begin
     set pending_children = p.pending_children - 1,
       failed_children = p.failed_children + (v_job.state <> 'completed')::integer,
       state = case when p.state = 'waiting' and p.wait_key is null and p.pending_children = 1
-        then 'queued' else p.state end
+        then 'queued' else p.state end,
+      run_at = case when p.state = 'waiting' and p.wait_key is null and p.pending_children = 1
+        then private.now() else p.run_at end
     where p.id = v_job.parent_id
     returning p.state = 'queued' and p.pending_children = 0 into v_woken;
     if v_woken then
@@ -278,7 +282,7 @@ begin
   if wait_key is not null then
     perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(wait_key, 0));
     update ops.webhook_events e
-    set status = 'processed', processed_at = private.now(), job_id = job.id
+    set status = 'processed', processed_at = private.now(), job_id = job.id, correlation_id = job.correlation_id
     where e.provider = split_part(_park_job.wait_key, ':', 1)
       and e.event_id = substr(_park_job.wait_key, strpos(_park_job.wait_key, ':') + 1)
       and e.status = 'pending'
@@ -290,7 +294,7 @@ begin
   end if;
   update ops.jobs j
   set state = case when v_ready then 'queued' else 'waiting' end, wait_key = _park_job.wait_key, callback = v_callback,
-    run_at = coalesce(_park_job.run_at, 'infinity'),
+    run_at = case when v_ready then private.now() else coalesce(_park_job.run_at, 'infinity') end,
     checkpoint = coalesce(nullif(_park_job.checkpoint, 'null'), j.checkpoint),
     worker = null, lease = null, lease_expires_at = null
   where j.id = job.id;

@@ -63,3 +63,28 @@ end $$;
 comment on function ops.prune_job_attempts() is 'Sweep: deletes attempts that ended 90 days ago; returns how many.';
 revoke all on function ops.prune_job_attempts from public, anon, authenticated, service_role;
 grant execute on function ops.prune_job_attempts to service_role;
+
+-- Which jobs belong to a correlation. Apart from the jobs, because an index there would cost every claim and every
+-- end (a tenth of their throughput), and here a job costs one insert; and for ever, like the keys of jobs.
+create table ops.job_correlations (
+  correlation_id uuid not null,
+  job_id bigint not null,
+  constraint job_correlations_pkey primary key (correlation_id, job_id)
+);
+comment on table ops.job_correlations is 'Which jobs belong to a correlation, kept when the jobs are put away.';
+alter table ops.job_correlations enable row level security;
+revoke all on table ops.job_correlations from public, anon, authenticated, service_role;
+grant select on table ops.job_correlations to service_role;
+
+create function ops.note_job_correlations() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into ops.job_correlations (correlation_id, job_id) select n.correlation_id, n.id from new_jobs n;
+  return null;
+end $$;
+comment on function ops.note_job_correlations() is 'Trigger: notes the correlation of new jobs.';
+revoke all on function ops.note_job_correlations from public, anon, authenticated, service_role;
+create trigger jobs_note_correlations after insert on ops.jobs
+  referencing new table as new_jobs for each statement execute function ops.note_job_correlations();

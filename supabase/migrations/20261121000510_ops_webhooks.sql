@@ -28,6 +28,8 @@ create table ops.webhook_events (
   job_id bigint,
   error text,
   result jsonb,
+  correlation_id uuid not null
+    default coalesce(nullif(current_setting('backlot.correlation_id', true), '')::uuid, gen_random_uuid()),
   created_at timestamptz not null default now(),
   processed_at timestamptz,
   constraint webhook_events_provider_fkey foreign key (provider) references ops.webhook_providers (provider),
@@ -43,6 +45,7 @@ comment on column ops.webhook_events.fingerprint is 'Hash that identifies an eve
 create unique index webhook_events_event_id on ops.webhook_events (provider, event_id);
 create unique index webhook_events_fingerprint on ops.webhook_events (provider, fingerprint) where event_id is null;
 create index webhook_events_pending on ops.webhook_events (created_at) where status = 'pending';
+create index webhook_events_correlation_id on ops.webhook_events (correlation_id);
 create index webhook_events_account on ops.webhook_events (connected_account_id, created_at desc)
   where connected_account_id is not null;
 alter table ops.webhook_events enable row level security;
@@ -67,6 +70,7 @@ declare
   v_fingerprint text := fingerprint;
   v_wait_key text := provider || ':' || event_id;
   v_job_id bigint;
+  v_correlation_id uuid;
 begin
   if v_provider.provider is null then
     perform private.fail('unknown_provider', format('No webhooks are taken from "%s".', provider),
@@ -83,6 +87,8 @@ begin
     v_fingerprint := coalesce(fingerprint, encode(private.content_hash(jsonb_build_array(event_type, payload)), 'hex'));
   end if;
 
+  -- the root of what comes of it, unless a job has been waiting for it
+  perform private.correlate_as(gen_random_uuid());
   insert into ops.webhook_events (provider, event_id, fingerprint, event_type, payload, headers)
   values (provider, event_id, v_fingerprint, event_type, payload, coalesce(headers, '{}'))
   on conflict do nothing
@@ -109,9 +115,10 @@ begin
     update ops.jobs j
     set state = 'queued', callback = receive_webhook.payload, run_at = private.now()
     where j.wait_key = v_wait_key and j.state in ('waiting', 'queued')
-    returning j.id into v_job_id;
+    returning j.id, j.correlation_id into v_job_id, v_correlation_id;
     if v_job_id is not null then
-      update ops.webhook_events e set status = 'processed', processed_at = private.now(), job_id = v_job_id
+      update ops.webhook_events e
+      set status = 'processed', processed_at = private.now(), job_id = v_job_id, correlation_id = v_correlation_id
       where e.id = webhook_event_id;
       perform ops._wake_worker();
     end if;

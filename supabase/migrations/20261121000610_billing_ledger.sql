@@ -97,6 +97,7 @@ create table billing.ledger_transactions (
   payment_id uuid,
   reason text,
   metadata jsonb not null default '{}',
+  correlation_id uuid default nullif(current_setting('backlot.correlation_id', true), '')::uuid,
   event_at timestamptz not null,
   created_at timestamptz not null default now(),
   constraint ledger_transactions_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id),
@@ -105,6 +106,8 @@ create table billing.ledger_transactions (
   constraint ledger_transactions_key_length check (length(key) <= 300)
 );
 comment on table billing.ledger_transactions is 'One movement of credits: why and when; its entries say what moved.';
+comment on column billing.ledger_transactions.correlation_id is
+  'The request, webhook or schedule it came of; null: none.';
 comment on column billing.ledger_transactions.event_at is
   'When it happened in the world; created_at is when it was booked.';
 create unique index ledger_transactions_key on billing.ledger_transactions (workspace_id, key) where key is not null;
@@ -112,6 +115,9 @@ create index ledger_transactions_workspace_id on billing.ledger_transactions (wo
 create index ledger_transactions_usage_event_id on billing.ledger_transactions (usage_event_id)
   where usage_event_id is not null;
 create index ledger_transactions_payment_id on billing.ledger_transactions (payment_id) where payment_id is not null;
+-- those of a charge are found by the charge
+create index ledger_transactions_correlation_id on billing.ledger_transactions (correlation_id)
+  where correlation_id is not null and usage_event_id is null;
 create trigger ledger_transactions_immutable before update or delete on billing.ledger_transactions
   for each row execute function private.forbid_change();
 create trigger ledger_transactions_not_truncated before truncate on billing.ledger_transactions

@@ -22,6 +22,7 @@ create table billing.usage_events (
   source_id text,
   metadata jsonb not null default '{}',
   reason text,
+  correlation_id uuid default nullif(current_setting('backlot.correlation_id', true), '')::uuid,
   hold_expires_at timestamptz not null,
   created_at timestamptz not null default now(),
   completed_at timestamptz,
@@ -45,10 +46,12 @@ comment on table billing.usage_events is
   'One charge: what was measured, what was held, captured and refunded, and from which sources.';
 comment on column billing.usage_events.sources is
   'What each source gave, in order of drawing: [{source, lot_id, held, captured, refunded}], micro-units.';
+comment on column billing.usage_events.correlation_id is 'The request, webhook or schedule it came of; null: none.';
 comment on column billing.usage_events.hold_expires_at is 'A hold nobody settled by then is released by a sweep.';
 create index usage_events_workspace_id on billing.usage_events (workspace_id, created_at desc);
 create index usage_events_user_id on billing.usage_events (user_id) where user_id is not null;
 create index usage_events_meter_id on billing.usage_events (meter_id, created_at desc);
+create index usage_events_correlation_id on billing.usage_events (correlation_id) where correlation_id is not null;
 create index usage_events_holds on billing.usage_events (hold_expires_at) where status = 'held';
 alter table billing.usage_events enable row level security;
 create policy "Members may read their workspace's usage" on billing.usage_events for select to authenticated
