@@ -16,6 +16,9 @@ export interface Owner {
 /** Values that a policy looks at and that no default gives. */
 const overrides: Record<string, (owner: Owner) => Values> = {
   "identity.workspace_members": () => ({ role: "viewer" }),
+  "integrations.webhook_subscriptions": ({ rows }) => ({
+    connected_account_id: rows.get("integrations.connected_accounts")?.id,
+  }),
   "storage.objects": ({ workspaceId, userId }) => ({
     bucket_id: "studio-uploads",
     name: `${workspaceId}/${randomUUID()}.png`,
