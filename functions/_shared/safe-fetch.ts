@@ -38,8 +38,6 @@ export interface SafeFetchOptions {
   /** Local stack only: plain http, every port and private addresses are allowed. */
   allowLocal?: boolean;
   resolve?: (host: string) => Promise<Address[]>;
-  /** A certificate authority to trust beside the usual ones. */
-  ca?: string;
 }
 
 /** The address is not one that may be called; the message may be shown to whoever chose it. */
@@ -161,7 +159,7 @@ export function createSafeFetch(options: SafeFetchOptions = {}): SafeFetch {
   return async (text, request) => {
     const url = checkUrl(text, options.allowLocal);
     const addresses = await unlessAborted(checkedAddresses(url, options), request.signal);
-    return await send(url, addresses, request, options.ca);
+    return await send(url, addresses, request);
   };
 }
 
@@ -169,7 +167,6 @@ function send(
   url: URL,
   addresses: Address[],
   { method, headers, body, signal, mostBytes }: SafeRequest,
-  ca: string | undefined,
 ): Promise<SafeResponse> {
   const [first] = addresses as [Address];
   const lookup: LookupFunction = (_host, { all }, answer) => {
@@ -190,7 +187,6 @@ function send(
         lookup,
         agent: false,
         signal,
-        ...(ca && { ca }),
       },
       (incoming) => {
         const chunks: Uint8Array[] = [];
