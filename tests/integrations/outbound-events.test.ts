@@ -150,3 +150,32 @@ describe("credits.low", () => {
     expect((await threshold(null)).low_balance_threshold_micro).toBeNull();
   });
 });
+
+test("changes at once in a workspace with an ordered endpoint deadlock with nobody and lose no event", async () => {
+  await db.user(brand.id).call("integrations.create_webhook_endpoint", {
+    workspace_id: brand.workspaceId,
+    url: "https://ordered.example.com/",
+    ordered: true,
+  });
+  const [{ total }] = (await db.query(
+    "select allowance_micro + lots_micro + prepaid_micro as total from billing.wallets where workspace_id = $1",
+    [brand.workspaceId],
+  )) as [{ total: number }];
+  await db
+    .user(brand.id)
+    .call("billing.set_low_balance_threshold", { workspace_id: brand.workspaceId, amount_micro: total });
+  const creations = await Promise.all(Array.from({ length: 8 }, () => db.request(brand)));
+  await Promise.all(
+    creations.map(({ id }) => db.user(brand.id).rpc("studio.cancel_creation", { creation_id: id })),
+  );
+  const events = await told();
+  expect(events.filter(({ type }) => type === "credits.low")).toHaveLength(1);
+  expect(events.filter(({ type }) => type === "creation.cancelled")).toHaveLength(8);
+  const waiting = await db.query(
+    `select count(*) filter (where d.job_id is not null) as jobs, count(*) as all
+      from integrations.webhook_deliveries d join integrations.webhook_endpoints e on e.id = d.endpoint_id
+      where e.workspace_id = $1 and e.ordered`,
+    [brand.workspaceId],
+  );
+  expect(waiting).toEqual([{ jobs: 1, all: 9 }]);
+});
