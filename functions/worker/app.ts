@@ -3,6 +3,8 @@ import type { WorkerReport } from "../../types/contracts.ts";
 import { createBase, limitBody } from "../_shared/app.ts";
 import { ApiError } from "../_shared/errors.ts";
 import { isOneOf } from "../_shared/secret.ts";
+import { readMetrics } from "../_shared/sql/metrics.ts";
+import { metricsContentType, metricsText } from "./metrics.ts";
 import { Worker, type WorkerDeps } from "./worker.ts";
 
 export interface Deps extends WorkerDeps {
@@ -15,6 +17,7 @@ export interface Deps extends WorkerDeps {
 /**
  * POST /worker drains the queue. Answers `started: false` when enough copies run; 202 at once where the platform
  * keeps the invocation alive after the answer, else 200 with a report when the work is done.
+ * GET /worker/health says that the database answers; GET /worker/metrics has the queue's figures for Prometheus.
  * Only with the secret key, as `apikey` or bearer token: 401 otherwise.
  */
 export function createApp(deps: Deps): Hono {
@@ -32,6 +35,9 @@ export function createApp(deps: Deps): Hono {
     await deps.db.row({ name: "health", text: "select 1 as ok", repeatable: true });
     return c.json({ ok: true, kinds: Object.keys(deps.handlers) });
   });
+  app.get("/metrics", async (c) =>
+    c.body(metricsText(await readMetrics(deps.db)), 200, { "content-type": metricsContentType }),
+  );
   app.post("/", limitBody(16 * 1024), async (c) => {
     const worker = new Worker(deps);
     if (!(await worker.begin())) return c.json({ started: false } satisfies WorkerReport);

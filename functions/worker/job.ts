@@ -78,9 +78,9 @@ export class TimeUp extends Error {
  * The outcome of an attempt that threw. Errors of ours are stored with their text, because people read them;
  * what others say is only logged.
  */
-export function failure(error: unknown, job: Job, log: Log): Outcome {
+export function failure(error: unknown, log: Log): Outcome {
   if (error instanceof JobError) {
-    log.warn("job failed", { job_id: job.id, kind: job.kind, code: error.code, error });
+    log.warn("job failed", { code: error.code, error });
     return {
       outcome: "failed",
       error: `${error.code}: ${error.message}`,
@@ -89,14 +89,14 @@ export function failure(error: unknown, job: Job, log: Log): Outcome {
     };
   }
   if (error instanceof TimeUp) {
-    log.warn("job ran out of time", { job_id: job.id, kind: job.kind });
+    log.warn("job ran out of time");
     return {
       outcome: "failed",
       error: "out_of_time: The work took longer than a worker may run.",
       retry_in: 0,
     };
   }
-  log.error("job crashed", { job_id: job.id, kind: job.kind, error });
+  log.error("job crashed", { error });
   const named = namedError(error);
   if (named) return { outcome: "failed", error: `${named.code}: ${named.message}` };
   return { outcome: "failed", error: "internal_error: The work failed for a reason on our side." };

@@ -141,7 +141,7 @@ export class Worker {
 
   #start(job: Job, leases: Leases, results: Results): void {
     const running = this.#attempt(job, leases, results)
-      .catch((error: unknown) => this.#log.error("attempt broke", { job_id: job.id, error }))
+      .catch((error: unknown) => this.#logOf(job).error("attempt broke", { error }))
       .finally(() => this.#running.delete(running));
     this.#running.add(running);
   }
@@ -152,7 +152,12 @@ export class Worker {
     const settled = outcome ? await results.add({ id: job.id, attempt: job.attempt, ...outcome }) : "lost";
     leases.remove(job.id, abort);
     this.#results[settled] = (this.#results[settled] ?? 0) + 1;
-    if (settled === "lost") this.#log.warn("job lost", { job_id: job.id, kind: job.kind });
+    if (settled === "lost") this.#logOf(job).warn("job lost");
+  }
+
+  /** What is said of a job can be found by its id and by its correlation's. */
+  #logOf({ id, kind, correlation_id }: Job): Log {
+    return this.#log.with({ job_id: id, kind, correlation_id });
   }
 
   /** Null when the job is no longer ours and there is nothing to say about it. */
@@ -160,6 +165,7 @@ export class Worker {
     const { db, handlers } = this.#deps;
     const handler = Object.hasOwn(handlers, job.kind) ? handlers[job.kind] : undefined;
     const { signal } = abort;
+    const log = this.#logOf(job);
     const aborted = Promise.withResolvers<never>();
     const onAbort = () => aborted.reject(signal.reason);
     signal.addEventListener("abort", onAbort);
@@ -168,7 +174,7 @@ export class Worker {
         throw new JobError("unknown_job_kind", `No worker knows the kind "${job.kind}".`, { retry: false });
       const work = handler(job, {
         db,
-        log: this.#log.with({ job_id: job.id, kind: job.kind }),
+        log,
         now: this.#now,
         signal,
         checkpoint: async (state) => {
@@ -182,7 +188,7 @@ export class Worker {
       return await Promise.race([work, aborted.promise]);
     } catch (error) {
       if (signal.reason instanceof LeaseLost) return null;
-      return failure(signal.reason instanceof TimeUp ? signal.reason : error, job, this.#log);
+      return failure(signal.reason instanceof TimeUp ? signal.reason : error, log);
     } finally {
       signal.removeEventListener("abort", onAbort);
     }

@@ -21,6 +21,8 @@ export interface Job {
   wait_key: string | null;
   pending_children: number;
   failed_children: number;
+  /** Shared with all that came of the same request, webhook or schedule; see ops.trace. */
+  correlation_id: string;
   created_at: Date;
 }
 
@@ -55,7 +57,7 @@ const statements = {
   claim: {
     name: "claim_jobs",
     text: `select id, kind, workspace_id, payload, attempt, failed_attempts, max_attempts, checkpoint, callback,
-        wait_key, pending_children, failed_children, created_at
+        wait_key, pending_children, failed_children, correlation_id, created_at
       from ops.claim_jobs($1, null, $2, make_interval(secs => $3))`,
   },
   heartbeat: {
