@@ -34,7 +34,17 @@ export type CreditPackage = z.infer<typeof creditPackage>;
 export const packagesAnswer = z.object({ packages: z.array(creditPackage) });
 export type PackagesAnswer = z.infer<typeof packagesAnswer>;
 
-const pageUrl = z.url({ protocol: /^https?$/, error: "must be an http or https URL" }).max(2000);
+const pageUrl = z
+  .url({ protocol: /^https?$/, error: "must be an http or https URL" })
+  .max(2000)
+  .refine(isPlainPage, { error: "must be an https URL, or http on this machine, without credentials" });
+
+/** What a person may be sent to: no text that parsers read in different ways, no name that hides the host. */
+function isPlainPage(text: string): boolean {
+  const page = URL.parse(text);
+  if (!page || page.username || page.password || /[\s\\\p{Cc}]/u.test(text)) return false;
+  return page.protocol === "https:" || /^(localhost|127\.0\.0\.1|\[::1\])$/.test(page.hostname);
+}
 
 /** Body of `POST /billing/top-up`. With a key, a repeat answers the same payment and session. */
 export const topUpRequest = z.strictObject({

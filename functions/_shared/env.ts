@@ -1,6 +1,7 @@
 // The environment of the functions: read and checked once, in one place. No secret has a default.
 
 import { z } from "zod";
+import { addressBase } from "./addresses.ts";
 
 const text = z.string().min(1);
 const url = z.url({ protocol: /^https?$/ }).transform((value) => value.replace(/\/+$/, ""));
@@ -14,6 +15,11 @@ const list = text
       .filter((item) => item !== ""),
   )
   .refine((items) => items.length > 0);
+
+const bases = list
+  .transform((items) => items.map(addressBase))
+  .refine((items): items is URL[] => items.every((item) => item !== null));
+const basesOf = (...texts: string[]) => texts.map((text) => new URL(text));
 
 /** JSON {key id: base64 of 32 bytes}. Ids begin with a letter, because JSON keeps the order of no others. */
 const encryptionKeys = text.transform((value, context) => {
@@ -51,6 +57,16 @@ const variables = {
   FAL_QUEUE_URL: url.default("https://queue.fal.run"),
   FAL_JWKS_URL: url.default("https://rest.fal.ai/.well-known/jwks.json"),
   FAL_KEY: text,
+  /** Where fal keeps results; a picture is fetched from nowhere else. Source: https://docs.fal.ai, "fal CDN". */
+  FAL_FILES_URLS: bases.default(
+    basesOf("https://fal.media", "https://*.fal.media", "https://storage.googleapis.com/falserverless"),
+  ),
+  /** Our accounts at fal. It signs the webhooks of all its customers with one key; these are ours. */
+  FAL_USER_IDS: list.optional(),
+  /** Origins of the client apps; when set, a checkout returns to no other. */
+  APP_ORIGINS: z
+    .pipe(list, z.array(z.url({ protocol: /^https?$/ }).transform((item) => new URL(item).origin)))
+    .optional(),
   /** Local stack only: outbound webhooks may go to private addresses and over plain http. */
   WEBHOOKS_ALLOW_LOCAL: z.stringbool().default(false),
   /** How long a claimed job may go without a sign of its worker. */
@@ -72,6 +88,7 @@ export const workerVariables = [
   "STRIPE_SECRET_KEY",
   "FAL_QUEUE_URL",
   "FAL_KEY",
+  "FAL_FILES_URLS",
   "WEBHOOKS_ALLOW_LOCAL",
   "WORKER_LEASE_SECONDS",
   "WORKER_BUDGET_SECONDS",

@@ -3,9 +3,15 @@ import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import { timing } from "hono/timing";
 import type Stripe from "stripe";
-import { type PackagesAnswer, type TopUpAnswer, topUpRequest } from "../../types/contracts.ts";
+import {
+  type PackagesAnswer,
+  type TopUpAnswer,
+  type TopUpRequest,
+  topUpRequest,
+} from "../../types/contracts.ts";
 import { createBase, limitBody, parseBody } from "../_shared/app.ts";
 import type { Database } from "../_shared/db.ts";
+import { ApiError } from "../_shared/errors.ts";
 import type { Log } from "../_shared/log.ts";
 import { attachCheckout, paymentFacts } from "../_shared/sql/payments.ts";
 import { type Backend, notSignedIn } from "./backend.ts";
@@ -16,6 +22,8 @@ export interface Deps {
   db: Database;
   stripe: Stripe;
   log: Log;
+  /** Origins a checkout may return to; without them, any. */
+  appOrigins?: readonly string[] | undefined;
 }
 
 /**
@@ -23,7 +31,7 @@ export interface Deps {
  * checkout page's address. Errors of top-up: those of billing.start_top_up, invalid_json, invalid_argument (400),
  * not_signed_in (401), key_reused (409), payload_too_large (413), payment_provider_unavailable (502).
  */
-export function createApp({ backend, db, stripe, log }: Deps): Hono {
+export function createApp({ backend, db, stripe, log, appOrigins }: Deps): Hono {
   const app = createBase("billing", log);
   app.use(
     cors({
@@ -44,6 +52,7 @@ export function createApp({ backend, db, stripe, log }: Deps): Hono {
     const authorization = authorizationOf(c);
     const request = parseBody(topUpRequest, await c.req.text());
     const { workspace_id, package: slug, key } = request;
+    checkReturn(request, appOrigins);
     const payment = await backend.startTopUp(authorization, {
       workspace_id,
       package: slug,
@@ -62,6 +71,18 @@ export function createApp({ backend, db, stripe, log }: Deps): Hono {
     } satisfies TopUpAnswer);
   });
   return app;
+}
+
+/** Whoever is sent a checkout of ours trusts where it ends. Errors: invalid_argument (400). */
+function checkReturn(request: TopUpRequest, origins: readonly string[] | undefined): void {
+  for (const argument of ["success_url", "cancel_url"] as const) {
+    if (!origins || origins.includes(new URL(request[argument]).origin)) continue;
+    const message = "is not an address of one of our apps";
+    throw new ApiError(400, "invalid_argument", `${argument}: ${message}.`, {
+      details: { issues: [{ argument, message }] },
+      hint: "Return to an origin that APP_ORIGINS lists.",
+    });
+  }
 }
 
 /** The caller's token, which the gateway has verified and PostgREST verifies again. */

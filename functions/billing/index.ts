@@ -6,7 +6,7 @@ import { createApp } from "./app.ts";
 import { createBackend } from "./backend.ts";
 
 const supabase = ["SUPABASE_URL", "SUPABASE_DB_URL", "SUPABASE_PUBLISHABLE_KEY"] as const;
-const env = readEnv([...supabase, "STRIPE_API_URL", "STRIPE_SECRET_KEY"]);
+const env = readEnv([...supabase, "STRIPE_API_URL", "STRIPE_SECRET_KEY", "APP_ORIGINS"]);
 const log = createLog({ function: "billing" });
 const db = createDatabase({
   url: env.SUPABASE_DB_URL,
@@ -17,4 +17,4 @@ const db = createDatabase({
 const backend = createBackend(env.SUPABASE_URL, env.SUPABASE_PUBLISHABLE_KEY);
 const stripe = createStripe(env.STRIPE_SECRET_KEY, env.STRIPE_API_URL);
 
-Deno.serve(createApp({ backend, db, stripe, log }).fetch);
+Deno.serve(createApp({ backend, db, stripe, log, appOrigins: env.APP_ORIGINS }).fetch);

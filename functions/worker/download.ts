@@ -1,5 +1,6 @@
 // Fetching what a provider made.
 
+import { isBelow } from "../_shared/addresses.ts";
 import { providerRejected, providerUnavailable } from "./providers/provider.ts";
 
 export interface Picture {
@@ -12,17 +13,21 @@ export interface Picture {
 const extensions: Record<string, string> = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
 const maxBytes = 50 * 1024 * 1024;
 const timeoutMs = 60_000;
+const mostRedirects = 3;
 
-/** Downloads a picture of at most 50 MiB. Errors: provider_unavailable, provider_rejected (no picture, too large). */
+/**
+ * Downloads a picture of at most 50 MiB that lies below one of the bases, redirects included.
+ * Errors: provider_unavailable, provider_rejected (elsewhere, no picture, too large).
+ */
 export async function downloadPicture(
   fetcher: typeof fetch,
   url: string,
+  bases: readonly URL[],
   signal: AbortSignal,
 ): Promise<Picture> {
   try {
-    const response = await fetcher(url, {
-      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-    });
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    const response = await fetchBelow(fetcher, url, bases, limited);
     if (!response.ok || !response.body) {
       await response.body?.cancel();
       throw providerUnavailable(`The result could not be fetched (${response.status}).`);
@@ -39,6 +44,29 @@ export async function downloadPicture(
     if (error instanceof Error && error.name === "JobError") throw error;
     throw providerUnavailable("The result could not be fetched.", { cause: error });
   }
+}
+
+/** The address comes out of an answer or a webhook: without a list it could be one of our own network. */
+async function fetchBelow(
+  fetcher: typeof fetch,
+  url: string,
+  bases: readonly URL[],
+  signal: AbortSignal,
+): Promise<Response> {
+  let address = URL.parse(url);
+  for (let redirects = 0; redirects <= mostRedirects; redirects++) {
+    if (!address || !isBelow(address, bases)) {
+      throw providerRejected("The result does not lie where the provider keeps results.", {
+        address: address ? `${address.protocol}//${address.host}` : "no address",
+      });
+    }
+    const response = await fetcher(address, { redirect: "manual", signal });
+    const location = response.status >= 300 && response.status < 400 && response.headers.get("location");
+    if (!location) return response;
+    await response.body?.cancel();
+    address = URL.parse(location, address.href);
+  }
+  throw providerUnavailable("The result's address leads on and on.");
 }
 
 /** The length that was announced is not trusted: what arrives is counted. */

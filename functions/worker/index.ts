@@ -15,7 +15,11 @@ const env = readEnv(workerVariables);
 const { SUPABASE_URL, SUPABASE_SECRET_KEY: secretKey, FUNCTIONS_URL: functionsUrl } = env;
 const log = createLog({ function: "worker" });
 const onLost = (error: Error) => log.warn("a database connection was lost", { error });
-const fal = falProvider({ queueUrl: env.FAL_QUEUE_URL, key: env.FAL_KEY });
+const fal = falProvider({
+  queueUrl: env.FAL_QUEUE_URL,
+  key: env.FAL_KEY,
+  filesUrls: env.FAL_FILES_URLS,
+});
 const handlers = createHandlers({
   stripe: createStripe(env.STRIPE_SECRET_KEY, env.STRIPE_API_URL),
   storage: supabaseStorage(createClient(SUPABASE_URL, secretKey, { auth: { persistSession: false } })),

@@ -67,9 +67,13 @@ export function createGateway(services: Services): Hono {
     const key = c.req.header("apikey");
     // An older kind of key counts as the publishable one; anything else is judged by the service.
     const isToken = key !== undefined && !key.startsWith("sb_");
-    if (!isToken) return lite.auth(c.req.raw);
-    const caller = await identify(c.req.raw, keys);
-    return lite.auth(withPlainCredentials(c.req.raw, caller, keys));
+    const request = isToken
+      ? withPlainCredentials(c.req.raw, await identify(c.req.raw, keys), keys)
+      : c.req.raw;
+    const response = await lite.auth(request);
+    // Where it has no route, @supabase/lite shows a page of its own.
+    const isPage = response.headers.get("content-type")?.startsWith("text/html");
+    return isPage ? c.notFound() : response;
   });
 
   app.route("/storage/v1", services.storage);

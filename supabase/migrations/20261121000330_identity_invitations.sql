@@ -97,7 +97,10 @@ declare
   v_invitation identity.new_invitation;
 begin
   perform private.require_role(invite_member.workspace_id, 'admin');
-  if v_email is null or v_email !~ '^[^@\s]+@[^@\s]+$' or char_length(v_email) > 320 then
+  -- Accounts have addresses of ASCII characters. Others look alike and fold into one another (the sign for kelvin
+  -- is a k in lower case), so that an invitation would open for somebody else.
+  if v_email is null or v_email !~ '^[^@\s]+@[^@\s]+$' or char_length(v_email) > 320
+    or octet_length(invite_member.email) <> char_length(invite_member.email) then
     perform private.fail('invalid_argument', 'This is not an e-mail address.',
       jsonb_build_object('argument', 'email', 'value', left(v_email, 320)));
   end if;
@@ -109,7 +112,7 @@ begin
   end if;
   if exists (
     select from auth.users u
-    where lower(u.email) = v_email and private.member_rank(invite_member.workspace_id, u.id) > 0
+    where lower(u.email collate "C") = v_email and private.member_rank(invite_member.workspace_id, u.id) > 0
   ) then
     perform private.fail('already_member', format('%s is a member already.', v_email),
       jsonb_build_object('workspace_id', invite_member.workspace_id, 'email', v_email));

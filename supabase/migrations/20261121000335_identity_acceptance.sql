@@ -20,7 +20,7 @@ begin
   if v_invitation.id is null then
     perform private.fail('unknown_invitation', 'No invitation has this token.');
   end if;
-  select lower(u.email), u.email_confirmed_at is not null into v_email, v_confirmed
+  select lower(u.email collate "C"), u.email_confirmed_at is not null into v_email, v_confirmed
   from auth.users u where u.id = auth.uid();
   v_facts := jsonb_build_object('invitation_id', v_invitation.id);
   if v_email is distinct from v_invitation.email then

@@ -62,6 +62,7 @@ alter table billing.ledger_transactions add constraint ledger_transactions_payme
 insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_package', 'PT404', 'Choose one of the active billing.credit_packages by its slug.'),
   ('unknown_payment', 'PT404', 'Check the payment''s id.'),
+  ('too_many_payments', 'PT429', 'Pay or let expire what was begun; a checkout expires after a day.'),
   ('payment_mismatch', 'PT409', 'What was paid differs from what was asked; look at the payment at the provider.');
 
 insert into ops.job_kinds (kind, description, on_event, timeout) values
@@ -92,6 +93,15 @@ begin
     perform private.fail('unknown_package', format('There is no active credit package "%s".', package),
       jsonb_build_object('package', package));
   end if;
+  -- Each payment that was begun is asked about at the provider until it ends, and the provider limits how often all
+  -- of us may ask.
+  perform pg_advisory_xact_lock(hashtextextended('start_top_up:' || v_user, 0));
+  if (select count(*) from billing.payments p where p.user_id = v_user and p.status = 'pending'
+      and p.created_at > private.now() - interval '1 day') >= 20
+    and not exists (select from billing.payments p where p.workspace_id = start_top_up.workspace_id
+      and p.key = start_top_up.key) then
+    perform private.fail('too_many_payments', '20 payments of yours are open.', '{"most": 20}');
+  end if;
   insert into billing.payments (workspace_id, user_id, credit_package_id, amount_minor, currency, credits_micro, key)
   values (workspace_id, v_user, v_package.id, v_package.price_minor, v_package.currency, v_package.credits_micro, key)
   on conflict do nothing
@@ -116,7 +126,7 @@ grant execute on function private.start_top_up to authenticated;
 -- Starts the purchase of a credit package: a pending payment, and the job that will ask the provider if no
 -- webhook comes. Admins of the workspace may; with a key, a repeat answers the same payment. The edge
 -- function billing makes the checkout session for it. Errors: unknown_workspace, role_too_low,
--- unknown_package, key_reused, key_required, not_signed_in.
+-- unknown_package, too_many_payments, key_reused, key_required, not_signed_in.
 create function billing.start_top_up(workspace_id uuid, package text, key text default null) returns billing.payments
 language sql
 set search_path = ''
@@ -158,7 +168,8 @@ grant execute on function billing.attach_checkout to service_role;
 -- Applies the state of a Stripe Checkout session to its payment: paid brings the credits, once; unpaid and
 -- complete waits; failed and expired end it. A payment only moves on (pending, processing, expired, failed,
 -- succeeded), so that its end does not depend on the order in which news of it arrives. Returns the payment,
--- or null when the session is not one of ours.
+-- or null when the session is not one of ours. A session that is not attached yet is known by its metadata, which
+-- only our key writes: whoever opens a payment link chooses its client_reference_id in the address.
 -- Source: a session's status is open, complete or expired, its payment_status paid, unpaid or
 -- no_payment_required; credits may be given only for the first and last of these (Stripe API, Checkout).
 create function billing.settle_checkout(session jsonb, failed boolean default false) returns billing.payments
@@ -174,7 +185,8 @@ declare
 begin
   select * into v_payment from billing.payments p
   where p.provider = 'stripe' and (p.provider_session_id = session ->> 'id'
-    or (p.provider_session_id is null and p.id = private.try_uuid(session ->> 'client_reference_id')))
+    or (p.provider_session_id is null and p.id = private.try_uuid(session ->> 'client_reference_id')
+      and (session ->> 'id' is null or p.id::text = session -> 'metadata' ->> 'payment_id')))
   for update;
   if not found or v_payment.paid_at is not null then
     return v_payment;

@@ -119,7 +119,7 @@ insert into private.error_codes (name, sqlstate, hint) values
   ('unsupported_image_type', 'PT415', 'Use a PNG, JPEG or WebP picture.'),
   ('creation_type_unavailable', 'PT422', 'Choose a type of studio.creation_types that is available.'),
   ('unknown_creation', 'PT404', 'Check the creation''s id.'),
-  ('creation_ended', 'PT409', 'The creation has ended already and cannot be cancelled.'),
+  ('creation_ended', 'PT409', 'The creation has ended, or is about to, and cannot be cancelled any more.'),
   ('creation_without_results', 'PT422', 'Complete the job with result_paths, the paths of the pictures it made.');
 
 insert into ops.job_kinds (kind, description, on_event, timeout) values
@@ -314,6 +314,7 @@ set search_path = ''
 as $$
 declare
   v_creation studio.creations;
+  v_job ops.jobs;
 begin
   select * into v_creation from studio.creations c where c.id = creation_id
     and (private.is_service() or private.has_role(c.workspace_id, 'viewer'));
@@ -323,6 +324,13 @@ begin
   end if;
   perform private.require_role(v_creation.workspace_id,
     case when v_creation.created_by = auth.uid() then 'member' else 'editor' end);
+  -- From 80 on the pictures are made and being stored where members read them: whoever could cancel then would
+  -- have them for nothing. The worker says so before it stores the first, and the lock puts the two in order.
+  v_job := ops._lock_with_parent(v_creation.job_id);
+  if v_job.finished_at is null and v_job.progress >= 80 then
+    perform private.fail('creation_ended', 'This creation is made, and its pictures are being stored.',
+      jsonb_build_object('status', v_creation.status));
+  end if;
   perform ops.cancel_job(v_creation.job_id);
   select * into v_creation from studio.creations c where c.id = creation_id;
   if v_creation.status <> 'cancelled' then
@@ -336,7 +344,8 @@ revoke all on function private.cancel_creation from public, anon, authenticated,
 grant execute on function private.cancel_creation to authenticated, service_role;
 
 -- Cancels a creation: the charge is released at once, and what runs at a provider is told to stop by a job.
--- The one who asked for it may, and editors. Cancelling again answers the cancelled creation.
+-- The one who asked for it may, and editors. Cancelling again answers the cancelled creation; one whose pictures
+-- are made completes.
 -- Errors: unknown_creation, role_too_low, creation_ended.
 create function studio.cancel_creation(creation_id uuid) returns studio.creations
 language sql

@@ -107,7 +107,7 @@ begin
       when 'completed' then 'success' else 'error' end,
       case event when 'completed' then 'Your picture is ready' else 'Your picture could not be made' end,
       case event when 'completed' then null
-        else 'Nothing was charged. ' || regexp_replace(coalesce(job.error, ''), '^[a-z_]+: ', '') end,
+        else 'Nothing was charged. ' || regexp_replace(v_creation.error_message, '^[a-z_]+: ', '') end,
       '/studio/creations/' || v_creation.id,
         jsonb_build_object('creation_id', v_creation.id, 'creation_type', v_creation.creation_type),
       format('creation:%s:%s:%s', v_creation.id, event, v_creation.usage_event_id));

@@ -34,6 +34,7 @@ export async function newTopUp(db: TestDatabase, slug = "starter") {
     id: `cs_${payment.id}`,
     object: "checkout.session",
     client_reference_id: payment.id,
+    metadata: { payment_id: payment.id },
     status: "complete",
     payment_status: "paid",
     amount_total: payment.amount_minor,

@@ -47,6 +47,7 @@ beforeAll(async () => {
     session: {
       id: "cs",
       client_reference_id: payment.id,
+      metadata: { payment_id: payment.id },
       payment_status: "paid",
       amount_total: 500,
       currency: "usd",

@@ -53,6 +53,7 @@ describe("settling a checkout session", () => {
     const session = {
       id: "cs_unattached",
       client_reference_id: payment.id,
+      metadata: { payment_id: payment.id },
       status: "complete",
       payment_status: "paid",
       amount_total: 500,
@@ -169,6 +170,7 @@ describe("in whatever order and however often its events come, a payment ends th
       const base = {
         id: `cs_${payment.id}`,
         client_reference_id: payment.id,
+        metadata: { payment_id: payment.id },
         amount_total: 500,
         currency: "usd",
       };

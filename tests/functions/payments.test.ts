@@ -43,6 +43,7 @@ async function setUp({ session = true, noted = true } = {}) {
         line_items: [line],
         success_url: "https://a.test",
         client_reference_id: payment.id,
+        metadata: { payment_id: payment.id },
       })
     : null;
   if (made && noted)

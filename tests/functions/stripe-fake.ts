@@ -7,6 +7,7 @@ export interface FakeSession {
   status: "open" | "complete" | "expired";
   payment_status: "paid" | "unpaid";
   client_reference_id: string;
+  metadata: { payment_id?: string };
   amount_total: number;
   currency: string;
   url: string | null;
@@ -41,6 +42,7 @@ export function fakeStripe(now: () => number = Date.now) {
       status: "open",
       payment_status: "unpaid",
       client_reference_id: params.get("client_reference_id")!,
+      metadata: { payment_id: params.get("metadata[payment_id]") ?? "" },
       amount_total: Number(params.get("line_items[0][price_data][unit_amount]")),
       currency: params.get("line_items[0][price_data][currency]")!,
       url: `https://checkout.test/${id}`,

@@ -85,7 +85,12 @@ export async function createStudio(testDb: TestDatabase, db: Database) {
     ...Object.fromEntries([1, 2, 3, 4].map((n) => [`GET /out/${n}.png`, () => fal.file()])),
   });
 
-  const provider = falProvider({ queueUrl, key: "fal-key", fetch });
+  const provider = falProvider({
+    queueUrl,
+    key: "fal-key",
+    filesUrls: [new URL("https://files.fal.test/out")],
+    fetch,
+  });
   const providers = { fal: provider };
   const { log, lines } = keptLog();
   const app = createApp({

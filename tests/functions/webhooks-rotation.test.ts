@@ -127,7 +127,11 @@ test("a secret of the environment: the function with both takes what each half o
 });
 
 describe("a sender that is not configured", () => {
-  const always = { STRIPE_WEBHOOK_SECRETS: ["whsec_a"], FAL_JWKS_URL: "https://keys.example.com" };
+  const always = {
+    STRIPE_WEBHOOK_SECRETS: ["whsec_a"],
+    FAL_JWKS_URL: "https://keys.example.com",
+    FAL_USER_IDS: undefined,
+  };
   const optional = {
     RAZORPAY_WEBHOOK_SECRETS: undefined,
     SHOPIFY_WEBHOOK_SECRETS: undefined,

@@ -17,8 +17,11 @@ import {
 const names = ["request-id", "user-id", "timestamp", "signature"] as const;
 const encoder = new TextEncoder();
 
-/** Takes what fal signed; the keys are fetched once and again when a signature matches none of them. */
-export function falWebhooks(keySet: KeySet): WebhookProvider {
+/**
+ * Takes what fal signed; the keys are fetched once and again when a signature matches none of them. fal signs for
+ * all its customers with the same keys: with userIds, what other customers had sent to us is refused.
+ */
+export function falWebhooks(keySet: KeySet, userIds?: readonly string[]): WebhookProvider {
   return {
     name: "fal",
     keptHeaders: ["x-fal-webhook-request-id", "x-fal-webhook-timestamp"],
@@ -31,9 +34,14 @@ export function falWebhooks(keySet: KeySet): WebhookProvider {
       const digest = bytesToHex(new Uint8Array(await crypto.subtle.digest("SHA-256", raw)));
       const message = encoder.encode(`${requestId}\n${userId}\n${timestamp}\n${digest}`);
       if (!(await isSigned(keySet, hexToBytes(signature!), message))) throw invalidSignature();
+      if (userIds && !userIds.includes(userId!)) throw unknownSender();
       return { events: [eventOf(raw)] };
     },
   };
+}
+
+function unknownSender(): ApiError {
+  return new ApiError(401, "unknown_sender", "The webhook belongs to another account of the sender.");
 }
 
 function falHeader(headers: Headers, name: (typeof names)[number]): string {

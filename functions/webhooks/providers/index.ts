@@ -21,6 +21,7 @@ import { youtubeWebhooks } from "./youtube.ts";
 export const providerVariables = [
   "STRIPE_WEBHOOK_SECRETS",
   "FAL_JWKS_URL",
+  "FAL_USER_IDS",
   "RAZORPAY_WEBHOOK_SECRETS",
   "SHOPIFY_WEBHOOK_SECRETS",
   "META_APP_SECRETS",
@@ -37,7 +38,7 @@ export function configuredProviders(env: Env<(typeof providerVariables)[number]>
   }
   return [
     stripeWebhooks(env.STRIPE_WEBHOOK_SECRETS),
-    falWebhooks(createKeySet({ url: env.FAL_JWKS_URL })),
+    falWebhooks(createKeySet({ url: env.FAL_JWKS_URL }), env.FAL_USER_IDS),
     env.RAZORPAY_WEBHOOK_SECRETS && razorpayWebhooks(env.RAZORPAY_WEBHOOK_SECRETS),
     env.SHOPIFY_WEBHOOK_SECRETS && shopifyWebhooks(env.SHOPIFY_WEBHOOK_SECRETS),
     metaSecrets && metaToken && metaWebhooks(metaSecrets, metaToken),

@@ -61,7 +61,12 @@ export function makeCreation(deps: CreationDeps): Handler {
     if ("state" in result) return waitOn(result, run.data, context);
     if (!result.ok) throw providerRejected(result.reason);
     await saveProgress(context, 80, "fetching the result");
-    const paths = await storePictures(deps, creation, result.pictures, context);
+    const paths = await storePictures(
+      deps,
+      creation,
+      { pictures: result.pictures, below: provider.filesUrls },
+      context,
+    );
     return completed({ result_paths: paths, provider_request_id: run.data.request_id });
   };
 }

@@ -57,7 +57,7 @@ async function findSession(stripe: Stripe, payment: PaymentFacts): Promise<Strip
     // Newest first; a session is younger than its payment. Stripe cannot search sessions by their reference.
     let page = await stripe.checkout.sessions.list({ limit: 100 });
     for (let read = 1; ; read++) {
-      const found = page.data.find(({ client_reference_id }) => client_reference_id === payment.id);
+      const found = page.data.find(({ metadata }) => metadata?.payment_id === payment.id);
       const last = page.data.at(-1);
       if (found || !last || !page.has_more || last.created < madeAt || read === mostPages)
         return found ?? null;

@@ -11,13 +11,18 @@ import type { Storage } from "../storage.ts";
 export async function storePictures(
   deps: { storage: Storage; fetch?: typeof fetch },
   creation: Creation,
-  pictures: { url: string }[],
+  { pictures, below }: { pictures: { url: string }[]; below: readonly URL[] },
   context: JobContext,
 ): Promise<string[]> {
   const paths: string[] = [];
   // More than was asked for is not charged and not kept.
   for (const [index, { url }] of pictures.slice(0, creation.num_outputs).entries()) {
-    const { bytes, contentType, extension } = await downloadPicture(deps.fetch ?? fetch, url, context.signal);
+    const { bytes, contentType, extension } = await downloadPicture(
+      deps.fetch ?? fetch,
+      url,
+      below,
+      context.signal,
+    );
     if (index === 0 && !(await context.checkpoint({ progress: 90, stage: "storing" }))) throw new LeaseLost();
     context.signal.throwIfAborted();
     const path = `${creation.workspace_id}/${creation.id}/${index + 1}.${extension}`;

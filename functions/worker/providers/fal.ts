@@ -16,6 +16,8 @@ export interface FalOptions {
   /** Base of the queue: https://queue.fal.run. */
   queueUrl: string;
   key: string;
+  /** Where its results lie: https://v3.fal.media and the like. */
+  filesUrls: readonly URL[];
   fetch?: typeof fetch;
   now?: () => number;
 }
@@ -50,6 +52,7 @@ const timeoutMs = 30_000;
 export function falProvider({
   queueUrl,
   key,
+  filesUrls,
   fetch: fetcher = fetch,
   now = Date.now,
 }: FalOptions): CreationProvider {
@@ -85,6 +88,7 @@ export function falProvider({
 
   return {
     name: "fal",
+    filesUrls,
     submit: async (request, webhookUrl, signal) => {
       const { model, input } = falInput(request);
       const url = `${queueUrl}/${model}?fal_webhook=${encodeURIComponent(webhookUrl)}`;

@@ -29,6 +29,8 @@ export type RunResult = { ok: true; pictures: { url: string }[] } | { ok: false;
 export interface CreationProvider {
   /** As in the wait key and in the path of its webhooks. */
   name: string;
+  /** Below these its pictures lie; from elsewhere none is fetched. */
+  filesUrls: readonly URL[];
   /** Errors: provider_rejected, provider_unavailable, invalid_settings. */
   submit(request: CreationRequest, webhookUrl: string, signal: AbortSignal): Promise<Submission>;
   /** Errors: provider_rejected (the request is not known any more), provider_unavailable. */

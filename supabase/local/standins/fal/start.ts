@@ -37,7 +37,13 @@ export function startFal({ dataDir, baseUrl, reachable, retryMs }: Options): Fal
     app: createFalStandIn(deps, queue),
     data,
     resume: () => queue.resume(),
-    env: (url) => ({ FAL_QUEUE_URL: url, FAL_JWKS_URL: `${url}/.well-known/jwks.json`, FAL_KEY: data.key }),
+    env: (url) => ({
+      FAL_QUEUE_URL: url,
+      FAL_JWKS_URL: `${url}/.well-known/jwks.json`,
+      FAL_FILES_URLS: `${url}/files`,
+      FAL_USER_IDS: data.userId,
+      FAL_KEY: data.key,
+    }),
     close: async () => {
       await queue.close();
       await delivery.close();
