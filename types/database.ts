@@ -173,6 +173,7 @@ export type Database = {
       ledger_transactions: {
         Row: {
           content_hash: string | null;
+          correlation_id: string | null;
           created_at: string;
           event_at: string;
           id: number;
@@ -187,6 +188,7 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           content_hash?: string | null;
+          correlation_id?: string | null;
           created_at?: string;
           event_at: string;
           id?: never;
@@ -200,6 +202,7 @@ export type Database = {
         };
         Update: {
           content_hash?: string | null;
+          correlation_id?: string | null;
           created_at?: string;
           event_at?: string;
           id?: never;
@@ -269,6 +272,7 @@ export type Database = {
         Row: {
           amount_minor: number;
           billing_cycle: string | null;
+          correlation_id: string | null;
           created_at: string;
           credit_package_id: string | null;
           credits_micro: number;
@@ -293,6 +297,7 @@ export type Database = {
         Insert: {
           amount_minor: number;
           billing_cycle?: string | null;
+          correlation_id?: string | null;
           created_at?: string;
           credit_package_id?: string | null;
           credits_micro?: number;
@@ -316,6 +321,7 @@ export type Database = {
         Update: {
           amount_minor?: number;
           billing_cycle?: string | null;
+          correlation_id?: string | null;
           created_at?: string;
           credit_package_id?: string | null;
           credits_micro?: number;
@@ -698,6 +704,7 @@ export type Database = {
           captured_micro: number;
           completed_at: string | null;
           content_hash: string;
+          correlation_id: string | null;
           created_at: string;
           hold_expires_at: string;
           id: string;
@@ -723,6 +730,7 @@ export type Database = {
           captured_micro?: number;
           completed_at?: string | null;
           content_hash: string;
+          correlation_id?: string | null;
           created_at?: string;
           hold_expires_at: string;
           id?: string;
@@ -747,6 +755,7 @@ export type Database = {
           captured_micro?: number;
           completed_at?: string | null;
           content_hash?: string;
+          correlation_id?: string | null;
           created_at?: string;
           hold_expires_at?: string;
           id?: string;
@@ -936,6 +945,7 @@ export type Database = {
           captured_micro: number;
           completed_at: string | null;
           content_hash: string;
+          correlation_id: string | null;
           created_at: string;
           hold_expires_at: string;
           id: string;
@@ -1036,6 +1046,7 @@ export type Database = {
         Returns: {
           amount_minor: number;
           billing_cycle: string | null;
+          correlation_id: string | null;
           created_at: string;
           credit_package_id: string | null;
           credits_micro: number;
@@ -1176,6 +1187,7 @@ export type Database = {
         Returns: {
           amount_minor: number;
           billing_cycle: string | null;
+          correlation_id: string | null;
           created_at: string;
           credit_package_id: string | null;
           credits_micro: number;
@@ -1208,6 +1220,7 @@ export type Database = {
         Returns: {
           amount_minor: number;
           billing_cycle: string | null;
+          correlation_id: string | null;
           created_at: string;
           credit_package_id: string | null;
           credits_micro: number;

@@ -20,6 +20,7 @@ create table billing.payments (
   receipt_url text,
   error text,
   metadata jsonb not null default '{}',
+  correlation_id uuid default nullif(current_setting('backlot.correlation_id', true), '')::uuid,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   paid_at timestamptz,
@@ -48,6 +49,7 @@ create index payments_workspace_id on billing.payments (workspace_id, created_at
 create index payments_user_id on billing.payments (user_id) where user_id is not null;
 create index payments_credit_package_id on billing.payments (credit_package_id);
 create index payments_plan_id on billing.payments (plan_id);
+create index payments_correlation_id on billing.payments (correlation_id) where correlation_id is not null;
 create index payments_currency on billing.payments (currency);
 create trigger payments_touch before update on billing.payments for each row
   execute function private.touch_updated_at();
@@ -102,6 +104,7 @@ begin
       and p.key = start_top_up.key) then
     perform private.fail('too_many_payments', '20 payments of yours are open.', '{"most": 20}');
   end if;
+  perform private.correlate();
   insert into billing.payments (workspace_id, user_id, credit_package_id, amount_minor, currency, credits_micro, key)
   values (workspace_id, v_user, v_package.id, v_package.price_minor, v_package.currency, v_package.credits_micro, key)
   on conflict do nothing
@@ -115,7 +118,8 @@ begin
     end if;
     return v_payment;
   end if;
-  perform ops.enqueue_job('billing.reconcile_payment', jsonb_build_object('payment_id', v_payment.id), workspace_id,
+  perform ops.enqueue_job('billing.reconcile_payment',
+    jsonb_build_object('payment_id', v_payment.id, 'provider', v_payment.provider), workspace_id,
     run_at => private.now() + interval '2 minutes', max_attempts => 20, key => 'reconcile:' || v_payment.id);
   return v_payment;
 end $$;
@@ -191,6 +195,7 @@ begin
   if not found or v_payment.paid_at is not null then
     return v_payment;
   end if;
+  perform private.correlate(v_payment.correlation_id);
   if not v_paid then
     v_status := case when failed then 'failed' when session ->> 'status' = 'expired' then 'expired'
       when session ->> 'status' = 'complete' then 'processing' else 'pending' end;
@@ -245,6 +250,7 @@ declare
   v_payment billing.payments;
 begin
   select * into v_event from ops.webhook_events e where e.id = webhook_event_id and e.provider = 'stripe';
+  perform private.correlate(v_event.correlation_id);
   if v_event.event_type in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
     'checkout.session.async_payment_failed', 'checkout.session.expired') then
     v_payment := billing.settle_checkout(v_event.payload -> 'data' -> 'object',

@@ -259,6 +259,7 @@ begin
     v_request.settings := settings;
     v_request.project_id := project_id;
     v_request := private.check_creation(v_request);
+    perform private.correlate();
     insert into studio.creations as c (workspace_id, project_id, created_by, creation_type, garment_id, model_id,
       garment_path, model_storage_path, prompt, quality, category, num_outputs, settings, key, content_hash)
     values (workspace_id, project_id, auth.uid(), creation_type, garment_id, model_id, v_request.garment_path,

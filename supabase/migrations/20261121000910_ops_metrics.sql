@@ -85,7 +85,8 @@ from (
     greatest(0, extract(epoch from private.now() - i.oldest_at))
   from inbox i
   union all
-  select 'backlot_schedules_failing', '{}', count(*) from ops.schedules s where s.is_enabled and s.last_error is not null
+  select 'backlot_schedules_failing', '{}', count(*) from ops.schedules s
+  where s.is_enabled and s.last_error is not null
   union all
   select 'backlot_schedules_late_seconds', '{}',
     coalesce(greatest(0, max(extract(epoch from private.now() - s.next_run_at))), 0)

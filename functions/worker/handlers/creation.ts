@@ -85,7 +85,9 @@ function endedAlready(creation: Creation): Outcome | null {
 
 async function submit(deps: CreationDeps, creation: Creation, context: JobContext): Promise<Outcome> {
   const { provider, functionsUrl } = deps;
-  await saveProgress(context, 5, "preparing");
+  // whose work it is, for whoever looks at attempts that fail before there is a run
+  const named = { checkpoint: { provider: provider.name }, progress: 5, stage: "preparing" };
+  if (!(await context.checkpoint(named))) throw new LeaseLost();
   const request = { creation, ...(await pictureUrls(deps.storage, creation)) };
   const run = await provider.submit(request, `${functionsUrl}/webhooks/${provider.name}`, context.signal);
   const checkpoint: SavedRun = { ...run, polls: 0 };
