@@ -43,8 +43,8 @@ begin
     from jsonb_array_elements(results) r where coalesce(r ->> 'outcome', 'completed') = 'completed'
   ), ended as (
     update ops.jobs j
-    set state = 'completed', output = g.output, progress = 100, finished_at = private.now(), worker = null, lease = null,
-      lease_expires_at = null
+    set state = 'completed', output = g.output, progress = 100, finished_at = private.now(), worker = null,
+      lease = null, lease_expires_at = null
     from given g
     where j.id = any (_complete_plain_jobs.ids) and j.id = g.id
       and j.state = 'running' and j.worker = _complete_plain_jobs.worker and j.lease_expires_at > private.now()

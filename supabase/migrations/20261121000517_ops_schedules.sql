@@ -253,7 +253,8 @@ create table ops.schedules (
   constraint schedules_job_has_time check ((last_job_id is null) = (last_run_at is null)),
   constraint schedules_retry_has_error check (retry_at is null or last_error is not null)
 );
-comment on table ops.schedules is 'Jobs that come by the calendar: a cron expression in a time zone and what it enqueues.';
+comment on table ops.schedules is
+  'Jobs that come by the calendar: a cron expression in a time zone and what it enqueues.';
 comment on column ops.schedules.catch_up is
   'What becomes of times that passed while the clock stood: skip them, run once for the latest, or run all.';
 comment on column ops.schedules.most_caught_up is
