@@ -47,6 +47,7 @@ end $$;
 comment on function ops._cron_field(text, integer, integer, text[]) is
   'Numbers of one field of a cron expression; null when it is not well formed.';
 revoke all on function ops._cron_field from public, anon, authenticated, service_role;
+grant execute on function ops._cron_field to service_role;
 
 create function ops._parse_cron(expression text) returns ops.cron
 language plpgsql stable
@@ -82,6 +83,7 @@ begin
 end $$;
 comment on function ops._parse_cron(text) is 'Takes a cron expression apart, or fails with invalid_cron.';
 revoke all on function ops._parse_cron from public, anon, authenticated, service_role;
+grant execute on function ops._parse_cron to service_role;
 
 create function ops._cron_matches_day(cron ops.cron, day date) returns boolean
 language sql immutable
@@ -94,6 +96,7 @@ $$;
 comment on function ops._cron_matches_day(ops.cron, date) is
   'Whether a day of a matching month is one of an expression''s.';
 revoke all on function ops._cron_matches_day from public, anon, authenticated, service_role;
+grant execute on function ops._cron_matches_day to service_role;
 
 -- The moment at which the clocks were put forward over a local time that never was.
 create function ops._moment_after_gap(local_time timestamp, timezone text) returns timestamptz
@@ -121,6 +124,7 @@ end $$;
 comment on function ops._moment_after_gap(timestamp, text) is
   'When the clocks were put forward over a local time that does not exist.';
 revoke all on function ops._moment_after_gap from public, anon, authenticated, service_role;
+grant execute on function ops._moment_after_gap to service_role;
 
 -- The first moment after one at which an expression's time of day comes on a local day near which the clocks are
 -- changed. As Vixie's cron does it: times written with a star in minute or hour follow the clock on the wall,
@@ -153,6 +157,7 @@ $$;
 comment on function ops._cron_on_changing_day(ops.cron, date, text, timestamptz) is
   'The first moment after one at which a cron expression comes on a local day, whatever the clocks do.';
 revoke all on function ops._cron_on_changing_day from public, anon, authenticated, service_role;
+grant execute on function ops._cron_on_changing_day to service_role;
 
 -- The same for any day. Where the offset stays as it is from the day before to the day after, local times are in
 -- the order of the moments, and the first one suffices: twenty times as fast for an expression of every minute.
@@ -177,6 +182,7 @@ end $$;
 comment on function ops._cron_on_day(ops.cron, date, text, timestamptz) is
   'The first moment after one at which a cron expression comes on a local day, or null.';
 revoke all on function ops._cron_on_day from public, anon, authenticated, service_role;
+grant execute on function ops._cron_on_day to service_role;
 
 -- When a cron expression comes next in a time zone, strictly after a moment. Five fields (lists, ranges, steps,
 -- names of months and weekdays, 0 and 7 are Sunday) or @hourly, @daily, @weekly, @monthly, @yearly; when both

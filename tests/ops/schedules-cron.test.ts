@@ -8,7 +8,7 @@ import { crons, daysAround, nextByWalking } from "./cron.ts";
 const db = await createTestDatabase({ poolSize: 2 });
 
 const next = async (expression: string, timezone: string, after: string | Date): Promise<Date> =>
-  (await db.query("select ops.cron_next($1, $2, $3) as at", [expression, timezone, after]))[0]!.at;
+  (await db.service.query("select ops.cron_next($1, $2, $3) as at", [expression, timezone, after]))[0]!.at;
 const local = async (expression: string, timezone: string, after: string, runs = 1) => {
   const times: string[] = [];
   let at: string | Date = after;
