@@ -97,6 +97,9 @@ async function outcomeOf(call: Promise<Charge>): Promise<Outcome> {
   }
 }
 
+/** The apps' periods never end at the same moment, so the order of drawing is known. */
+const offset = (app: string) => (app === "amplify" ? hour / 2 : 0);
+
 /** Takes one step in the model and in the database, whose answers must agree. */
 async function take(step: Step, model: ModelWallet, workspaceId: string, ids: Map<string, string>) {
   if ("key" in step && step.op !== "authorize" && !ids.has(`k${step.key}`)) return;
@@ -139,8 +142,7 @@ async function take(step: Step, model: ModelWallet, workspaceId: string, ids: Ma
       return model.releaseExpiredHolds();
     case "subscribe": {
       const { app, interval, allowance } = plans[step.plan]!;
-      // the apps' periods never end at the same moment, so the order of drawing is known
-      const anchor = model.now - step.hours * hour - (app === "amplify" ? hour / 2 : 0);
+      const anchor = model.now - step.hours * hour - offset(app);
       await db.query(
         `insert into billing.subscriptions (workspace_id, app, plan_id, allowance_anchor_at)
         select $1, p.app, p.id, $3 from billing.plans p where p.slug = $2
@@ -151,15 +153,16 @@ async function take(step: Step, model: ModelWallet, workspaceId: string, ids: Ma
     }
     case "cancel":
     case "reanchor": {
-      const change = step.op === "cancel" ? "status = 'cancelled'" : "allowance_anchor_at = private.now()";
-      await db.query(`update billing.subscriptions set ${change} where workspace_id = $1 and app = $2`, [
-        workspaceId,
-        step.app,
-      ]);
+      const anchor = model.now - offset(step.app);
+      const change = step.op === "cancel" ? "status = 'cancelled'" : "allowance_anchor_at = $3";
+      await db.query(
+        `update billing.subscriptions set ${change} where workspace_id = $1 and app = $2`,
+        step.op === "cancel" ? [workspaceId, step.app] : [workspaceId, step.app, new Date(anchor)],
+      );
       const subscription = model.subscriptions.get(step.app);
       if (!subscription) return;
       if (step.op === "cancel") subscription.active = false;
-      else subscription.anchor = model.now;
+      else subscription.anchor = anchor;
     }
   }
 }
