@@ -94,6 +94,8 @@ async function main() {
     process.on(signal, () => void end(stack ? 0 : code));
   }
   watchNpm(() => void end(1));
+  // Standard output is what a caller parses; @supabase/lite prints mails it does not send, codes included.
+  console.log = console.info = console.error;
   stack = await startStack({ reset, ephemeral, watch: chosen.watch ?? !ephemeral });
   const took = ((performance.now() - began) / 1000).toFixed(1);
   if (chosen.json) process.stdout.write(`${json(stack)}\n`);

@@ -81,6 +81,8 @@ describe("npm start -- --ephemeral --json", () => {
     const email = "first@example.com";
     expect((await client.auth.signUp({ email, password: "a long password" })).error).toBeNull();
     expect((await client.auth.signInWithPassword({ email, password: "a long password" })).error).toBeNull();
+    // Mails are shown on standard error.
+    expect((await client.auth.updateUser({ email: "second@example.com" })).error).toBeNull();
     const made = await client.schema("identity").rpc("create_workspace", { name: "Studio" });
     expect(made.error).toBeNull();
     const file = `${made.data.id}/person.png`;
