@@ -597,6 +597,28 @@ export type Database = {
           },
         ];
       };
+      stripe_event_handlers: {
+        Row: {
+          created_at: string;
+          event_type: string;
+          function_name: string;
+          position: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          event_type: string;
+          function_name: string;
+          position?: number;
+        };
+        Update: {
+          created_at?: string;
+          event_type?: string;
+          function_name?: string;
+          position?: number;
+        };
+        Relationships: [];
+      };
       subscriptions: {
         Row: {
           allowance_anchor_at: string;
@@ -877,6 +899,7 @@ export type Database = {
           starts_at: string;
         }[];
       };
+      _apply_checkout_event: { Args: { event: unknown }; Returns: boolean };
       _check_key: { Args: { key: string }; Returns: undefined };
       _draw: {
         Args: {

@@ -240,23 +240,65 @@ comment on function billing.settle_checkout is
 revoke all on function billing.settle_checkout from public, anon, authenticated, service_role;
 grant execute on function billing.settle_checkout to service_role;
 
--- Applies a stored Stripe event. Returns applied, or ignored for types and sessions that are not ours.
+-- Which SQL functions hear of which Stripe events: each domain names its own, so that a new one touches no other.
+create table billing.stripe_event_handlers (
+  event_type text not null,
+  function_name text not null,
+  position smallint not null default 0,
+  created_at timestamptz not null default now(),
+  constraint stripe_event_handlers_pkey primary key (event_type, function_name),
+  constraint stripe_event_handlers_event_type_shape check (event_type ~ '^[a-z0-9_.]+$'),
+  constraint stripe_event_handlers_function_name_shape check (function_name ~ '^[a-z_]+\.[a-z_]+$')
+);
+comment on table billing.stripe_event_handlers is 'Which functions apply a type of Stripe event, in order of position.';
+comment on column billing.stripe_event_handlers.function_name is
+  'Called as f(event ops.webhook_events) returns boolean: whether the event was of its concern.';
+alter table billing.stripe_event_handlers enable row level security;
+revoke all on table billing.stripe_event_handlers from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table billing.stripe_event_handlers to service_role;
+
+create function billing._apply_checkout_event(event ops.webhook_events) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_payment billing.payments := billing.settle_checkout(event.payload -> 'data' -> 'object',
+    event.event_type = 'checkout.session.async_payment_failed');
+begin
+  return v_payment.id is not null;
+end $$;
+comment on function billing._apply_checkout_event(ops.webhook_events) is
+  'Settles the payment that a checkout session belongs to.';
+revoke all on function billing._apply_checkout_event from public, anon, authenticated, service_role;
+
+insert into billing.stripe_event_handlers (event_type, function_name) values
+  ('checkout.session.completed', 'billing._apply_checkout_event'),
+  ('checkout.session.async_payment_succeeded', 'billing._apply_checkout_event'),
+  ('checkout.session.async_payment_failed', 'billing._apply_checkout_event'),
+  ('checkout.session.expired', 'billing._apply_checkout_event');
+
+-- Applies a stored Stripe event. Returns applied, or ignored for types and objects that are not ours.
 create function billing.apply_stripe_event(webhook_event_id bigint) returns text
 language plpgsql security definer
 set search_path = ''
 as $$
 declare
   v_event ops.webhook_events;
-  v_payment billing.payments;
+  v_function text;
+  v_applied boolean;
+  v_any boolean := false;
 begin
   select * into v_event from ops.webhook_events e where e.id = webhook_event_id and e.provider = 'stripe';
   perform private.correlate(v_event.correlation_id);
-  if v_event.event_type in ('checkout.session.completed', 'checkout.session.async_payment_succeeded',
-    'checkout.session.async_payment_failed', 'checkout.session.expired') then
-    v_payment := billing.settle_checkout(v_event.payload -> 'data' -> 'object',
-      v_event.event_type = 'checkout.session.async_payment_failed');
-  end if;
-  return case when v_payment.id is null then 'ignored' else 'applied' end;
+  for v_function in
+    select h.function_name from billing.stripe_event_handlers h
+    where h.event_type = v_event.event_type order by h.position, h.function_name
+  loop
+    -- the shape of the name is held by a constraint of the table
+    execute 'select ' || v_function || '($1)' into v_applied using v_event;
+    v_any := v_any or coalesce(v_applied, false);
+  end loop;
+  return case when v_any then 'applied' else 'ignored' end;
 end $$;
 comment on function billing.apply_stripe_event(bigint) is
   'Applies one Stripe event of the inbox; safe to repeat and in any order.';
