@@ -66,6 +66,7 @@ create table billing.credit_lots (
   amount_micro bigint not null,
   remaining_micro bigint not null,
   expires_at timestamptz,
+  payment_id uuid,
   metadata jsonb not null default '{}',
   created_at timestamptz not null default now(),
   constraint credit_lots_workspace_id_fkey foreign key (workspace_id)
@@ -75,12 +76,14 @@ create table billing.credit_lots (
   constraint credit_lots_remaining_in_range check (remaining_micro between 0 and amount_micro and amount_micro > 0),
   constraint credit_lots_allowance_expires check (kind <> 'allowance' or expires_at is not null)
 ) with (fillfactor = 70);
+comment on column billing.credit_lots.payment_id is 'The payment that bought it; null: it was given.';
 comment on table billing.credit_lots is
   'Credits of one kind and expiry: drawn admin grants first, then the allowance, then by earliest expiry.';
 create index credit_lots_open on billing.credit_lots (workspace_id, expires_at) where remaining_micro > 0;
 create index credit_lots_expiring on billing.credit_lots (expires_at) where remaining_micro > 0
   and expires_at is not null;
 create index credit_lots_workspace_id on billing.credit_lots (workspace_id, created_at desc);
+create index credit_lots_payment_id on billing.credit_lots (payment_id) where payment_id is not null;
 alter table billing.credit_lots enable row level security;
 create policy "Members may read their workspace's credit lots" on billing.credit_lots for select to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
@@ -102,7 +105,8 @@ create table billing.ledger_transactions (
   created_at timestamptz not null default now(),
   constraint ledger_transactions_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id),
   constraint ledger_transactions_kind_known
-    check (kind in ('grant', 'purchase', 'allowance', 'authorize', 'capture', 'release', 'refund', 'expire', 'adjust')),
+    check (kind in ('grant', 'purchase', 'allowance', 'authorize', 'capture', 'release', 'refund', 'expire', 'adjust',
+      'claw_back')),
   constraint ledger_transactions_key_length check (length(key) <= 300)
 );
 comment on table billing.ledger_transactions is 'One movement of credits: why and when; its entries say what moved.';

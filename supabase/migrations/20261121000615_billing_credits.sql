@@ -188,8 +188,9 @@ begin
       '{"argument": "expires_at"}');
   end if;
   if kind <> 'prepaid' then
-    insert into billing.credit_lots (workspace_id, kind, amount_micro, remaining_micro, expires_at, metadata)
-    values (workspace_id, kind, amount_micro, 0, expires_at, coalesce(metadata, '{}'))
+    insert into billing.credit_lots (workspace_id, kind, amount_micro, remaining_micro, expires_at, payment_id,
+      metadata)
+    values (workspace_id, kind, amount_micro, 0, expires_at, payment_id, coalesce(metadata, '{}'))
     returning id into v_lot;
   end if;
   ledger_transaction_id := billing._post(workspace_id, case when v_bought then 'purchase' else 'grant' end, array[
