@@ -1,0 +1,155 @@
+import fc from "fast-check";
+import { beforeAll, expect, test } from "vitest";
+import type { TestDatabase } from "../helpers/database.ts";
+import { authorize, billingDatabase, capture, newWorkspace, record, refund, release } from "./money.ts";
+
+let db: TestDatabase;
+
+beforeAll(async () => {
+  db = await billingDatabase({ poolSize: 12 });
+  await db.query("alter table billing.usage_events alter column created_at set default private.now()");
+});
+
+const rollUp = () => db.service.call<number>("billing.roll_up_usage");
+const faults = () => db.service.rpc("billing.verify_usage");
+const charged = async (workspaceId: string) =>
+  (
+    await db.query(
+      `select coalesce(sum(charges), 0)::int as charges from billing.usage_rollups
+      where workspace_id = $1 and grain = 'day'`,
+      [workspaceId],
+    )
+  )[0]!.charges;
+
+test("a charge whose transaction ends after those begun later is added all the same", async () => {
+  const first = await newWorkspace(db, { prepaid: 100 });
+  const second = await newWorkspace(db, { prepaid: 100 });
+  const slow = await db.connect("service");
+  await slow.begin();
+  await record(slow, first.workspaceId, 1);
+  await record(db.service, second.workspaceId, 1);
+  await rollUp();
+  expect([await charged(first.workspaceId), await charged(second.workspaceId)]).toEqual([0, 1]);
+  expect(await faults()).toEqual([]);
+  await slow.commit();
+  expect(await rollUp()).toBe(1);
+  expect(await charged(first.workspaceId)).toBe(1);
+  expect(await faults()).toEqual([]);
+});
+
+test("a roll-up that is undone takes nothing, and one beside another adds nothing twice", async () => {
+  const { workspaceId } = await newWorkspace(db, { prepaid: 100 });
+  await record(db.service, workspaceId, 1);
+  const undone = await db.connect("service");
+  await undone.begin();
+  expect(await undone.call("billing.roll_up_usage")).toBe(1);
+  expect(await rollUp()).toBe(0);
+  await undone.rollback();
+  expect(await charged(workspaceId)).toBe(0);
+  await Promise.all([rollUp(), rollUp(), rollUp()]);
+  await rollUp();
+  expect(await charged(workspaceId)).toBe(1);
+});
+
+test("charges, roll-ups and rebuilding at once end in the sums that the events say", async () => {
+  const workspaces = await Promise.all([1, 2, 3].map(() => newWorkspace(db, { prepaid: 100_000 })));
+  let running = true;
+  const sweeping = (async () => {
+    for (let n = 0; running; n++) {
+      await rollUp();
+      if (n % 3 === 0)
+        await db.service.call(
+          "billing.rebuild_usage",
+          n % 2 ? {} : { workspace_id: workspaces[0]!.workspaceId },
+        );
+      expect(await faults()).toEqual([]);
+    }
+  })();
+  await Promise.all(
+    workspaces.flatMap(({ workspaceId }) =>
+      [1, 2].map(async () => {
+        for (let n = 0; n < 25; n++) {
+          const charge = await record(db.service, workspaceId, 1 + (n % 3));
+          if (n % 4 === 0) await refund(db.service, charge.usage_event_id);
+        }
+      }),
+    ),
+  );
+  running = false;
+  await sweeping;
+  await rollUp();
+  expect(await faults()).toEqual([]);
+  for (const { workspaceId } of workspaces) expect(await charged(workspaceId)).toBe(50);
+});
+
+test("rebuilding makes right what was wrong", async () => {
+  const { workspaceId } = await newWorkspace(db, { prepaid: 100 });
+  await record(db.service, workspaceId, 3);
+  await rollUp();
+  await record(db.service, workspaceId, 4);
+  await db.query(
+    "update billing.usage_rollups set captured_micro = captured_micro + 1 where workspace_id = $1 and grain = 'hour'",
+    [workspaceId],
+  );
+  expect(await faults()).toMatchObject([{ workspace_id: workspaceId, expected_micro: 7, actual_micro: 8 }]);
+  expect(await db.service.call("billing.rebuild_usage", { workspace_id: workspaceId })).toBe(3);
+  expect(await faults()).toEqual([]);
+  expect(await charged(workspaceId)).toBe(2);
+});
+
+test("whatever happens to charges, in whatever order, the sums are a direct aggregate of them", async () => {
+  const people = await Promise.all([newWorkspace(db, { prepaid: 1e9 }), newWorkspace(db, { prepaid: 1e9 })]);
+  const meters = ["unit", "hundred", "fraction", "free"];
+  const charges: string[] = [];
+  const pick = (n: number) => charges[n % Math.max(charges.length, 1)];
+  // what the charge's state does not allow is refused, and a refused call changes nothing
+  const maybe = (call: Promise<unknown>) =>
+    call.catch((error: Error) => expect(error.message).toMatch(/^\w+: /));
+  const step = fc.tuple(
+    fc.constantFrom(
+      "authorize",
+      "record",
+      "capture",
+      "part",
+      "release",
+      "refund",
+      "refund part",
+      "roll up",
+      "rebuild",
+      "forget",
+      "later",
+    ),
+    fc.nat(1000),
+    fc.integer({ min: 1, max: 9_999_999 }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
+      for (const [what, n, size] of steps) {
+        const { workspaceId, userId } = people[n % 2]!;
+        const metadata = n % 3 ? { user_id: userId, ...(n % 5 && { source_platform: `app-${n % 5}` }) } : {};
+        const options = { meter: meters[n % 4]!, metadata };
+        if (what === "authorize")
+          charges.push((await authorize(db.service, workspaceId, size / 1000, options)).usage_event_id);
+        if (what === "record")
+          charges.push((await record(db.service, workspaceId, size / 1000, options)).usage_event_id);
+        if (what === "roll up") await rollUp();
+        if (what === "rebuild")
+          await db.service.call("billing.rebuild_usage", n % 3 ? { workspace_id: workspaceId } : {});
+        if (what === "later") await db.advanceClock(`${n} minutes`);
+        const id = pick(n);
+        if (!id) continue;
+        if (what === "capture") await maybe(capture(db.service, id));
+        if (what === "part") await maybe(capture(db.service, id, size / 1000));
+        if (what === "release") await maybe(release(db.service, id));
+        if (what === "refund") await maybe(refund(db.service, id));
+        if (what === "refund part") await maybe(refund(db.service, id, `refund ${size}`, size % 500));
+        if (what === "forget")
+          await db.query("update billing.usage_events set user_id = null where id = $1", [id]);
+      }
+      expect(await faults()).toEqual([]);
+      await rollUp();
+      expect(await faults()).toEqual([]);
+    }),
+    { numRuns: 12 },
+  );
+});
