@@ -1,0 +1,77 @@
+// What the tests of growth share: vouchers, people who sign up by a code, payments that were made.
+import { randomUUID } from "node:crypto";
+import type { TestDatabase } from "../helpers/database.ts";
+import type { Session } from "../helpers/session.ts";
+import { newTopUp, settleCheckout } from "./checkout.ts";
+
+export interface VoucherAnswer {
+  redemption_id: string | null;
+  outcome: "applied" | "pending" | "refused";
+  error: string | null;
+  hint: string | null;
+  kind: string | null;
+  credits_micro: number;
+  subscription_id: string | null;
+  created: boolean;
+}
+
+const terms: Record<string, Record<string, unknown>> = {
+  credits: { credits_micro: 5000 },
+  bonus: { bonus_percent: 10 },
+  trial: { trial_days: 14 },
+};
+
+/** A voucher with a code of its own; a trial needs its plan_id. */
+export async function newVoucher(db: TestDatabase, kind = "credits", more: Record<string, unknown> = {}) {
+  const values = { code: `T-${randomUUID()}`, kind, starts_at: "2020-01-01", ...terms[kind], ...more };
+  const names = Object.keys(values);
+  const [row] = await db.service.query(
+    `insert into billing.vouchers (${names.join(", ")}) values (${names.map((_, i) => `$${i + 1}`).join(", ")})
+    returning id, code`,
+    Object.values(values),
+  );
+  return row as { id: string; code: string };
+}
+
+export const redeem = (
+  session: Session,
+  workspace_id: string,
+  code: string | null,
+  more: { app?: string; key?: string } = {},
+) => session.call<VoucherAnswer>("billing.redeem_voucher", { workspace_id, code, ...more });
+
+/** A purchase of the workspace's owner that succeeded; 500,000 micro-units for 500 cents. */
+export async function paidTopUp(db: TestDatabase, owner?: { userId: string; workspaceId: string }) {
+  const topUp = owner ? await topUpOf(db, owner) : await newTopUp(db);
+  await settleCheckout(db.service, topUp.session);
+  return topUp;
+}
+
+export async function topUpOf(
+  db: TestDatabase,
+  { userId, workspaceId }: { userId: string; workspaceId: string },
+) {
+  const payment = await db
+    .user(userId)
+    .call("billing.start_top_up", { workspace_id: workspaceId, package: "starter" });
+  const session = {
+    id: `cs_${payment.id}`,
+    client_reference_id: payment.id,
+    metadata: { payment_id: payment.id },
+    status: "complete",
+    payment_status: "paid",
+    amount_total: payment.amount_minor,
+    currency: "usd",
+    payment_intent: `pi_${payment.id}`,
+    customer: null,
+  };
+  await db.service.call("billing.attach_checkout", { payment_id: payment.id, session_id: session.id });
+  return { userId, workspaceId, payment, session };
+}
+
+/** Marks a payment refunded, wholly or in part, as the refund of a provider would. */
+export const refundPayment = (db: TestDatabase, paymentId: string, whole = true) =>
+  db.query("update billing.payments set status = $2 where id = $1", [
+    paymentId,
+    whole ? "refunded" : "partially_refunded",
+  ]);
