@@ -1,11 +1,10 @@
 import type { Context, Hono } from "hono";
 import type { WebhookReceipt } from "../../types/contracts.ts";
 import { createBase, limitBody } from "../_shared/app.ts";
-import type { Database } from "../_shared/db.ts";
 import { ApiError } from "../_shared/errors.ts";
 import type { Log } from "../_shared/log.ts";
-import { receiveWebhook, receiveWebhooks } from "../_shared/sql/inbox.ts";
 import type { Subscription } from "../_shared/sql/subscriptions.ts";
+import type { Inbox } from "./inbox.ts";
 import {
   invalidJson,
   type SubscribedProvider,
@@ -15,7 +14,7 @@ import {
 import type { Subscriptions } from "./subscriptions.ts";
 
 export interface Deps {
-  db: Database;
+  inbox: Inbox;
   /** Reached at /webhooks/<provider>. */
   providers: readonly WebhookProvider[];
   /** Reached at /webhooks/<provider>/<token of a subscription>. */
@@ -34,7 +33,7 @@ const unstorable = new Set(["22P02", "22P05", "22021"]);
  * is the handshake of the senders that have one. All work is the queue's. Nothing is stored of a request that is
  * answered with 4xx.
  */
-export function createApp({ db, providers, subscribed, log, now = Date.now }: Deps): Hono {
+export function createApp({ inbox, providers, subscribed, log, now = Date.now }: Deps): Hono {
   const app = createBase("webhooks", log);
   for (const provider of providers) {
     const { name } = provider;
@@ -107,15 +106,14 @@ export function createApp({ db, providers, subscribed, log, now = Date.now }: De
     { events }: Verdict,
     subscription?: Subscription,
   ): Promise<boolean> {
-    const [event] = events;
-    if (!event) return false;
-    const headers = JSON.stringify(kept(c.req.raw.headers, keptHeaders));
+    if (events.length === 0) return false;
+    const headers = kept(c.req.raw.headers, keptHeaders);
+    const subscriptionId = subscription?.id;
     try {
-      // One event that needs no more than its id, as most are, takes the shorter way.
-      if (events.length === 1 && !subscription && !event.account && event.fingerprint === undefined) {
-        return (await receiveWebhook(db, name, { ...event, headers })).created;
-      }
-      return (await receiveWebhooks(db, name, { events, headers, subscriptionId: subscription?.id })) > 0;
+      const stored = await inbox.store(
+        events.map((event) => ({ ...event, provider: name, headers, subscriptionId })),
+      );
+      return stored.some(({ created }) => created);
     } catch (error) {
       throw unstorable.has((error as { code?: string }).code ?? "") ? invalidJson() : error;
     }

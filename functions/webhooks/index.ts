@@ -3,6 +3,7 @@ import { createVault } from "../_shared/encryption.ts";
 import { readEnv } from "../_shared/env.ts";
 import { createLog } from "../_shared/log.ts";
 import { createApp } from "./app.ts";
+import { createInbox } from "./inbox.ts";
 import { configuredProviders, providerVariables, subscribedProviders } from "./providers/index.ts";
 import { createSubscriptions } from "./subscriptions.ts";
 
@@ -21,4 +22,4 @@ const subscribed = env.ENCRYPTION_KEYS && {
   subscriptions: createSubscriptions(db, createVault(env.ENCRYPTION_KEYS)),
 };
 
-Deno.serve(createApp({ db, providers, subscribed, log }).fetch);
+Deno.serve(createApp({ inbox: createInbox(db), providers, subscribed, log }).fetch);

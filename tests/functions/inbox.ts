@@ -7,6 +7,7 @@ import {
   openSubscription,
 } from "../../functions/_shared/sql/subscriptions.ts";
 import { createApp } from "../../functions/webhooks/app.ts";
+import { createInbox as createWebhookInbox } from "../../functions/webhooks/inbox.ts";
 import type { SubscribedProvider, WebhookProvider } from "../../functions/webhooks/providers/provider.ts";
 import { createSubscriptions } from "../../functions/webhooks/subscriptions.ts";
 import { unhandledWebhooks } from "../../functions/worker/handlers/webhook-unhandled.ts";
@@ -46,7 +47,7 @@ export async function createInbox(
   const { log, lines } = keptLog();
   const shared = "shared" in provider ? [provider.shared] : [];
   const app = createApp({
-    db,
+    inbox: createWebhookInbox(db),
     providers: shared,
     subscribed:
       "subscribed" in provider

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { createApp } from "../../functions/webhooks/app.ts";
+import { createInbox } from "../../functions/webhooks/inbox.ts";
 import { falWebhooks } from "../../functions/webhooks/providers/fal.ts";
 import { createKeySet } from "../../functions/webhooks/providers/jwks.ts";
 import { errorEnvelope, webhookReceipt } from "../../types/contracts.ts";
@@ -25,7 +26,12 @@ function setUp() {
   });
   const { log, lines } = keptLog();
   const now = () => state.now;
-  const app = createApp({ db, providers: [falWebhooks(createKeySet({ url, fetch, now }))], log, now });
+  const app = createApp({
+    inbox: createInbox(db),
+    providers: [falWebhooks(createKeySet({ url, fetch, now }))],
+    log,
+    now,
+  });
   const send = (body: string, headers: Record<string, string>) =>
     Promise.resolve(app.request("/webhooks/fal", { method: "POST", body, headers }));
   const sendSigned = (body: string, at = state.now) => send(body, state.signer.headers(body, { at }));

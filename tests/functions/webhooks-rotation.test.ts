@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { createVault } from "../../functions/_shared/encryption.ts";
 import { findSubscription, renewToken } from "../../functions/_shared/sql/subscriptions.ts";
 import { createApp } from "../../functions/webhooks/app.ts";
+import { createInbox as createWebhookInbox } from "../../functions/webhooks/inbox.ts";
 import { configuredProviders, subscribedProviders } from "../../functions/webhooks/providers/index.ts";
 import { shopifyWebhooks } from "../../functions/webhooks/providers/shopify.ts";
 import { twitchWebhooks } from "../../functions/webhooks/providers/twitch.ts";
@@ -108,7 +109,7 @@ test("the encryption key is exchanged: old secrets open as long as their key is 
 test("a secret of the environment: the function with both takes what each half of the senders signs", async () => {
   const { log } = keptLog();
   const apps = [["one"], ["one", "two"], ["two"]].map((secrets) =>
-    createApp({ db: inbox.db, providers: [shopifyWebhooks(secrets)], log }),
+    createApp({ inbox: createWebhookInbox(inbox.db), providers: [shopifyWebhooks(secrets)], log }),
   );
   const statuses = await Promise.all(
     apps.flatMap((app, deployment) =>
@@ -145,7 +146,11 @@ describe("a sender that is not configured", () => {
 
   test("is not there", async () => {
     const { log } = keptLog();
-    const app = createApp({ db: inbox.db, providers: configuredProviders({ ...always, ...optional }), log });
+    const app = createApp({
+      inbox: createWebhookInbox(inbox.db),
+      providers: configuredProviders({ ...always, ...optional }),
+      log,
+    });
     for (const path of [
       "razorpay",
       "shopify",

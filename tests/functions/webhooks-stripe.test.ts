@@ -1,6 +1,7 @@
 import { createHmac } from "node:crypto";
 import { beforeEach, describe, expect, test } from "vitest";
 import { createApp } from "../../functions/webhooks/app.ts";
+import { createInbox } from "../../functions/webhooks/inbox.ts";
 import { stripeWebhooks } from "../../functions/webhooks/providers/stripe.ts";
 import { errorEnvelope, webhookReceipt } from "../../types/contracts.ts";
 import { createTestDatabase } from "../helpers/database.ts";
@@ -13,7 +14,7 @@ const signedAt = 1_700_000_000;
 let now = signedAt * 1000;
 const { log } = keptLog();
 const app = createApp({
-  db,
+  inbox: createInbox(db),
   providers: [stripeWebhooks(["whsec_test_secret", "whsec_older"])],
   log,
   now: () => now,
@@ -177,9 +178,9 @@ describe("a request that is not what it says", () => {
 test("a database out of reach answers 503 without its text, and says so in the log", async () => {
   const { log, lines } = keptLog();
   const gone = Object.assign(new Error("connect ECONNREFUSED 10.0.0.1:5432"), { code: "ECONNREFUSED" });
-  const failing = { ...db, row: () => Promise.reject(gone) };
+  const failing = { ...db, rows: () => Promise.reject(gone) };
   const broken = createApp({
-    db: failing,
+    inbox: createInbox(failing),
     providers: [stripeWebhooks(["whsec_test_secret"])],
     log,
     now: () => now,

@@ -77,7 +77,7 @@ test("no client reads a secret or changes a subscription, not even the owner", a
     "42501",
   );
   await expectError(
-    mine.call("ops.receive_webhooks", { provider: "twitch", events: [], subscription_id: id }),
+    mine.call("ops.receive_webhooks", { events: [{ provider: "twitch", subscription_id: id }] }),
     "42501",
   );
 });

@@ -1,10 +1,24 @@
 import type { Database, Statement } from "../db.ts";
 
 const receive: Statement = {
-  name: "receive_webhook",
-  text: "select webhook_event_id, created from ops.receive_webhook($1, $2, $3, $4::jsonb, $5::jsonb)",
+  name: "receive_webhooks",
+  text: "select webhook_event_id, created from ops.receive_webhooks($1::jsonb)",
   repeatable: true,
 };
+
+/** A verified event. */
+export interface WebhookToStore {
+  provider: string;
+  /** Null where the sender gives none: the fingerprint, or without it the content, tells a repetition. */
+  eventId: string | null;
+  fingerprint?: string | undefined;
+  eventType: string;
+  /** JSON text, so that a large body is not parsed and written again on the way. */
+  payload: string;
+  headers: Record<string, string>;
+  account?: { provider: string; ids: string[] } | undefined;
+  subscriptionId?: string | undefined;
+}
 
 export interface ReceivedEvent {
   webhook_event_id: number;
@@ -13,54 +27,20 @@ export interface ReceivedEvent {
 }
 
 /**
- * ops.receive_webhook: stores a verified event once and starts its work, in one round trip. payload and headers
- * are JSON texts, so that a large body is not parsed and written again on the way.
- * Errors: unknown_provider; PostgreSQL's 22P02 and 22P05 for JSON that jsonb cannot hold.
- */
-export function receiveWebhook(
-  db: Database,
-  provider: string,
-  event: { eventId: string | null; eventType: string; payload: string; headers: string },
-): Promise<ReceivedEvent> {
-  return db.row<ReceivedEvent>(receive, [
-    provider,
-    event.eventId,
-    event.eventType,
-    event.payload,
-    event.headers,
-  ]);
-}
-
-const receiveMany: Statement = {
-  name: "receive_webhooks",
-  text: "select ops.receive_webhooks($1, $2::jsonb, $3::jsonb, $4) as created",
-  repeatable: true,
-};
-
-export interface EventOfDelivery {
-  eventId: string | null;
-  fingerprint?: string;
-  eventType: string;
-  payload: string;
-  account?: { provider: string; ids: string[] };
-}
-
-/**
- * ops.receive_webhooks: the events of one delivery, each stored once and for itself, with the account they belong
- * to. Returns how many were new. Errors as receiveWebhook.
+ * ops.receive_webhooks: stores events, each once, and starts the work on each; all of them or none. Answers one for
+ * each in their order. Errors: unknown_provider; PostgreSQL's 22P02 and 22P05 for JSON that jsonb cannot hold.
  */
 export async function receiveWebhooks(
   db: Database,
-  provider: string,
-  delivery: { events: readonly EventOfDelivery[]; headers: string; subscriptionId?: string | undefined },
-): Promise<number> {
-  // The payload is JSON already: put in as it is, large numbers keep all their digits.
-  const events = delivery.events.map(({ payload, ...event }) => {
-    const { eventId: event_id, eventType: event_type, ...more } = event;
-    return `${JSON.stringify({ event_id, event_type, ...more }).slice(0, -1)},"payload":${payload}}`;
-  });
-  const values = [provider, `[${events.join(",")}]`, delivery.headers, delivery.subscriptionId ?? null];
-  return (await db.row<{ created: number }>(receiveMany, values)).created;
+  events: readonly WebhookToStore[],
+): Promise<ReceivedEvent[]> {
+  return await db.rows<ReceivedEvent>(receive, [`[${events.map(elementOf).join(",")}]`]);
+}
+
+/** The payload is put in as it is: large numbers keep all their digits. */
+function elementOf({ eventId, eventType, payload, subscriptionId, ...more }: WebhookToStore): string {
+  const rest = { ...more, event_id: eventId, event_type: eventType, subscription_id: subscriptionId };
+  return `${JSON.stringify(rest).slice(0, -1)},"payload":${payload}}`;
 }
 
 const find: Statement = {

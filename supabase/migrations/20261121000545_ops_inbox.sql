@@ -1,0 +1,225 @@
+-- How verified webhooks are stored: many in one statement, each once and for itself, with the work on it begun in the
+-- same transaction. Requests that arrive together share a statement and so a commit.
+
+-- An event on its way into the inbox.
+create type ops.received_webhook as (
+  position bigint, first_position bigint, provider text, event_id text, fingerprint text, event_type text,
+  payload jsonb, headers jsonb, connected_account_id uuid, subscription_id uuid, webhook_event_id bigint,
+  created boolean, job_id bigint, correlation_id uuid
+);
+comment on type ops.received_webhook is
+  'An event as ops.receive_webhooks takes it, the position of the first that is the same, and what became of it.';
+
+-- The account of the address it came to, else the one that the event names.
+create function ops._account_of_webhook(subscription_id uuid, account jsonb) returns uuid
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if subscription_id is not null then
+    return (select s.connected_account_id from integrations.webhook_subscriptions s
+      where s.id = _account_of_webhook.subscription_id);
+  end if;
+  return (select a.id from integrations.connected_accounts a
+    where a.provider = account ->> 'provider' and a.external_account_id = any (
+        array(select jsonb_array_elements_text(account -> 'ids')))
+      and a.status in ('active', 'pending')
+    order by a.created_at limit 1);
+end $$;
+comment on function ops._account_of_webhook(uuid, jsonb) is 'The connected account that an event belongs to, if any.';
+revoke all on function ops._account_of_webhook from public, anon, authenticated, service_role;
+
+-- The events as they will be stored: ids below their subscription, so that one sender cannot take another's;
+-- webhook_event_id is set where the event is known.
+create function ops._read_webhooks(events jsonb) returns ops.received_webhook[]
+language plpgsql
+set search_path = ''
+as $$
+begin
+  return (
+    with given as (
+      select e.*, coalesce(e.subscription_id || ':', '') as scope
+      from rows from (jsonb_to_recordset(events) as (provider text, event_id text, fingerprint text, event_type text,
+        payload jsonb, headers jsonb, account jsonb, subscription_id uuid)) with ordinality
+        as e (provider, event_id, fingerprint, event_type, payload, headers, account, subscription_id, position)
+    ), named as (
+      select g.*, g.scope || g.event_id as stored_id, case
+        when g.fingerprint is not null then g.scope || g.fingerprint
+        when g.event_id is null then g.scope
+          || encode(private.content_hash(jsonb_build_array(g.event_type, g.payload)), 'hex') end as stored_fingerprint
+      from given g
+    )
+    select array_agg(row(r.*)::ops.received_webhook order by r.position)
+    from (
+      select n.position, min(n.position) over (partition by n.provider, n.stored_id,
+          case when n.stored_id is null then n.stored_fingerprint end) as first_position,
+        n.provider, n.stored_id, n.stored_fingerprint, n.event_type, n.payload, n.headers,
+        case when n.subscription_id is not null or n.account is not null
+          then ops._account_of_webhook(n.subscription_id, n.account) end as connected_account_id,
+        n.subscription_id,
+        case when n.event_id is null
+          then (select e.id from ops.webhook_events e where e.provider = n.provider and e.event_id is null
+            and e.fingerprint = n.stored_fingerprint)
+          else (select e.id from ops.webhook_events e where e.provider = n.provider and e.event_id = n.stored_id)
+          end as webhook_event_id,
+        false as created, null::bigint as job_id, null::uuid as correlation_id
+      from named n
+    ) r
+  );
+end $$;
+comment on function ops._read_webhooks(jsonb) is
+  'The events of ops.receive_webhooks as they will be stored, in their order.';
+revoke all on function ops._read_webhooks from public, anon, authenticated, service_role;
+
+-- Begins the work on new events: a job for each of a kind, made first, so that the event is written once with its
+-- job in it. The root of what comes of an event is the event.
+create function ops._begin_webhooks(inout events ops.received_webhook[])
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_event ops.received_webhook;
+  v_kind text;
+begin
+  for i in 1 .. cardinality(events) loop
+    v_event := events[i];
+    continue when v_event.webhook_event_id is not null;
+    if v_event.first_position < v_event.position then
+      v_event.webhook_event_id := events[v_event.first_position].webhook_event_id;
+    else
+      v_event.webhook_event_id := nextval('ops.webhook_events_id_seq');
+      v_event.created := true;
+      v_event.correlation_id := gen_random_uuid();
+      v_kind := (select p.job_kind from ops.webhook_providers p where p.provider = v_event.provider);
+      if v_kind is not null then
+        -- no key: the event is stored in this transaction or the job is not
+        perform private.correlate_as(v_event.correlation_id);
+        v_event.job_id := (select j.job_id from ops.enqueue_job(v_kind,
+          jsonb_build_object('webhook_event_id', v_event.webhook_event_id), queue => 'webhooks', priority => 10) j);
+      end if;
+    end if;
+    events[i] := v_event;
+  end loop;
+end $$;
+comment on function ops._begin_webhooks(ops.received_webhook[]) is
+  'Gives new events their ids and jobs; one that comes twice is new once.';
+revoke all on function ops._begin_webhooks from public, anon, authenticated, service_role;
+
+-- An event that answers a job wakes the one that waits for it; where none does, the job will find the event.
+create function ops._answer_job(event ops.received_webhook) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_wait_key text := event.provider || ':' || event.event_id;
+  v_job_id bigint;
+  v_correlation_id uuid;
+begin
+  -- same lock as ops._park_job: either this sees the waiting job, or the job will see this event
+  perform pg_advisory_xact_lock(hashtextextended(v_wait_key, 0));
+  update ops.jobs j
+  set state = 'queued', callback = event.payload, run_at = private.now()
+  where j.wait_key = v_wait_key and j.state in ('waiting', 'queued')
+  returning j.id, j.correlation_id into v_job_id, v_correlation_id;
+  if v_job_id is not null then
+    update ops.webhook_events e
+    set status = 'processed', processed_at = private.now(), job_id = v_job_id, correlation_id = v_correlation_id
+    where e.id = event.webhook_event_id;
+    perform ops._wake_worker();
+  end if;
+end $$;
+comment on function ops._answer_job(ops.received_webhook) is 'Hands a stored event to the job that waits for it.';
+revoke all on function ops._answer_job from public, anon, authenticated, service_role;
+
+-- Sorted, so that two transactions that store the same events meet them in one order.
+create function ops._store_webhooks(events ops.received_webhook[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into ops.webhook_events (id, provider, event_id, fingerprint, event_type, payload, headers,
+    connected_account_id, subscription_id, job_id, correlation_id)
+  overriding system value
+  select e.webhook_event_id, e.provider, e.event_id, e.fingerprint, e.event_type, e.payload, coalesce(e.headers, '{}'),
+    e.connected_account_id, e.subscription_id, e.job_id, e.correlation_id
+  from unnest(events) e where e.created
+  order by e.provider, e.event_id collate "C", e.fingerprint collate "C";
+  perform ops._answer_job(e)
+  from unnest(events) e where e.created and e.job_id is null and e.event_id is not null;
+end $$;
+comment on function ops._store_webhooks(ops.received_webhook[]) is
+  'Writes the new ones of these events and wakes the jobs that wait for them.';
+revoke all on function ops._store_webhooks from public, anon, authenticated, service_role;
+
+create function ops._check_webhooks(events jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_fault record;
+begin
+  select e.provider, p.provider is null as is_unknown, case when e.event_id = '' then 'event_id'
+    when e.fingerprint = '' then 'fingerprint' end as empty into v_fault
+  from jsonb_to_recordset(events)
+    as e (provider text, event_id text, fingerprint text, event_type text, payload jsonb)
+  left join ops.webhook_providers p on p.provider = e.provider
+  where p.provider is null or e.payload is null or e.event_type is null or e.event_id = '' or e.fingerprint = ''
+  limit 1;
+  if not found then
+    return;
+  elsif v_fault.is_unknown then
+    perform private.fail('unknown_provider', format('No webhooks are taken from "%s".', v_fault.provider),
+      jsonb_build_object('provider', v_fault.provider));
+  elsif v_fault.empty is null then
+    perform private.fail('invalid_argument', 'event_type and payload are required.', '{"argument": "payload"}');
+  end if;
+  perform private.fail('invalid_argument', 'event_id and fingerprint must not be empty; leave out what is missing.',
+    jsonb_build_object('argument', v_fault.empty));
+end $$;
+comment on function ops._check_webhooks(jsonb) is 'Raises unless all events may be stored.';
+revoke all on function ops._check_webhooks from public, anon, authenticated, service_role;
+
+-- events: [{provider, event_id, fingerprint, event_type, payload, headers, account: {provider, ids},
+-- subscription_id}]. Without an id the fingerprint, without that the content tells a repetition. Answers a row for each
+-- in their order; a repetition has the first one's id and created = false, and does nothing. All or none are stored.
+-- headers must hold no secret. Errors: unknown_provider, invalid_argument.
+create function ops.receive_webhooks(events jsonb) returns table (webhook_event_id bigint, created boolean)
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_events ops.received_webhook[];
+  v_constraint text;
+begin
+  perform ops._check_webhooks(events);
+  for tries in 1 .. 5 loop
+    begin
+      v_events := ops._begin_webhooks(ops._read_webhooks(events));
+      perform ops._store_webhooks(v_events);
+      return query select e.webhook_event_id, e.created from unnest(v_events) e;
+      return;
+    exception when unique_violation then
+      -- another transaction has stored one of them since we looked: look again
+      get stacked diagnostics v_constraint = constraint_name;
+      if tries = 5 or v_constraint not in ('webhook_events_event_id', 'webhook_events_fingerprint') then
+        raise;
+      end if;
+    end;
+  end loop;
+end $$;
+comment on function ops.receive_webhooks(jsonb) is
+  'Stores verified webhooks, each once, and begins the work on each, in one transaction.';
+revoke all on function ops.receive_webhooks from public, anon, authenticated, service_role;
+grant execute on function ops.receive_webhooks to service_role;
+
+create function ops.receive_webhook(provider text, event_id text, event_type text, payload jsonb,
+  headers jsonb default '{}', fingerprint text default null) returns table (webhook_event_id bigint, created boolean)
+language sql security definer
+set search_path = ''
+as $$
+  select * from ops.receive_webhooks(jsonb_build_array(jsonb_build_object('provider', provider, 'event_id', event_id,
+    'event_type', event_type, 'payload', payload, 'headers', headers, 'fingerprint', fingerprint)))
+$$;
+comment on function ops.receive_webhook is 'Stores one verified webhook once and begins the work on it.';
+revoke all on function ops.receive_webhook from public, anon, authenticated, service_role;
+grant execute on function ops.receive_webhook to service_role;
