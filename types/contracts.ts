@@ -34,7 +34,8 @@ export type CreditPackage = z.infer<typeof creditPackage>;
 export const packagesAnswer = z.object({ packages: z.array(creditPackage) });
 export type PackagesAnswer = z.infer<typeof packagesAnswer>;
 
-const pageUrl = z
+/** An address that a page of the provider returns to. */
+export const pageUrl = z
   .url({ protocol: /^https?$/, error: "must be an http or https URL" })
   .max(2000)
   .refine(isPlainPage, { error: "must be an https URL, or http on this machine, without credentials" });

@@ -1,21 +1,16 @@
-import type { Context, Hono } from "hono";
+import type { Hono } from "hono";
 import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import { timing } from "hono/timing";
 import type Stripe from "stripe";
-import {
-  type PackagesAnswer,
-  type TopUpAnswer,
-  type TopUpRequest,
-  topUpRequest,
-} from "../../types/contracts.ts";
+import { type PackagesAnswer, type TopUpAnswer, topUpRequest } from "../../types/contracts.ts";
 import { createBase, limitBody, parseBody } from "../_shared/app.ts";
 import type { Database } from "../_shared/db.ts";
-import { ApiError } from "../_shared/errors.ts";
 import type { Log } from "../_shared/log.ts";
 import { attachCheckout, paymentFacts } from "../_shared/sql/payments.ts";
-import { type Backend, notSignedIn } from "./backend.ts";
+import type { Backend } from "./backend.ts";
 import { checkoutSession } from "./checkout.ts";
+import { authorizationOf, checkReturn } from "./requests.ts";
 
 export interface Deps {
   backend: Backend;
@@ -52,7 +47,7 @@ export function createApp({ backend, db, stripe, log, appOrigins }: Deps): Hono 
     const authorization = authorizationOf(c);
     const request = parseBody(topUpRequest, await c.req.text());
     const { workspace_id, package: slug, key } = request;
-    checkReturn(request, appOrigins);
+    checkReturn(request, ["success_url", "cancel_url"], appOrigins);
     const payment = await backend.startTopUp(authorization, {
       workspace_id,
       package: slug,
@@ -71,23 +66,4 @@ export function createApp({ backend, db, stripe, log, appOrigins }: Deps): Hono 
     } satisfies TopUpAnswer);
   });
   return app;
-}
-
-/** Whoever is sent a checkout of ours trusts where it ends. Errors: invalid_argument (400). */
-function checkReturn(request: TopUpRequest, origins: readonly string[] | undefined): void {
-  for (const argument of ["success_url", "cancel_url"] as const) {
-    if (!origins || origins.includes(new URL(request[argument]).origin)) continue;
-    const message = "is not an address of one of our apps";
-    throw new ApiError(400, "invalid_argument", `${argument}: ${message}.`, {
-      details: { issues: [{ argument, message }] },
-      hint: "Return to an origin that APP_ORIGINS lists.",
-    });
-  }
-}
-
-/** The caller's token, which the gateway has verified and PostgREST verifies again. */
-function authorizationOf(c: Context): string {
-  const authorization = c.req.header("authorization");
-  if (!authorization) throw notSignedIn();
-  return authorization;
 }

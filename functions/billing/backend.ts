@@ -19,6 +19,8 @@ export interface Backend {
     authorization: string,
     request: { workspace_id: string; package: string; key?: string },
   ): Promise<Payment>;
+  /** A function of the schema billing with the caller's own rights and its errors; not_signed_in. */
+  rpc<Row>(authorization: string, name: string, args: Record<string, unknown>): Promise<Row>;
 }
 
 type BillingClient = SupabaseClient<Untyped, "billing">;
@@ -44,6 +46,14 @@ export function createBackend(url: string, publishableKey: string, fetcher: type
       auth: { persistSession: false, autoRefreshToken: false },
       global: { headers: { Authorization: authorization }, fetch: fetcher },
     });
+  async function rpc<Row>(authorization: string, name: string, args: Record<string, unknown>): Promise<Row> {
+    // The result's own error is a plain object; thrown it is an Error with the same fields.
+    const call = clientOf(authorization).rpc(name, args).throwOnError();
+    const { data } = await call.then(undefined, (error: { code?: string }) => {
+      throw refusedToken.has(error.code ?? "") ? notSignedIn() : error;
+    });
+    return data as Row;
+  }
   return {
     packages: async (authorization) => {
       const columns = Object.keys(creditPackage.shape).join(", ");
@@ -56,13 +66,7 @@ export function createBackend(url: string, publishableKey: string, fetcher: type
         .throwOnError();
       return packagesAnswer.shape.packages.parse(data);
     },
-    startTopUp: async (authorization, request) => {
-      // The result's own error is a plain object; thrown it is an Error with the same fields.
-      const call = clientOf(authorization).rpc("start_top_up", request).throwOnError();
-      const { data } = await call.then(undefined, (error: { code?: string }) => {
-        throw refusedToken.has(error.code ?? "") ? notSignedIn() : error;
-      });
-      return data as Payment;
-    },
+    startTopUp: (authorization, request) => rpc<Payment>(authorization, "start_top_up", request),
+    rpc,
   };
 }

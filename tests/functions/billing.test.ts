@@ -21,6 +21,7 @@ const backend: Backend = {
   packages: () => Promise.reject(new Error("not used here")),
   startTopUp: (authorization, request) =>
     testDb.user(authorization.replace("Bearer ", "")).call("billing.start_top_up", request),
+  rpc: () => Promise.reject(new Error("not used here")),
 };
 
 function setUp() {
