@@ -17,7 +17,7 @@ let db: TestDatabase;
 beforeAll(async () => {
   db = await billingDatabase();
   await db.query(`insert into billing.plans (app, slug, name, allowance_micro, allowance_interval) values
-    ('selify', 'free', 'Free', 0, 'month'), ('selify', 'monthly', 'Monthly', 100, 'month'),
+    ('selify', 'nothing', 'Nothing', 0, 'month'), ('selify', 'monthly', 'Monthly', 100, 'month'),
     ('selify', 'large', 'Large', 1000, 'month'), ('selify', 'weekly', 'Weekly', 30, 'week'),
     ('amplify', 'monthly', 'Monthly', 7, 'month')`);
 });
@@ -253,7 +253,7 @@ describe("no allowance comes early", () => {
 
   test("but an upgrade from a plan without any brings it at once", async () => {
     const { workspaceId } = await newWorkspace(db);
-    const subscription = await subscribe(workspaceId, "free");
+    const subscription = await subscribe(workspaceId, "nothing");
     expect(await allowance(workspaceId)).toBe(0);
     await db.setClock("2027-01-22T00:00:00Z");
     await change(subscription, "monthly");
