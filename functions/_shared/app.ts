@@ -1,6 +1,6 @@
 // What every function's app starts from.
 
-import { Hono } from "hono";
+import { Hono, type MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { requestId } from "hono/request-id";
 import type { z } from "zod";
@@ -17,13 +17,23 @@ export function createBase(name: string, log: Log): Hono {
 }
 
 /** Refuses bodies above so many bytes with 413, whether their length was announced or not. */
-export function limitBody(maxSize: number) {
-  return bodyLimit({
+export function limitBody(maxSize: number): MiddlewareHandler {
+  const tooLarge = () =>
+    new ApiError(413, "payload_too_large", `The body may have at most ${maxSize} bytes.`);
+  const counted = bodyLimit({
     maxSize,
     onError: () => {
-      throw new ApiError(413, "payload_too_large", `The body may have at most ${maxSize} bytes.`);
+      throw tooLarge();
     },
   });
+  return async (c, next) => {
+    const { headers } = c.req.raw;
+    const announced = headers.get("content-length");
+    // A server reads no more than was announced. Not looking at the body here leaves it to be read in one go.
+    if (announced === null || headers.has("transfer-encoding")) return await counted(c, next);
+    if (!(Number(announced) <= maxSize)) throw tooLarge();
+    await next();
+  };
 }
 
 /** Parses a JSON body. Errors: invalid_json (400), invalid_argument (400, details list what is wrong). */

@@ -1,7 +1,7 @@
 import type { Context, Hono } from "hono";
 import type { WebhookReceipt } from "../../types/contracts.ts";
 import { createBase, limitBody } from "../_shared/app.ts";
-import { ApiError } from "../_shared/errors.ts";
+import { ApiError, envelope } from "../_shared/errors.ts";
 import type { Log } from "../_shared/log.ts";
 import type { Subscription } from "../_shared/sql/subscriptions.ts";
 import type { Inbox } from "./inbox.ts";
@@ -79,8 +79,10 @@ export function createApp({ inbox, providers, subscribed, log, now = Date.now }:
     }
     refuseOthers(path);
   }
-  app.all("/:provider{.+}", () => {
-    throw new ApiError(404, "unknown_provider", "No webhooks are taken at this address.");
+  // Not a route for all the rest: with one, the router would try routes one by one.
+  app.notFound((c) => {
+    const unknown = new ApiError(404, "unknown_provider", "No webhooks are taken at this address.");
+    return c.json(envelope(unknown), 404);
   });
   return app;
 

@@ -70,21 +70,24 @@ export function invalidEvent(message: string): ApiError {
 }
 
 /**
- * Is `given` the HMAC of the parts, one after another, with one of the secrets? Compares in constant time, and
- * with every secret, so that the time tells nothing.
+ * Is (one of) `given` the HMAC of the parts, one after another, with one of the secrets? Each HMAC is made once,
+ * however many are given. Compares in constant time, and with every secret, so that the time tells nothing.
  */
 export function isHmac(
-  given: Uint8Array | null,
+  given: Uint8Array | null | readonly (Uint8Array | null)[],
   algorithm: "sha1" | "sha256" | "sha384" | "sha512",
   secrets: readonly (string | Uint8Array)[],
   ...parts: (string | Uint8Array)[]
 ): boolean {
+  const all = given === null || given instanceof Uint8Array ? [given] : given;
   let found = false;
   for (const secret of secrets) {
     const mac = createHmac(algorithm, secret);
     for (const part of parts) mac.update(part);
     const digest = mac.digest();
-    if (given?.length === digest.length && timingSafeEqual(given, digest)) found = true;
+    for (const one of all) {
+      if (one?.length === digest.length && timingSafeEqual(one, digest)) found = true;
+    }
   }
   return found;
 }
