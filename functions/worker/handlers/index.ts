@@ -8,12 +8,14 @@ import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
 import { reconcilePayment } from "./reconcile-payment.ts";
+import { subscriptionHandlers } from "./subscriptions.ts";
 import { applyEvent } from "./webhook-stripe.ts";
 import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
 export function createHandlers(deps: CreationDeps & { stripe: Stripe; safeFetch: SafeFetch }): Handlers {
   return {
     ...unhandledWebhooks,
+    ...subscriptionHandlers(deps.stripe),
     "webhook.stripe": applyEvent,
     "billing.reconcile_payment": reconcilePayment(deps.stripe),
     "integrations.deliver_webhook": deliverWebhook(deps.safeFetch),
