@@ -14,7 +14,7 @@ create table commerce.shopify_syncs (
   stage text,
   progress smallint not null default 0,
   counts jsonb not null default '{}',
-  since timestamptz,
+  since_at timestamptz,
   observed_at timestamptz,
   requested_by uuid,
   job_id bigint,
@@ -44,7 +44,7 @@ create table commerce.shopify_syncs (
 comment on table commerce.shopify_syncs is 'Readings of a shop''s catalog: how far they are and what they found.';
 comment on column commerce.shopify_syncs.kind is
   'full: everything, and what is not found is gone; changes: since a time.';
-comment on column commerce.shopify_syncs.since is 'Of kind changes: what the shop changed from then on is read.';
+comment on column commerce.shopify_syncs.since_at is 'Of kind changes: what the shop changed from then on is read.';
 comment on column commerce.shopify_syncs.observed_at is 'When the reading began, by the shop''s clock.';
 comment on column commerce.shopify_syncs.counts is
   'By stage and result, such as {"products": {"applied": 40, "unchanged": 2}}; removed: what was not found any more.';
@@ -92,7 +92,7 @@ declare
   v_sync commerce.shopify_syncs;
 begin
   -- a little before the last one began, for what the shop was still writing then
-  insert into commerce.shopify_syncs (workspace_id, connected_account_id, kind, requested_by, since)
+  insert into commerce.shopify_syncs (workspace_id, connected_account_id, kind, requested_by, since_at)
   select account.workspace_id, account.id, begin_shopify_sync.kind, begin_shopify_sync.requested_by,
     case when begin_shopify_sync.kind = 'changes' then coalesce(
       (select max(s.observed_at) from commerce.shopify_syncs s

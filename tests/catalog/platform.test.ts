@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PGlite } from "@electric-sql/pglite";
+import { btree_gin } from "@electric-sql/pglite/contrib/btree_gin";
 import { pgcrypto } from "@electric-sql/pglite/contrib/pgcrypto";
 import { vector } from "@electric-sql/pglite-pgvector";
 import { describe, expect, test } from "vitest";
@@ -71,7 +72,7 @@ describe("PGlite with pgvector", () => {
 });
 
 async function migratedPglite(): Promise<PGlite> {
-  const lite = await PGlite.create({ extensions: { vector, pgcrypto } });
+  const lite = await PGlite.create({ extensions: { vector, pgcrypto, btree_gin } });
   await lite.exec(await platformSql());
   for (const file of await migrationFiles()) {
     const sql = await readFile(join(migrationsFolder, file), "utf8");
