@@ -120,7 +120,7 @@ create index plan_prices_currency on billing.plan_prices (currency);
 create trigger plan_prices_touch before update on billing.plan_prices for each row
   execute function private.touch_updated_at();
 alter table billing.plan_prices enable row level security;
-create policy "Everybody may read prices of plans they can see" on billing.plan_prices for select to anon, authenticated
+create policy "Visitors may read prices of plans they can see" on billing.plan_prices for select to anon
   using (is_active and archived_at is null and exists (select from billing.plans p where p.id = plan_id));
 revoke all on table billing.plan_prices from public, anon, authenticated, service_role;
 grant select on table billing.plan_prices to anon, authenticated;
@@ -299,8 +299,10 @@ create policy "Users may read the plans on sale and their own" on billing.plans 
   using ((is_active and is_visible and not is_legacy and deleted_at is null)
     or id = any ((select array_agg(s.plan_id) || array_agg(s.scheduled_plan_id) from billing.subscriptions s
       where s.workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]))::uuid[]));
-create policy "Users may read the prices they pay" on billing.plan_prices for select to authenticated
-  using (id = any ((select array_agg(s.plan_price_id) from billing.subscriptions s
+create policy "Users may read prices of plans they can see and their own" on billing.plan_prices for select
+  to authenticated
+  using ((is_active and archived_at is null and exists (select from billing.plans p where p.id = plan_id))
+    or id = any ((select array_agg(s.plan_price_id) from billing.subscriptions s
     where s.workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]))::uuid[]));
 revoke all on table billing.subscriptions from public, anon, authenticated, service_role;
 grant select on table billing.subscriptions to authenticated;
