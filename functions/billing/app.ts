@@ -11,6 +11,7 @@ import { attachCheckout, paymentFacts } from "../_shared/sql/payments.ts";
 import type { Backend } from "./backend.ts";
 import { checkoutSession } from "./checkout.ts";
 import { authorizationOf, checkReturn } from "./requests.ts";
+import { subscriptionRoutes } from "./subscriptions.ts";
 
 export interface Deps {
   backend: Backend;
@@ -26,7 +27,8 @@ export interface Deps {
  * checkout page's address. Errors of top-up: those of billing.start_top_up, invalid_json, invalid_argument (400),
  * not_signed_in (401), key_reused (409), payload_too_large (413), payment_provider_unavailable (502).
  */
-export function createApp({ backend, db, stripe, log, appOrigins }: Deps): Hono {
+export function createApp(deps: Deps): Hono {
+  const { backend, db, stripe, log, appOrigins } = deps;
   const app = createBase("billing", log);
   app.use(
     cors({
@@ -65,5 +67,6 @@ export function createApp({ backend, db, stripe, log, appOrigins }: Deps): Hono 
       expires_at: new Date(session.expires_at * 1000).toISOString(),
     } satisfies TopUpAnswer);
   });
+  app.route("/subscriptions", subscriptionRoutes(deps));
   return app;
 }

@@ -137,9 +137,11 @@ comment on function billing.attach_provider_price is 'Links a price to its price
 revoke all on function billing.attach_provider_price from public, anon, authenticated, service_role;
 grant execute on function billing.attach_provider_price to service_role;
 
--- Ends a change that the provider refused, or notes what it was invoiced at. Errors: unknown_change.
+-- Ends a change that the provider refused, or notes what it was invoiced at. With carried_out one that has left no
+-- trace is superseded: something else was done at the same time. Errors: unknown_change.
 create function billing.note_change(change_id uuid, error text default null, invoice_id text default null,
-  proration_minor bigint default null, currency text default null) returns billing.subscription_changes
+  proration_minor bigint default null, currency text default null, carried_out boolean default false)
+returns billing.subscription_changes
 language plpgsql security definer
 set search_path = ''
 as $$
@@ -148,7 +150,8 @@ declare
   v_change billing.subscription_changes;
 begin
   update billing.subscription_changes c
-  set status = case when note_change.error is not null and c.status = 'pending' then 'failed' else c.status end,
+  set status = case when c.status <> 'pending' then c.status when note_change.error is not null then 'failed'
+      when carried_out then 'superseded' else c.status end,
     error = coalesce(note_change.error, c.error),
     provider_invoice_id = coalesce(note_change.invoice_id, c.provider_invoice_id),
     proration_minor = coalesce(note_change.proration_minor, c.proration_minor),

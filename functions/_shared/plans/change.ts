@@ -28,7 +28,8 @@ export async function carryOut(
     log.warn("a change of plan was refused", { change_id: changeId, error });
     await noteChange(db, changeId, { error: refusal });
   }
-  await look(stripe, db, change.provider_subscription_id);
+  const { outcome } = await look(stripe, db, change.provider_subscription_id);
+  if (outcome === "applied") await noteChange(db, changeId, "carried out");
   return changeFacts(db, changeId);
 }
 

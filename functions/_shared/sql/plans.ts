@@ -43,7 +43,7 @@ const statements = {
   },
   note: {
     name: "note_change",
-    text: "select status from billing.note_change($1, $2, $3, $4, $5)",
+    text: "select status from billing.note_change($1, $2, $3, $4, $5, $6)",
     repeatable: true,
   },
   session: {
@@ -170,17 +170,15 @@ export async function changeFacts(db: Database, id: string): Promise<ChangeFacts
   return (await db.rows<ChangeFacts>(statements.change, [id]))[0] ?? null;
 }
 
-/** billing.note_change: why a change failed, or what it was invoiced at. */
+/** billing.note_change: why a change failed, what it was invoiced at, or that it has left no trace. */
 export async function noteChange(
   db: Database,
   id: string,
-  note: { error: string } | { invoiceId: string; prorationMinor: number; currency: string },
+  note: { error: string } | { invoiceId: string; prorationMinor: number; currency: string } | "carried out",
 ): Promise<void> {
-  const values =
-    "error" in note
-      ? [note.error, null, null, null]
-      : [null, note.invoiceId, note.prorationMinor, note.currency];
-  await db.rows(statements.note, [id, ...values]);
+  const values = { error: null, invoiceId: null, prorationMinor: null, currency: null };
+  if (note !== "carried out") Object.assign(values, note);
+  await db.rows(statements.note, [id, ...Object.values(values), note === "carried out"]);
 }
 
 /** Links a checkout to its session; the sessions of other open checkouts of the same app. */
