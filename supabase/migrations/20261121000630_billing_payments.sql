@@ -1,5 +1,6 @@
--- Payments by card and the like: a top-up is recorded before the provider is asked, and brings its credits
--- once, when the provider says it is paid: by webhook, or because the reconcile job asked.
+-- Payments by card and the like: a payment is recorded before the provider is asked, and brings its credits once,
+-- when the provider says it is paid: by webhook, by the client's proof, or because a job asked. Whoever settles a
+-- payment locks its row first and the wallet after it.
 
 create table billing.payments (
   id uuid primary key default gen_random_uuid(),
@@ -18,7 +19,9 @@ create table billing.payments (
   provider_session_id text,
   provider_payment_id text,
   receipt_url text,
+  refunded_minor bigint not null default 0,
   error text,
+  error_code text,
   metadata jsonb not null default '{}',
   correlation_id uuid default nullif(current_setting('backlot.correlation_id', true), '')::uuid,
   created_at timestamptz not null default now(),
@@ -31,19 +34,26 @@ create table billing.payments (
   constraint payments_currency_fkey foreign key (currency) references ref.currencies (code),
   constraint payments_session_key unique (provider, provider_session_id),
   constraint payments_provider_payment_key unique (provider, provider_payment_id),
-  constraint payments_kind_known check (kind in ('top_up', 'subscription')),
+  constraint payments_kind_known check (kind in ('top_up', 'auto_reload', 'subscription')),
   constraint payments_provider_known check (provider in ('stripe', 'razorpay')),
   constraint payments_billing_cycle_known check (billing_cycle in ('weekly', 'monthly', 'yearly')),
   constraint payments_status_known
-    check (status in ('pending', 'processing', 'succeeded', 'failed', 'expired', 'cancelled', 'refunded',
-      'partially_refunded')),
-  constraint payments_amounts_in_range check (amount_minor > 0 and credits_micro >= 0),
+    check (status in ('pending', 'requires_action', 'processing', 'succeeded', 'failed', 'expired', 'cancelled',
+      'refunded', 'partially_refunded')),
+  constraint payments_amounts_in_range
+    check (amount_minor > 0 and credits_micro >= 0 and refunded_minor between 0 and amount_minor),
   constraint payments_paid_has_time
     check ((status in ('succeeded', 'refunded', 'partially_refunded')) = (paid_at is not null)),
-  constraint payments_top_up_has_package
-    check (kind <> 'top_up' or (credit_package_id is not null and credits_micro > 0))
+  constraint payments_refunds_fit_status check (refunded_minor = case status when 'refunded' then amount_minor
+    when 'partially_refunded' then greatest(least(refunded_minor, amount_minor - 1), 1) else 0 end),
+  constraint payments_top_up_has_package check (kind <> 'top_up' or credit_package_id is not null),
+  constraint payments_bring_credits check (kind = 'subscription' or credits_micro > 0)
 );
 comment on table billing.payments is 'Payments of workspaces; amount_minor is in minor units of the currency.';
+comment on column billing.payments.provider_session_id is
+  'Stripe: the checkout session, or the invoice of a subscription; Razorpay: the order.';
+comment on column billing.payments.provider_payment_id is 'Stripe: the payment intent; Razorpay: the payment.';
+comment on column billing.payments.error_code is 'The provider''s word for what went wrong: card_declined.';
 create unique index payments_key on billing.payments (workspace_id, key) where key is not null;
 create index payments_workspace_id on billing.payments (workspace_id, created_at desc);
 create index payments_user_id on billing.payments (user_id) where user_id is not null;
@@ -62,83 +72,14 @@ alter table billing.ledger_transactions add constraint ledger_transactions_payme
   foreign key (payment_id) references billing.payments (id);
 
 insert into private.error_codes (name, sqlstate, hint) values
-  ('unknown_package', 'PT404', 'Choose one of the active billing.credit_packages by its slug.'),
   ('unknown_payment', 'PT404', 'Check the payment''s id.'),
-  ('too_many_payments', 'PT429', 'Pay or let expire what was begun; a checkout expires after a day.'),
   ('payment_mismatch', 'PT409', 'What was paid differs from what was asked; look at the payment at the provider.');
 
 insert into ops.job_kinds (kind, description, on_event, timeout) values
   ('webhook.stripe', 'Applies one event of Stripe.', 'ops.on_webhook_job', null),
-  ('billing.reconcile_payment', 'Asks Stripe about a payment whose webhook may have been lost.', null,
-    interval '2 days');
+  ('billing.reconcile_payment', 'Asks the provider about a payment whose webhook may have been lost.', null,
+    interval '30 days');
 insert into ops.webhook_providers (provider, job_kind) values ('stripe', 'webhook.stripe');
-
-create function private.start_top_up(workspace_id uuid, package text, key text) returns billing.payments
-language plpgsql security definer
-set search_path = ''
-as $$
-#variable_conflict use_variable
-declare
-  v_package billing.credit_packages;
-  v_payment billing.payments;
-  v_user uuid := auth.uid();
-begin
-  if v_user is null then
-    perform private.fail('not_signed_in', 'Only a signed-in user can buy credits.');
-  end if;
-  perform private.require_role(workspace_id, 'admin');
-  if key is not null then
-    perform billing._check_key(key);
-  end if;
-  select * into v_package from billing.credit_packages p where p.slug = package and p.is_active;
-  if not found then
-    perform private.fail('unknown_package', format('There is no active credit package "%s".', package),
-      jsonb_build_object('package', package));
-  end if;
-  -- Each payment that was begun is asked about at the provider until it ends, and the provider limits how often all
-  -- of us may ask.
-  perform pg_advisory_xact_lock(hashtextextended('start_top_up:' || v_user, 0));
-  if (select count(*) from billing.payments p where p.user_id = v_user and p.status = 'pending'
-      and p.created_at > private.now() - interval '1 day') >= 20
-    and not exists (select from billing.payments p where p.workspace_id = start_top_up.workspace_id
-      and p.key = start_top_up.key) then
-    perform private.fail('too_many_payments', '20 payments of yours are open.', '{"most": 20}');
-  end if;
-  perform private.correlate();
-  insert into billing.payments (workspace_id, user_id, credit_package_id, amount_minor, currency, credits_micro, key)
-  values (workspace_id, v_user, v_package.id, v_package.price_minor, v_package.currency, v_package.credits_micro, key)
-  on conflict do nothing
-  returning * into v_payment;
-  if not found then
-    select * into v_payment from billing.payments p where p.workspace_id = start_top_up.workspace_id
-      and p.key = start_top_up.key;
-    if v_payment.credit_package_id <> v_package.id then
-      perform private.fail('key_reused', 'This key has been used for a different purchase.',
-        jsonb_build_object('key', key, 'payment_id', v_payment.id));
-    end if;
-    return v_payment;
-  end if;
-  perform ops.enqueue_job('billing.reconcile_payment',
-    jsonb_build_object('payment_id', v_payment.id, 'provider', v_payment.provider), workspace_id,
-    run_at => private.now() + interval '2 minutes', max_attempts => 20, key => 'reconcile:' || v_payment.id);
-  return v_payment;
-end $$;
-comment on function private.start_top_up is 'Core of billing.start_top_up; checks the caller first.';
-revoke all on function private.start_top_up from public, anon, authenticated, service_role;
-grant execute on function private.start_top_up to authenticated;
-
--- Starts the purchase of a credit package: a pending payment, and the job that will ask the provider if no
--- webhook comes. Admins of the workspace may; with a key, a repeat answers the same payment. The edge
--- function billing makes the checkout session for it. Errors: unknown_workspace, role_too_low,
--- unknown_package, too_many_payments, key_reused, key_required, not_signed_in.
-create function billing.start_top_up(workspace_id uuid, package text, key text default null) returns billing.payments
-language sql
-set search_path = ''
-as $$ select private.start_top_up(workspace_id, package, key) $$;
-comment on function billing.start_top_up is
-  'Records a pending payment for a credit package; the caller is an admin of the workspace.';
-revoke all on function billing.start_top_up from public, anon, authenticated, service_role;
-grant execute on function billing.start_top_up to authenticated;
 
 -- Notes the provider's checkout session on a payment, once. Errors: unknown_payment, key_reused (the payment
 -- has another session, or the session another payment), invalid_argument.
@@ -169,11 +110,88 @@ comment on function billing.attach_checkout is 'Links a payment to its checkout 
 revoke all on function billing.attach_checkout from public, anon, authenticated, service_role;
 grant execute on function billing.attach_checkout to service_role;
 
+-- Moves a payment that is not paid yet on to another state; back, it never goes, so that its end does not depend
+-- on the order in which news of it arrives. The caller holds its lock.
+create function billing._advance_payment(payment billing.payments, status text, error text default null,
+  error_code text default null, provider_session_id text default null, provider_payment_id text default null)
+returns billing.payments
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_progress text[] := array['pending', 'requires_action', 'processing', 'expired', 'cancelled', 'failed'];
+  v_payment billing.payments := payment;
+begin
+  if array_position(v_progress, status) > array_position(v_progress, payment.status) then
+    update billing.payments p
+    set status = _advance_payment.status, error = _advance_payment.error, error_code = _advance_payment.error_code,
+      provider_session_id = coalesce(_advance_payment.provider_session_id, p.provider_session_id),
+      provider_payment_id = coalesce(_advance_payment.provider_payment_id, p.provider_payment_id)
+    where p.id = payment.id
+    returning * into v_payment;
+  end if;
+  return v_payment;
+end $$;
+comment on function billing._advance_payment is 'Moves an unpaid payment on to another state, never back.';
+revoke all on function billing._advance_payment from public, anon, authenticated, service_role;
+
+-- The provider says it has the money: credits arrive, then the payment is paid. What else follows (documents, an
+-- auto-reload's end) hangs on the change of paid_at and finds the credits there. The caller holds the payment's
+-- lock and has seen that it is not paid. Errors: payment_mismatch.
+create function billing._pay(payment billing.payments, amount_minor bigint, currency text, provider_payment_id text,
+  provider_session_id text default null) returns billing.payments
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_package billing.credit_packages;
+  v_payment billing.payments;
+begin
+  perform private.correlate(payment.correlation_id);
+  if amount_minor is distinct from payment.amount_minor or upper(currency) is distinct from payment.currency then
+    perform private.fail('payment_mismatch', format('Payment %s asked for %s %s, and %s %s was paid.', payment.id,
+      payment.amount_minor, payment.currency, amount_minor, upper(currency)),
+      jsonb_build_object('payment_id', payment.id));
+  end if;
+  select * into v_package from billing.credit_packages p where p.id = payment.credit_package_id;
+  if payment.credits_micro > 0 then
+    perform billing._grant(payment.workspace_id, payment.credits_micro,
+      case when v_package.valid_days is null then 'prepaid' else 'purchase' end, 'payment:' || payment.id,
+      private.now() + make_interval(days => v_package.valid_days), '{}', payment.id);
+  end if;
+  update billing.payments p
+  set status = 'succeeded', paid_at = private.now(), error = null, error_code = null,
+    provider_payment_id = coalesce(_pay.provider_payment_id, p.provider_payment_id),
+    provider_session_id = coalesce(_pay.provider_session_id, p.provider_session_id)
+  where p.id = payment.id
+  returning * into v_payment;
+  if v_payment.user_id is not null and v_payment.kind = 'top_up' then
+    perform private.notify_user(v_payment.user_id, v_payment.workspace_id, 'success', 'Credits bought',
+      format('The package %s has been added to the balance.', v_package.name), '/billing',
+      jsonb_build_object('payment_id', v_payment.id, 'credits_micro', v_payment.credits_micro),
+      'payment:' || v_payment.id, 'billing.payment_succeeded');
+  end if;
+  return v_payment;
+end $$;
+comment on function billing._pay is 'Books a payment that has been paid: its credits arrive once.';
+revoke all on function billing._pay from public, anon, authenticated, service_role;
+
+-- A workspace's customer at Stripe, noted once.
+create function billing._note_customer(workspace_id uuid, customer_id text) returns void
+language sql
+set search_path = ''
+as $$
+  update billing.wallets w set provider_customer_id = customer_id
+  where w.workspace_id = _note_customer.workspace_id and w.provider_customer_id is null and customer_id is not null
+    and not exists (select from billing.wallets o where o.provider_customer_id = customer_id)
+$$;
+comment on function billing._note_customer is 'Notes the customer a workspace is at the payment provider, once.';
+revoke all on function billing._note_customer from public, anon, authenticated, service_role;
+
 -- Applies the state of a Stripe Checkout session to its payment: paid brings the credits, once; unpaid and
--- complete waits; failed and expired end it. A payment only moves on (pending, processing, expired, failed,
--- succeeded), so that its end does not depend on the order in which news of it arrives. Returns the payment,
--- or null when the session is not one of ours. A session that is not attached yet is known by its metadata, which
--- only our key writes: whoever opens a payment link chooses its client_reference_id in the address.
+-- complete waits; failed and expired end it. Returns the payment, or null when the session is not one of ours. A
+-- session that is not attached yet is known by its metadata, which only our key writes: whoever opens a payment
+-- link chooses its client_reference_id in the address.
 -- Source: a session's status is open, complete or expired, its payment_status paid, unpaid or
 -- no_payment_required; credits may be given only for the first and last of these (Stripe API, Checkout).
 create function billing.settle_checkout(session jsonb, failed boolean default false) returns billing.payments
@@ -182,10 +200,6 @@ set search_path = ''
 as $$
 declare
   v_payment billing.payments;
-  v_package billing.credit_packages;
-  v_paid boolean := coalesce(session ->> 'payment_status' in ('paid', 'no_payment_required'), false);
-  v_progress text[] := array['pending', 'processing', 'expired', 'failed'];
-  v_status text;
 begin
   select * into v_payment from billing.payments p
   where p.provider = 'stripe' and (p.provider_session_id = session ->> 'id'
@@ -195,45 +209,16 @@ begin
   if not found or v_payment.paid_at is not null then
     return v_payment;
   end if;
-  perform private.correlate(v_payment.correlation_id);
-  if not v_paid then
-    v_status := case when failed then 'failed' when session ->> 'status' = 'expired' then 'expired'
-      when session ->> 'status' = 'complete' then 'processing' else 'pending' end;
-    if array_position(v_progress, v_status) > array_position(v_progress, v_payment.status) then
-      update billing.payments p
-      set provider_session_id = session ->> 'id', status = v_status, error = case
-        when failed then 'the payment failed' end
-      where p.id = v_payment.id
-      returning * into v_payment;
-    end if;
+  if coalesce(session ->> 'payment_status' in ('paid', 'no_payment_required'), false) then
+    v_payment := billing._pay(v_payment, (session ->> 'amount_total')::bigint, session ->> 'currency',
+      session ->> 'payment_intent', session ->> 'id');
+    perform billing._note_customer(v_payment.workspace_id, session ->> 'customer');
     return v_payment;
   end if;
-  if (session ->> 'amount_total')::bigint is distinct from v_payment.amount_minor
-    or upper(session ->> 'currency') is distinct from v_payment.currency then
-    perform private.fail('payment_mismatch', format('Payment %s asked for %s %s, and %s %s was paid.', v_payment.id,
-      v_payment.amount_minor, v_payment.currency, session ->> 'amount_total', upper(session ->> 'currency')),
-      jsonb_build_object('payment_id', v_payment.id));
-  end if;
-  update billing.payments p
-  set status = 'succeeded', paid_at = private.now(), error = null, provider_session_id = session ->> 'id',
-    provider_payment_id = session ->> 'payment_intent'
-  where p.id = v_payment.id
-  returning * into v_payment;
-  update billing.wallets w set provider_customer_id = session ->> 'customer'
-  where w.workspace_id = v_payment.workspace_id and w.provider_customer_id is null
-    and session ->> 'customer' is not null
-    and not exists (select from billing.wallets o where o.provider_customer_id = session ->> 'customer');
-  select * into v_package from billing.credit_packages p where p.id = v_payment.credit_package_id;
-  perform billing._grant(v_payment.workspace_id, v_payment.credits_micro,
-    case when v_package.valid_days is null then 'prepaid' else 'purchase' end, 'payment:' || v_payment.id,
-    v_payment.paid_at + make_interval(days => v_package.valid_days), '{}', v_payment.id);
-  if v_payment.user_id is not null then
-    perform private.notify_user(v_payment.user_id, v_payment.workspace_id, 'success', 'Credits bought',
-      format('The package %s has been added to the balance.', v_package.name), '/billing',
-      jsonb_build_object('payment_id', v_payment.id, 'credits_micro', v_payment.credits_micro), 'payment:'
-        || v_payment.id);
-  end if;
-  return v_payment;
+  return billing._advance_payment(v_payment, case when failed then 'failed'
+    when session ->> 'status' = 'expired' then 'expired'
+    when session ->> 'status' = 'complete' then 'processing' else 'pending' end,
+    case when failed then 'the payment failed' end, provider_session_id => session ->> 'id');
 end $$;
 comment on function billing.settle_checkout is
   'Brings a payment to the state of its Stripe Checkout session; credits arrive once.';

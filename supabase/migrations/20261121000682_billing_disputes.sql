@@ -1,0 +1,200 @@
+-- Disputes: while a bank asks for its money back, the credits it bought are out of the wallet. Where some of them
+-- have been spent already, the wallet is frozen as well, until the dispute is won or we lift it.
+
+alter table billing.wallets add column frozen_reason text;
+alter table billing.wallets add constraint wallets_frozen_has_reason check (status = 'frozen' or frozen_reason is null);
+comment on column billing.wallets.frozen_reason is 'Why nothing may be spent: dispute, or a sentence of ours.';
+
+create table billing.disputes (
+  id uuid primary key default gen_random_uuid(),
+  payment_id uuid not null,
+  workspace_id uuid not null,
+  provider text not null,
+  provider_dispute_id text not null,
+  amount_minor bigint not null,
+  currency text not null,
+  reason text,
+  status text not null,
+  taken_micro bigint not null default 0,
+  missing_micro bigint not null default 0,
+  evidence_due_at timestamptz,
+  frozen_at timestamptz,
+  released_at timestamptz,
+  closed_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint disputes_payment_id_fkey foreign key (payment_id) references billing.payments (id),
+  constraint disputes_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id),
+  constraint disputes_currency_fkey foreign key (currency) references ref.currencies (code),
+  constraint disputes_provider_dispute_key unique (provider, provider_dispute_id),
+  constraint disputes_provider_known check (provider in ('stripe', 'razorpay')),
+  constraint disputes_status_known check (status in ('inquiry', 'open', 'under_review', 'closed', 'won', 'lost')),
+  constraint disputes_amounts_in_range check (amount_minor > 0 and taken_micro >= 0 and missing_micro >= 0),
+  constraint disputes_closed_has_time check ((status in ('closed', 'won', 'lost')) = (closed_at is not null)),
+  constraint disputes_released_was_frozen check (released_at is null or frozen_at is not null)
+);
+comment on table billing.disputes is 'Payments that a bank asks back, and the credits that are frozen for it.';
+comment on column billing.disputes.status is 'inquiry: a question, no money has moved; closed: it came to nothing.';
+create index disputes_payment_id on billing.disputes (payment_id);
+create index disputes_workspace_id on billing.disputes (workspace_id, created_at desc);
+create index disputes_currency on billing.disputes (currency);
+create trigger disputes_touch before update on billing.disputes for each row
+  execute function private.touch_updated_at();
+alter table billing.disputes enable row level security;
+create policy "Admins may read their workspace's disputes" on billing.disputes for select to authenticated
+  using (workspace_id = any ((select private.workspace_ids('admin'))::uuid[]));
+revoke all on table billing.disputes from public, anon, authenticated, service_role;
+grant select on table billing.disputes to authenticated, service_role;
+
+-- Takes the disputed credits out of the wallet, once.
+create function billing._freeze_dispute(dispute billing.disputes, payment billing.payments) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_credits bigint := floor(payment.credits_micro::numeric * least(dispute.amount_minor, payment.amount_minor)
+    / payment.amount_minor);
+  v_taken jsonb := '{"taken_micro": 0, "missing_micro": 0}';
+begin
+  if dispute.frozen_at is not null then
+    return;
+  end if;
+  if v_credits > 0 then
+    v_taken := billing.claw_back(payment.id, v_credits, 'the payment is disputed', 'dispute:' || dispute.id);
+  end if;
+  update billing.disputes d
+  set frozen_at = private.now(), taken_micro = (v_taken ->> 'taken_micro')::bigint,
+    missing_micro = (v_taken ->> 'missing_micro')::bigint
+  where d.id = dispute.id;
+  if (v_taken ->> 'missing_micro')::bigint > 0 then
+    update billing.wallets w set status = 'frozen', frozen_reason = 'dispute'
+    where w.workspace_id = dispute.workspace_id and w.status = 'active';
+  end if;
+  perform billing._record_money('dispute:' || dispute.id, payment, 'dispute', -dispute.amount_minor,
+    -(v_taken ->> 'taken_micro')::bigint, 'completed', 'the payment is disputed');
+  perform private.notify_user(payment.user_id, payment.workspace_id, 'warning', 'Payment disputed',
+    'Its credits are frozen until the bank has decided.', '/billing',
+    jsonb_build_object('dispute_id', dispute.id, 'payment_id', payment.id), 'dispute:' || dispute.id,
+    'billing.dispute_opened');
+end $$;
+comment on function billing._freeze_dispute is
+  'Takes the credits of a disputed payment; freezes the wallet if some are spent.';
+revoke all on function billing._freeze_dispute from public, anon, authenticated, service_role;
+
+-- The money is ours again: the credits come back, and the wallet thaws when no other dispute freezes it.
+create function billing._release_dispute(dispute billing.disputes, payment billing.payments) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if dispute.frozen_at is null or dispute.released_at is not null then
+    return;
+  end if;
+  perform billing._give_back(payment, dispute.taken_micro, 'the dispute was decided for us',
+    'dispute_released:' || dispute.id);
+  update billing.disputes d set released_at = private.now() where d.id = dispute.id;
+  update billing.wallets w set status = 'active', frozen_reason = null
+  where w.workspace_id = dispute.workspace_id and w.frozen_reason = 'dispute'
+    and not exists (select from billing.disputes d where d.workspace_id = w.workspace_id and d.missing_micro > 0
+      and d.released_at is null);
+  perform billing._record_money('dispute_released:' || dispute.id, payment, 'dispute_reversal',
+    dispute.amount_minor, dispute.taken_micro, 'completed', 'the dispute was decided for us');
+end $$;
+comment on function billing._release_dispute is 'Puts the credits of a dispute back.';
+revoke all on function billing._release_dispute from public, anon, authenticated, service_role;
+
+-- What the provider says of a dispute. status as in billing.disputes; funds: withdrawn or reinstated, when the
+-- news is of the money. An end is never replaced, so news of its beginning may come after it. Returns the status,
+-- null when the payment is not ours.
+create function billing.apply_dispute(provider text, provider_payment_id text, provider_dispute_id text,
+  amount_minor bigint, status text, reason text default null, evidence_due_at timestamptz default null,
+  funds text default null) returns text
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_progress text[] := array['inquiry', 'open', 'under_review', 'closed', 'won', 'lost'];
+  v_payment billing.payments;
+  v_dispute billing.disputes;
+begin
+  select * into v_payment from billing.payments p
+  where p.provider = apply_dispute.provider and p.provider_payment_id = apply_dispute.provider_payment_id
+    and p.paid_at is not null for update;
+  if not found then
+    return null;
+  end if;
+  insert into billing.disputes as d (payment_id, workspace_id, provider, provider_dispute_id, amount_minor, currency,
+    reason, status, evidence_due_at, closed_at)
+  values (v_payment.id, v_payment.workspace_id, provider, provider_dispute_id, amount_minor, v_payment.currency,
+    reason, status, evidence_due_at, case when status in ('closed', 'won', 'lost') then private.now() end)
+  on conflict on constraint disputes_provider_dispute_key do update
+  set status = excluded.status, closed_at = excluded.closed_at,
+    evidence_due_at = coalesce(excluded.evidence_due_at, d.evidence_due_at)
+  where d.closed_at is null and array_position(v_progress, excluded.status) > array_position(v_progress, d.status)
+  returning * into v_dispute;
+  if not found then
+    select * into v_dispute from billing.disputes d where d.provider = apply_dispute.provider
+      and d.provider_dispute_id = apply_dispute.provider_dispute_id;
+  end if;
+  if v_dispute.status in ('won', 'closed') or funds = 'reinstated' then
+    perform billing._release_dispute(v_dispute, v_payment);
+  elsif v_dispute.status <> 'inquiry' or funds = 'withdrawn' then
+    perform billing._freeze_dispute(v_dispute, v_payment);
+  end if;
+  return v_dispute.status;
+end $$;
+comment on function billing.apply_dispute is
+  'Records what the provider says of a dispute; safe to repeat and in any order.';
+revoke all on function billing.apply_dispute from public, anon, authenticated, service_role;
+grant execute on function billing.apply_dispute to service_role;
+
+-- Freezes a wallet for a reason of ours, or thaws it whatever froze it. Errors: unknown_workspace, invalid_argument.
+create function billing.set_wallet_status(workspace_id uuid, status text, reason text) returns billing.wallets
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_wallet billing.wallets := billing._lock_wallet(workspace_id);
+begin
+  if status is null or status not in ('active', 'frozen')
+    or (status = 'frozen' and coalesce(trim(reason), '') = '') then
+    perform private.fail('invalid_argument', 'status is active, or frozen with a reason.', '{"argument": "status"}');
+  end if;
+  update billing.wallets w set status = set_wallet_status.status,
+    frozen_reason = case set_wallet_status.status when 'frozen' then reason end
+  where w.workspace_id = set_wallet_status.workspace_id
+  returning * into v_wallet;
+  return v_wallet;
+end $$;
+comment on function billing.set_wallet_status is 'Freezes or thaws a workspace''s wallet.';
+revoke all on function billing.set_wallet_status from public, anon, authenticated, service_role;
+grant execute on function billing.set_wallet_status to service_role;
+
+-- Source: statuses of a dispute, and that only funds_withdrawn and funds_reinstated tell of money (Stripe API,
+-- Disputes). A warning is an inquiry: no money has been taken.
+create function billing._apply_dispute_event(event ops.webhook_events) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_dispute jsonb := event.payload -> 'data' -> 'object';
+  v_status text := v_dispute ->> 'status';
+begin
+  return billing.apply_dispute('stripe', v_dispute ->> 'payment_intent', v_dispute ->> 'id',
+    (v_dispute ->> 'amount')::bigint,
+    case when v_status in ('won', 'lost', 'under_review') then v_status
+      when v_status in ('warning_closed', 'prevented') then 'closed'
+      when v_status like 'warning%' then 'inquiry' else 'open' end,
+    v_dispute ->> 'reason',
+    to_timestamp((v_dispute -> 'evidence_details' ->> 'due_by')::bigint),
+    case event.event_type when 'charge.dispute.funds_withdrawn' then 'withdrawn'
+      when 'charge.dispute.funds_reinstated' then 'reinstated' end) is not null;
+end $$;
+comment on function billing._apply_dispute_event(ops.webhook_events) is 'Applies the state of a Stripe dispute.';
+revoke all on function billing._apply_dispute_event from public, anon, authenticated, service_role;
+insert into billing.stripe_event_handlers (event_type, function_name) values
+  ('charge.dispute.created', 'billing._apply_dispute_event'),
+  ('charge.dispute.updated', 'billing._apply_dispute_event'),
+  ('charge.dispute.closed', 'billing._apply_dispute_event'),
+  ('charge.dispute.funds_withdrawn', 'billing._apply_dispute_event'),
+  ('charge.dispute.funds_reinstated', 'billing._apply_dispute_event');
