@@ -44,7 +44,12 @@ export function parseBody<S extends z.ZodType>(schema: S, text: string): z.outpu
   } catch {
     throw new ApiError(400, "invalid_json", "The body is not JSON.", { hint: "Send a JSON object." });
   }
-  const parsed = schema.safeParse(body);
+  return parseInput(schema, body);
+}
+
+/** Checks what a caller sent. Error: invalid_argument (400, details list what is wrong). */
+export function parseInput<S extends z.ZodType>(schema: S, input: unknown): z.output<S> {
+  const parsed = schema.safeParse(input);
   if (parsed.success) return parsed.data;
   const issues = parsed.error.issues.map(({ path, message }) => ({ argument: path.join("."), message }));
   const [first] = issues;

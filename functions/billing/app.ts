@@ -11,6 +11,7 @@ import { attachCheckout, paymentFacts } from "../_shared/sql/payments.ts";
 import type { Backend } from "./backend.ts";
 import { checkoutSession } from "./checkout.ts";
 import { authorizationOf, checkReturn } from "./requests.ts";
+import { statementRoutes } from "./statements.ts";
 import { subscriptionRoutes } from "./subscriptions.ts";
 
 export interface Deps {
@@ -67,6 +68,7 @@ export function createApp(deps: Deps): Hono {
       expires_at: new Date(session.expires_at * 1000).toISOString(),
     } satisfies TopUpAnswer);
   });
+  statementRoutes(app, { backend, log });
   app.route("/subscriptions", subscriptionRoutes(deps));
   return app;
 }
