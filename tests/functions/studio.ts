@@ -27,8 +27,12 @@ export const madePictures = (count = 1) => ({
   images: Array.from({ length: count }, (_, i) => ({ url: `https://files.fal.test/out/${i + 1}.png` })),
 });
 
-/** A studio of one member with credits, pictures and a worker whose outside world is fake. */
-export async function createStudio(testDb: TestDatabase, db: Database) {
+/** A studio of one member with credits, pictures and a worker whose outside world is fake and knows these runs. */
+export async function createStudio(
+  testDb: TestDatabase,
+  db: Database,
+  runIds: readonly string[] = [requestId],
+) {
   const user = await testDb.createUser();
   const { workspaceId } = user;
   await testDb.service.call("billing.grant_credits", {
@@ -73,11 +77,13 @@ export async function createStudio(testDb: TestDatabase, db: Database) {
     submits.push({ model, input, webhook });
     return fal.submit(input, webhook);
   };
-  const runs = ["/fal-ai/fashn", "/fal-ai/birefnet", "/fal-ai/esrgan"].flatMap((app) => [
-    [`GET ${app}/requests/${requestId}/status`, () => fal.status(requestId)] as const,
-    [`GET ${app}/requests/${requestId}`, () => fal.result(requestId)] as const,
-    [`PUT ${app}/requests/${requestId}/cancel`, () => fal.cancel(requestId)] as const,
-  ]);
+  const runs = ["/fal-ai/fashn", "/fal-ai/birefnet", "/fal-ai/esrgan"].flatMap((app) =>
+    runIds.flatMap((id) => [
+      [`GET ${app}/requests/${id}/status`, () => fal.status(id)] as const,
+      [`GET ${app}/requests/${id}`, () => fal.result(id)] as const,
+      [`PUT ${app}/requests/${id}/cancel`, () => fal.cancel(id)] as const,
+    ]),
+  );
   const models = ["fal-ai/fashn/tryon/v1.6", "fal-ai/birefnet/v2", "fal-ai/esrgan"];
   const { fetch, calls } = fakeFetch({
     ...Object.fromEntries(models.map((model) => [`POST /${model}`, submit(model)])),
