@@ -46,6 +46,7 @@ async function eventful() {
     metadata: { user_id: made.userId, source_platform: "=cmd|' /C calc'!A0", source_id: 'a "b", c' },
   });
   await refund(db.service, charge.usage_event_id, "+1, sorry", 10);
+  await db.setClock("2027-01-10T12:00:01Z");
   await authorize(db.service, made.workspaceId, 50);
   asked = [];
   return { ...made, charge };
