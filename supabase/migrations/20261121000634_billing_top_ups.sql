@@ -4,6 +4,24 @@ insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_package', 'PT404', 'Choose one of the active billing.credit_packages by its slug.'),
   ('too_many_payments', 'PT429', 'Pay or let expire what was begun; a checkout expires after a day.');
 
+-- Each payment that was begun is asked about at the provider until it ends, and the provider limits how often all of
+-- us may ask. Error: too_many_payments.
+create function billing._check_open_payments(user_id uuid, workspace_id uuid, key text) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform pg_advisory_xact_lock(hashtextextended('start_top_up:' || user_id, 0));
+  if (select count(*) from billing.payments p where p.user_id = _check_open_payments.user_id and p.status = 'pending'
+      and p.created_at > private.now() - interval '1 day') >= 20
+    and not exists (select from billing.payments p where p.workspace_id = _check_open_payments.workspace_id
+      and p.key = _check_open_payments.key) then
+    perform private.fail('too_many_payments', '20 payments of yours are open.', '{"most": 20}');
+  end if;
+end $$;
+comment on function billing._check_open_payments is 'Refuses a person''s 21st open payment.';
+revoke all on function billing._check_open_payments from public, anon, authenticated, service_role;
+
 create function private.start_top_up(workspace_id uuid, package text, key text, provider text, currency text)
 returns billing.payments
 language plpgsql security definer
@@ -35,15 +53,7 @@ begin
     perform private.fail('currency_not_sold', format('%s cannot be paid in %s.', provider, v_currency),
       jsonb_build_object('currency', v_currency, 'provider', provider));
   end if;
-  -- Each payment that was begun is asked about at the provider until it ends, and the provider limits how often all
-  -- of us may ask.
-  perform pg_advisory_xact_lock(hashtextextended('start_top_up:' || v_user, 0));
-  if (select count(*) from billing.payments p where p.user_id = v_user and p.status = 'pending'
-      and p.created_at > private.now() - interval '1 day') >= 20
-    and not exists (select from billing.payments p where p.workspace_id = start_top_up.workspace_id
-      and p.key = start_top_up.key) then
-    perform private.fail('too_many_payments', '20 payments of yours are open.', '{"most": 20}');
-  end if;
+  perform billing._check_open_payments(v_user, workspace_id, key);
   perform private.correlate();
   -- a repeat answers the first price, even if the rate has moved since
   select * into v_payment from billing.payments p where p.workspace_id = start_top_up.workspace_id

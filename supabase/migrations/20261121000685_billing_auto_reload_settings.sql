@@ -24,7 +24,7 @@ create table billing.payment_methods (
 comment on table billing.payment_methods is
   'Cards that a workspace has saved at the provider: what of them may be shown.';
 comment on column billing.payment_methods.removed_at is 'Kept, so that older news cannot bring a removed card back.';
-create index payment_methods_workspace_id on billing.payment_methods (workspace_id) where removed_at is null;
+create index payment_methods_workspace_id on billing.payment_methods (workspace_id);
 create trigger payment_methods_touch before update on billing.payment_methods for each row
   execute function private.touch_updated_at();
 alter table billing.payment_methods enable row level security;
