@@ -23,7 +23,7 @@ export interface Deps {
   now?: () => number;
 }
 
-const maxBytes = 1024 * 1024;
+const mebibyte = 1024 * 1024;
 // What jsonb cannot hold though JSON allows it: NUL characters and halves of surrogate pairs.
 // Source: PostgreSQL, 8.14 JSON Types and Appendix A.
 const unstorable = new Set(["22P02", "22P05", "22021"]);
@@ -37,7 +37,7 @@ export function createApp({ inbox, providers, subscribed, log, now = Date.now }:
   const app = createBase("webhooks", log);
   for (const provider of providers) {
     const { name } = provider;
-    app.post(`/${name}`, limitBody(maxBytes), async (c) => {
+    app.post(`/${name}`, limitBody(provider.mostBytes ?? mebibyte), async (c) => {
       const raw = new Uint8Array(await c.req.arrayBuffer());
       const verdict = await judged(name, async () => provider.verify(c.req.raw.headers, raw, now()));
       return answer(c, verdict, await store(c, provider, verdict));
@@ -55,7 +55,7 @@ export function createApp({ inbox, providers, subscribed, log, now = Date.now }:
     const { name, handshake } = provider;
     const { find, apply } = subscribed!.subscriptions;
     const path = `/${name}/:token` as const;
-    app.post(path, limitBody(maxBytes), async (c) => {
+    app.post(path, limitBody(provider.mostBytes ?? mebibyte), async (c) => {
       const raw = new Uint8Array(await c.req.arrayBuffer());
       const subscription = await find(name, c.req.param("token"));
       if (subscription.status === "ended") {
@@ -104,7 +104,7 @@ export function createApp({ inbox, providers, subscribed, log, now = Date.now }:
   /** Were any of the events new? */
   async function store(
     c: Context,
-    { name, keptHeaders }: Pick<WebhookProvider, "name" | "keptHeaders">,
+    { name, keptHeaders, answersJobs }: Pick<WebhookProvider, "name" | "keptHeaders" | "answersJobs">,
     { events }: Verdict,
     subscription?: Subscription,
   ): Promise<boolean> {
@@ -114,6 +114,7 @@ export function createApp({ inbox, providers, subscribed, log, now = Date.now }:
     try {
       const stored = await inbox.store(
         events.map((event) => ({ ...event, provider: name, headers, subscriptionId })),
+        { answersJobs },
       );
       return stored.some(({ created }) => created);
     } catch (error) {

@@ -7,7 +7,15 @@ import { type ReceivedEvent, receiveWebhooks, type WebhookToStore } from "../_sh
 
 export interface Inbox {
   /** The events of one delivery, in their order: all are stored or none. Errors: those of ops.receive_webhooks. */
-  store(events: readonly WebhookToStore[]): Promise<ReceivedEvent[]>;
+  store(events: readonly WebhookToStore[], nature?: Nature): Promise<ReceivedEvent[]>;
+}
+
+/**
+ * Events that answer jobs lock what they answer, as does a worker whose jobs begin to wait, in an order of its own: two
+ * such deliveries in one statement could stop each other and that worker.
+ */
+export interface Nature {
+  answersJobs?: true | undefined;
 }
 
 export interface InboxOptions {
@@ -19,6 +27,7 @@ export interface InboxOptions {
 }
 
 interface Delivery {
+  answersJobs: boolean;
   events: readonly WebhookToStore[];
   characters: number;
   resolve(stored: ReceivedEvent[]): void;
@@ -43,10 +52,12 @@ export function createInbox(db: Database, options: InboxOptions = {}): Inbox {
   function take(): Delivery[] {
     let events = 0;
     let characters = 0;
+    let answers = 0;
     const beyond = waiting.findIndex((delivery, index) => {
       events += delivery.events.length;
       characters += delivery.characters;
-      return index > 0 && (events > mostEvents || characters > mostCharacters);
+      answers += Number(delivery.answersJobs);
+      return index > 0 && (events > mostEvents || characters > mostCharacters || answers > 1);
     });
     return waiting.splice(0, beyond === -1 ? waiting.length : beyond);
   }
@@ -74,10 +85,10 @@ export function createInbox(db: Database, options: InboxOptions = {}): Inbox {
   }
 
   return {
-    store: (events) =>
+    store: (events, { answersJobs = false } = {}) =>
       new Promise((resolve, reject) => {
         const characters = events.reduce((sum, { payload }) => sum + payload.length, 0);
-        waiting.push({ events, characters, resolve, reject });
+        waiting.push({ answersJobs, events, characters, resolve, reject });
         begin();
       }),
   };

@@ -203,3 +203,21 @@ test("events of senders whose events answer jobs share a statement with those th
     { event_id: "c", provider: "stripe", status: "pending", job: true },
   ]);
 });
+
+test("two deliveries that answer jobs never share a statement", async () => {
+  const inbox = createInbox(watched, { lanes: 1 });
+  const open = hold();
+  const answering = (id: string) => inbox.store([event(id, { provider: "painter" })], { answersJobs: true });
+  const all = [
+    inbox.store([event("first")]),
+    answering("a"),
+    inbox.store([event("b")]),
+    answering("c"),
+    answering("d"),
+    inbox.store([event("e")]),
+  ];
+  open();
+  await Promise.all(all);
+  expect(statements).toEqual([1, 2, 1, 2]);
+  expect(await storedIds()).toEqual(["a", "b", "c", "d", "e", "first"]);
+});

@@ -267,6 +267,6 @@ describe("a request that is not what it says", () => {
   });
 
   test("too large it is 413", async () => {
-    await inbox.expectRefused(signed({ object: "x".repeat(1 << 20), entry: [] }), 413, "payload_too_large");
+    await inbox.expectRefused(signed({ object: "x".repeat(4 << 20), entry: [] }), 413, "payload_too_large");
   });
 });

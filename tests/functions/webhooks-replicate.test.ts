@@ -115,6 +115,6 @@ describe("the signature", () => {
 });
 
 test("a body too large is 413, one that is no JSON 400", async () => {
-  await inbox.expectRefused(signed(prediction("x".repeat(1 << 20), "failed")), 413, "payload_too_large");
+  await inbox.expectRefused(signed(prediction("x".repeat(4 << 20), "failed")), 413, "payload_too_large");
   await inbox.expectRefused(signed("{"), 400, "invalid_json");
 });

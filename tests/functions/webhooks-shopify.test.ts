@@ -137,6 +137,6 @@ describe("a request that is not what it says", () => {
   test("signed but unfit for storing it is 400, too large 413", async () => {
     await inbox.expectRefused(signed('{"a":"\\u0000"}'), 400, "invalid_json");
     await inbox.expectRefused(signed("{"), 400, "invalid_json");
-    await inbox.expectRefused(signed(`{"a":"${"x".repeat(1 << 20)}"}`), 413, "payload_too_large");
+    await inbox.expectRefused(signed(`{"a":"${"x".repeat(5 << 20)}"}`), 413, "payload_too_large");
   });
 });

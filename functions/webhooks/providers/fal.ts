@@ -24,6 +24,7 @@ const encoder = new TextEncoder();
 export function falWebhooks(keySet: KeySet, userIds?: readonly string[]): WebhookProvider {
   return {
     name: "fal",
+    answersJobs: true,
     keptHeaders: ["x-fal-webhook-request-id", "x-fal-webhook-timestamp"],
     verify: async (headers, raw, now) => {
       const [requestId, userId, timestamp, signature] = names.map((name) => falHeader(headers, name));

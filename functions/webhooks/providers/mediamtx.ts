@@ -29,6 +29,7 @@ export const mediamtxEvent = z.union([hook, request.omit({ password: true, token
 
 export const mediamtxWebhooks: SubscribedProvider = {
   name: "mediamtx",
+  mostBytes: 64 * 1024,
   keptHeaders: ["user-agent"],
   verify: async (headers, raw, _now, subscription) => {
     if (headers.get("content-type")?.startsWith("application/x-www-form-urlencoded")) {

@@ -57,6 +57,8 @@ interface Item {
 export function metaWebhooks(secrets: readonly string[], verifyToken: string): WebhookProvider {
   return {
     name: "meta",
+    // A delivery holds up to 1,000 changes.
+    mostBytes: 4 * 1024 * 1024,
     keptHeaders: ["user-agent"],
     verify: (headers, raw) => {
       const signature = headers.get("x-hub-signature-256");

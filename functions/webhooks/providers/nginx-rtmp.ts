@@ -27,6 +27,7 @@ const fields = Object.keys(nginxRtmpEvent.shape);
 
 export const nginxRtmpWebhooks: SubscribedProvider = {
   name: "nginx_rtmp",
+  mostBytes: 64 * 1024,
   keptHeaders: ["user-agent"],
   verify: async (_headers, raw, _now, subscription) => {
     const form = new URLSearchParams(textOf(raw));

@@ -33,6 +33,10 @@ export interface Verdict {
 interface Provider<Extra extends unknown[]> {
   /** As in ops.webhook_providers and in the path. */
   name: string;
+  /** How large a delivery may be; default 1 MiB. */
+  mostBytes?: number;
+  /** Its events wake jobs that wait for them (job_kind null in ops.webhook_providers). */
+  answersJobs?: true;
   /** Headers to keep beside the events; none may hold a secret or a signature. */
   keptHeaders: readonly string[];
   /**

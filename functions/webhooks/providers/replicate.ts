@@ -17,6 +17,9 @@ export function replicateWebhooks(secrets: readonly string[]): WebhookProvider {
   const keys = secrets.map(standardKey);
   return {
     name: "replicate",
+    answersJobs: true,
+    // Predictions carry their inputs and logs.
+    mostBytes: 4 * 1024 * 1024,
     keptHeaders: ["webhook-id", "webhook-timestamp"],
     verify: (headers, raw, now) => {
       verifyStandard("webhook", headers, raw, now, keys);

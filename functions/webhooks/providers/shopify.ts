@@ -47,6 +47,8 @@ export const shopifyPayloads: Readonly<Record<string, z.ZodType>> = {
 export function shopifyWebhooks(secrets: readonly string[]): WebhookProvider {
   return {
     name: "shopify",
+    // A product may have 2,048 variants.
+    mostBytes: 5 * 1024 * 1024,
     keptHeaders: families.flatMap((family) => kept.map((name) => family + name)),
     verify: (headers, raw) => {
       const family = families.find((prefix) => headers.has(`${prefix}hmac-sha256`));

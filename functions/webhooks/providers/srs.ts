@@ -19,6 +19,7 @@ export const srsEvent = call.omit({ param: true });
 
 export const srsWebhooks: SubscribedProvider = {
   name: "srs",
+  mostBytes: 64 * 1024,
   keptHeaders: ["user-agent"],
   verify: async (_headers, raw, _now, subscription) => {
     const { param = "", ...facts } = parseAs(call, raw).body;
