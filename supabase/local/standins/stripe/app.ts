@@ -8,17 +8,23 @@ import { emit } from "./events.ts";
 import { authentication, type Env, idempotency, recorder } from "./gate.ts";
 import { cancelIntent, confirmIntent, createIntent, findIntent } from "./intents.ts";
 import { expanded, lineItems, page } from "./lists.ts";
+import { bankRoutes, methodRoutes } from "./method-routes.ts";
+import { meterRoutes } from "./meters.ts";
 import * as schema from "./params.ts";
 import { payRoutes } from "./pay.ts";
+import { customerRoutes } from "./portal.ts";
 import { createRefund } from "./refunds.ts";
 import { createSession, findSession } from "./sessions.ts";
 import type { Deps } from "./state.ts";
+import { subscriptionRoutes } from "./subscription-routes.ts";
 
-/** The part of Stripe's API that a prepaid wallet needs, in Stripe's wire format. */
+/** The part of Stripe's API that wallets and subscriptions need, in Stripe's wire format. */
 export function createStripeStandIn(deps: Deps): Hono {
   const app = new Hono();
   app.route("/", controlRoutes(deps.control));
   app.route("/", payRoutes(deps));
+  app.route("/", customerRoutes(deps));
+  app.route("/", bankRoutes(deps));
   app.route("/v1", api(deps));
   return app;
 }
@@ -39,6 +45,9 @@ function api(deps: Deps): Hono<Env> {
   sessions(app, deps);
   intents(app, deps);
   rest(app, deps);
+  meterRoutes(app, deps);
+  subscriptionRoutes(app, deps);
+  methodRoutes(app, deps);
   return app;
 }
 
@@ -113,7 +122,7 @@ function intents(app: Hono<Env>, deps: Deps): void {
     }
     const intent = createIntent(deps, params);
     emit(deps, c.get("cause"), [{ type: "payment_intent.created", object: intent }]);
-    if (params.confirm) confirmIntent(deps, intent, params.payment_method, c.get("cause"));
+    if (params.confirm) confirmIntent(deps, intent, params, c.get("cause"));
     return c.json(expanded(deps, intent, params.expand));
   });
   app.get("/payment_intents", (c) => {
@@ -131,10 +140,10 @@ function intents(app: Hono<Env>, deps: Deps): void {
     return c.json(expanded(deps, findIntent(deps, c.req.param("id")), expand));
   });
   app.post("/payment_intents/:id/confirm", (c) => {
-    const { payment_method, expand } = check(schema.intentConfirm, c.get("params"));
+    const params = check(schema.intentConfirm, c.get("params"));
     const intent = findIntent(deps, c.req.param("id"));
-    confirmIntent(deps, intent, payment_method, c.get("cause"));
-    return c.json(expanded(deps, intent, expand));
+    confirmIntent(deps, intent, params, c.get("cause"));
+    return c.json(expanded(deps, intent, params.expand));
   });
   app.post("/payment_intents/:id/cancel", (c) => {
     const { cancellation_reason } = check(schema.intentCancel, c.get("params"));

@@ -39,12 +39,12 @@ export function createCustomer(deps: Deps, params: { [key: string]: unknown }): 
   return customer;
 }
 
-function createProduct(
+export function createProduct(
   deps: Deps,
-  { name, description, images, metadata, tax_code }: ProductData,
+  { id, name, description, images, metadata, tax_code }: ProductData & { id?: string | undefined },
 ): Stripe.Product {
   const product: Stripe.Product = {
-    id: newId("prod"),
+    id: id ?? newId("prod"),
     object: "product",
     active: true,
     created: seconds(),
@@ -89,11 +89,19 @@ export function createPrice(deps: Deps, params: PriceParams, inline = false): Pr
     metadata: params.metadata ?? {},
     nickname: params.nickname ?? null,
     product,
-    recurring: null,
+    recurring: params.recurring
+      ? {
+          interval: params.recurring.interval,
+          interval_count: params.recurring.interval_count ?? 1,
+          meter: null,
+          trial_period_days: null,
+          usage_type: "licensed",
+        }
+      : null,
     tax_behavior: params.tax_behavior ?? "unspecified",
     tiers_mode: null,
     transform_quantity: null,
-    type: "one_time",
+    type: params.recurring ? "recurring" : "one_time",
     unit_amount: params.unit_amount,
     unit_amount_decimal: String(params.unit_amount),
   };

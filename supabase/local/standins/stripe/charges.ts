@@ -1,4 +1,5 @@
 import type Stripe from "stripe";
+import { cardOf } from "./methods.ts";
 import { type Deps, newId, seconds } from "./state.ts";
 
 /** A card of the stand-in: the test numbers' and test payment methods' behaviour. */
@@ -15,18 +16,32 @@ const declines: Record<string, Decline> = {
     decline_code: "insufficient_funds",
     message: "Your card has insufficient funds.",
   },
+  expired_card: {
+    code: "expired_card",
+    decline_code: "expired_card",
+    message: "Your card has expired.",
+  },
+};
+
+/** The bank wants the customer, who is not there. */
+export const authenticationRequired: Decline = {
+  code: "authentication_required",
+  decline_code: "authentication_required",
+  message: "Your card was declined. This transaction requires authentication.",
 };
 
 const declinedMethods: Record<string, string> = {
   pm_card_chargeDeclined: "generic_decline",
   pm_card_visa_chargeDeclined: "generic_decline",
+  pm_card_chargeCustomerFail: "generic_decline",
+  pm_card_chargeDeclinedExpiredCard: "expired_card",
   pm_card_chargeDeclinedInsufficientFunds: "insufficient_funds",
   pm_card_visa_chargeDeclinedInsufficientFunds: "insufficient_funds",
 };
 
 /** Whether this payment is declined: by its payment method, or by order (control rule `fail: "run"`). */
 export function declineOf(deps: Deps, paymentMethod: string | null, declined = false): Decline | null {
-  const reason = declinedMethods[paymentMethod ?? ""];
+  const reason = declinedMethods[cardOf(deps, paymentMethod) ?? ""];
   const ordered = deps.control.take("run").fail === "run";
   return declines[reason ?? (ordered || declined ? "generic_decline" : "")] ?? null;
 }

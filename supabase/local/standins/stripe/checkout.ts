@@ -5,6 +5,7 @@ import { emit } from "./events.ts";
 import { createIntent, declined, findIntent, settle } from "./intents.ts";
 import { details, findSession } from "./sessions.ts";
 import { type Cause, type Deps, type Session, seconds } from "./state.ts";
+import { paySubscription } from "./subscription-checkout.ts";
 
 export type Outcome = "success" | "decline" | "async" | "async_fail";
 export const outcomes: Outcome[] = ["success", "decline", "async", "async_fail"];
@@ -19,6 +20,7 @@ export function pay(deps: Deps, id: string, outcome: Outcome, afterMs = 2000): S
       message: `This session is ${session.status}, it cannot be paid.`,
     });
   }
+  if (session.mode === "subscription") return paySubscription(deps, session, outcome);
   if (session.customer_creation === "always")
     session.customer = createCustomer(deps, { email: session.customer_email }).id;
   session.customer_details ??= details("guest@example.com");

@@ -1,7 +1,8 @@
 import type Stripe from "stripe";
-import { createCharge, type Decline, declineOf } from "./charges.ts";
+import { authenticationRequired, createCharge, type Decline, declineOf } from "./charges.ts";
 import { ApiError, invalid, missing } from "./errors.ts";
 import { emit } from "./events.ts";
+import { cardOf } from "./methods.ts";
 import type { IntentParams } from "./params.ts";
 import { type Cause, type Deps, newId, seconds } from "./state.ts";
 
@@ -102,15 +103,16 @@ export function declined(intent: Stripe.PaymentIntent, charge: Stripe.Charge, de
 }
 
 const confirmable = ["requires_payment_method", "requires_confirmation", "requires_action"];
+type Confirmation = Pick<IntentParams, "payment_method" | "off_session" | "return_url">;
 
 export function confirmIntent(
   deps: Deps,
   intent: Stripe.PaymentIntent,
-  method: string | undefined,
+  { payment_method, off_session, return_url }: Confirmation,
   cause: Cause,
 ): void {
   if (!confirmable.includes(intent.status)) throw unexpectedState(intent, "confirmed");
-  intent.payment_method = method ?? intent.payment_method;
+  intent.payment_method = payment_method ?? intent.payment_method;
   if (!intent.payment_method) {
     throw invalid(
       "A payment method is needed to confirm this PaymentIntent.",
@@ -118,13 +120,62 @@ export function confirmIntent(
       "parameter_missing",
     );
   }
-  const decline = declineOf(deps, String(intent.payment_method));
+  checkOwner(deps, intent);
+  const authenticates = cardOf(deps, String(intent.payment_method)) === "pm_card_authenticationRequired";
+  if (authenticates && !off_session) {
+    askCustomer(deps, intent, return_url, cause);
+    return;
+  }
+  const decline = authenticates ? authenticationRequired : declineOf(deps, String(intent.payment_method));
+  conclude(deps, intent, decline, cause);
+}
+
+/** A saved card is charged for its own customer only. */
+function checkOwner(deps: Deps, intent: Stripe.PaymentIntent): void {
+  const method = deps.data.methods[String(intent.payment_method)];
+  if (!method || method.customer === intent.customer) return;
+  const message = "The customer does not have a payment method with this id.";
+  throw invalid(message, "payment_method", "resource_missing");
+}
+
+function conclude(deps: Deps, intent: Stripe.PaymentIntent, decline: Decline | null, cause: Cause): void {
   const charge = settle(deps, intent, decline);
   emit(deps, cause, [
     { type: decline ? "payment_intent.payment_failed" : "payment_intent.succeeded", object: intent },
     { type: decline ? "charge.failed" : "charge.succeeded", object: charge },
   ]);
   if (decline) throw declined(intent, charge, decline);
+}
+
+function askCustomer(
+  deps: Deps,
+  intent: Stripe.PaymentIntent,
+  return_url: string | undefined,
+  cause: Cause,
+): void {
+  intent.status = "requires_action";
+  intent.next_action = {
+    type: "redirect_to_url",
+    redirect_to_url: {
+      url: `${deps.baseUrl()}/bank/authenticate/${intent.id}`,
+      return_url: return_url ?? null,
+    },
+  };
+  emit(deps, cause, [{ type: "payment_intent.requires_action", object: intent }]);
+}
+
+/** The customer confirms at the bank, or does not. */
+export function authenticate(deps: Deps, id: string, succeeds: boolean): Stripe.PaymentIntent {
+  const intent = findIntent(deps, id);
+  if (intent.status !== "requires_action") throw unexpectedState(intent, "authenticated");
+  intent.next_action = null;
+  const failure = { ...authenticationRequired, code: "payment_intent_authentication_failure" };
+  try {
+    conclude(deps, intent, succeeds ? null : failure, null);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
+  return intent;
 }
 
 export function cancelIntent(

@@ -68,6 +68,10 @@ function lookUp({ data }: Deps, id: string, path: string): object {
     data.products,
     data.prices,
     data.sessions,
+    data.subscriptions,
+    data.schedules,
+    data.invoices,
+    data.methods,
   ];
   for (const table of all) if (table[id]) return table[id];
   throw invalid(`This property cannot be expanded (${path}).`, "expand");

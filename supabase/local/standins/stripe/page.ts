@@ -10,7 +10,7 @@ export function money(amount: number | null, currency: string | null): string {
   return style.format((amount ?? 0) / 10 ** digits);
 }
 
-function layout(title: string, body: Html): Html {
+export function layout(title: string, body: Html): Html {
   return html`<!doctype html>
 <html lang="en">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

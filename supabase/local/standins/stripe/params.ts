@@ -34,12 +34,17 @@ const productData = z.strictObject({
   metadata: metadata.optional(),
   tax_code: text.optional(),
 });
+const recurring = z.strictObject({
+  interval: z.enum(["day", "week", "month", "year"]),
+  interval_count: amount.optional(),
+});
 const priceFields = {
   currency,
   unit_amount: amount,
   product: text.optional(),
   product_data: productData.optional(),
   tax_behavior: text.optional(),
+  recurring: recurring.optional(),
 };
 export const priceCreate = z.strictObject({
   ...priceFields,
@@ -83,6 +88,10 @@ export const sessionCreate = z.strictObject({
       statement_descriptor_suffix: text.optional(),
     })
     .optional(),
+  subscription_data: z
+    .strictObject({ metadata: metadata.optional(), trial_period_days: amount.optional() })
+    .optional(),
+  payment_method_collection: z.enum(["always", "if_required"]).optional(),
   invoice_creation: z.strictObject({ enabled: flag }).optional(),
   expires_at: amount.optional(),
   allow_promotion_codes: flag.optional(),

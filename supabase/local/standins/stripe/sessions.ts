@@ -2,6 +2,7 @@ import { createLineItems } from "./catalog.ts";
 import { invalid, missing } from "./errors.ts";
 import type { SessionParams } from "./params.ts";
 import { type Deps, newId, type Session, seconds } from "./state.ts";
+import { checkMode, subscriptionMode } from "./subscription-checkout.ts";
 
 const day = 24 * 60 * 60;
 
@@ -12,7 +13,6 @@ export function findSession(deps: Deps, id: string): Session {
 }
 
 function checkParams(deps: Deps, params: SessionParams): number {
-  if (params.mode !== "payment") throw invalid("This stand-in sells one-time payments only.", "mode");
   if (params.customer && params.customer_email) {
     throw invalid("Give either `customer` or `customer_email`, not both.", "customer_email");
   }
@@ -29,6 +29,7 @@ function checkParams(deps: Deps, params: SessionParams): number {
 export function createSession(deps: Deps, params: SessionParams): Session {
   const expires_at = checkParams(deps, params);
   const lines = createLineItems(deps, params.line_items);
+  checkMode(params, lines);
   const total = lines.reduce((sum, line) => sum + line.amount_total, 0);
   const id = newId("cs_test");
   const customer = deps.data.customers[params.customer ?? ""];
@@ -104,6 +105,7 @@ export function createSession(deps: Deps, params: SessionParams): Session {
     ui_mode: "hosted_page",
     url: `${deps.baseUrl()}/pay/${id}`,
     wallet_options: null,
+    ...subscriptionMode(deps, id, params),
   };
   deps.data.sessions[id] = session;
   deps.data.lineItems[id] = lines;

@@ -6,6 +6,7 @@ import { createStripeStandIn } from "./app.ts";
 import { settleDue } from "./checkout.ts";
 import { stripeSignature } from "./events.ts";
 import { emptyStripeData, type StripeData } from "./state.ts";
+import { advance } from "./subscription-cycle.ts";
 
 export type StripeStandIn = {
   app: Hono;
@@ -39,7 +40,10 @@ export function startStripe(options: {
     ...(options.retryMs && { retryMs: options.retryMs }),
   });
   const deps = { data, changed, control, delivery, webhookUrl: options.webhookUrl, baseUrl: options.baseUrl };
-  const clock = setInterval(() => settleDue(deps), 100);
+  const clock = setInterval(() => {
+    settleDue(deps);
+    advance(deps);
+  }, 100);
   return {
     app: createStripeStandIn(deps),
     data,

@@ -2,6 +2,8 @@ import { randomBytes } from "node:crypto";
 import type Stripe from "stripe";
 import type { Control } from "../control.ts";
 import type { Delivery, PendingWebhook } from "../delivery.ts";
+import { emptyMethodData, type MethodData } from "./methods.ts";
+import { emptySubscriptionData, type SubscriptionData } from "./subscription-state.ts";
 
 export const apiVersion = "2026-10-28.endive";
 
@@ -13,27 +15,28 @@ export type Session = Stripe.Checkout.Session;
 /** A payment that the bank takes its time with. */
 export type SlowPayment = { session: string; at: number; succeeds: boolean };
 
-export type StripeData = {
-  secretKey: string;
-  webhookSecret: string;
-  customers: Record<string, Stripe.Customer>;
-  products: Record<string, Stripe.Product>;
-  prices: Record<string, Price>;
-  sessions: Record<string, Session>;
-  lineItems: Record<string, LineItem[]>;
-  intents: Record<string, Stripe.PaymentIntent>;
-  /** What a session asked for its payment intent, which is made when the customer pays. */
-  intentData: Record<
-    string,
-    { metadata: Record<string, string>; description: string | null; receipt_email: string | null }
-  >;
-  charges: Record<string, Stripe.Charge>;
-  refunds: Record<string, Stripe.Refund>;
-  events: Record<string, Stripe.Event>;
-  slowPayments: SlowPayment[];
-  idempotency: Record<string, { fingerprint: string; status: number; body: unknown; request: string }>;
-  pending: PendingWebhook[];
-};
+export type StripeData = SubscriptionData &
+  MethodData & {
+    secretKey: string;
+    webhookSecret: string;
+    customers: Record<string, Stripe.Customer>;
+    products: Record<string, Stripe.Product>;
+    prices: Record<string, Price>;
+    sessions: Record<string, Session>;
+    lineItems: Record<string, LineItem[]>;
+    intents: Record<string, Stripe.PaymentIntent>;
+    /** What a session asked for its payment intent, which is made when the customer pays. */
+    intentData: Record<
+      string,
+      { metadata: Record<string, string>; description: string | null; receipt_email: string | null }
+    >;
+    charges: Record<string, Stripe.Charge>;
+    refunds: Record<string, Stripe.Refund>;
+    events: Record<string, Stripe.Event>;
+    slowPayments: SlowPayment[];
+    idempotency: Record<string, { fingerprint: string; status: number; body: unknown; request: string }>;
+    pending: PendingWebhook[];
+  };
 
 export function emptyStripeData(): StripeData {
   return {
@@ -52,6 +55,8 @@ export function emptyStripeData(): StripeData {
     slowPayments: [],
     idempotency: {},
     pending: [],
+    ...emptySubscriptionData(),
+    ...emptyMethodData(),
   };
 }
 
