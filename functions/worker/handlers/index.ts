@@ -4,20 +4,27 @@
 import type Stripe from "stripe";
 import type { SafeFetch } from "../../_shared/safe-fetch.ts";
 import type { Handlers } from "../job.ts";
+import type { ShopDeps } from "../shopify/shop.ts";
 import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
 import { reconcilePayment } from "./reconcile-payment.ts";
+import { reportUsage } from "./report-usage.ts";
+import { shopifyHandlers } from "./shopify.ts";
 import { subscriptionHandlers } from "./subscriptions.ts";
 import { applyEvent } from "./webhook-stripe.ts";
 import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
-export function createHandlers(deps: CreationDeps & { stripe: Stripe; safeFetch: SafeFetch }): Handlers {
+export function createHandlers(
+  deps: CreationDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps,
+): Handlers {
   return {
     ...unhandledWebhooks,
     ...subscriptionHandlers(deps.stripe),
+    ...shopifyHandlers(deps),
     "webhook.stripe": applyEvent,
     "billing.reconcile_payment": reconcilePayment(deps.stripe),
+    "billing.report_usage": reportUsage(deps.stripe),
     "integrations.deliver_webhook": deliverWebhook(deps.safeFetch),
     "studio.creation": makeCreation(deps),
     "studio.cancel_at_provider": cancelAtProvider(deps.providers),
