@@ -29,8 +29,7 @@ alter table billing.quota_uses enable row level security;
 create policy "Members may read their workspace's uses" on billing.quota_uses for select to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
 revoke all on table billing.quota_uses from public, anon, authenticated, service_role;
-grant select on table billing.quota_uses to authenticated;
-grant select, insert, update on table billing.quota_uses to service_role;
+grant select on table billing.quota_uses to authenticated, service_role;
 
 create type billing.quota_use as (
   feature text, amount numeric, used_value numeric, limit_value bigint, remaining numeric, period_start timestamptz,
@@ -50,7 +49,6 @@ as $$
 $$;
 comment on function private.known_quota_use(billing.quota_uses) is 'How the quota of an earlier use stands.';
 revoke all on function private.known_quota_use from public, anon, authenticated, service_role;
-grant execute on function private.known_quota_use to service_role;
 
 -- Whether the key is of this very use; raises when it is of another. A use that is unknown is no use.
 create function private.is_same_use(use billing.quota_uses, feature text, amount numeric) returns boolean
@@ -66,7 +64,6 @@ begin
 end $$;
 comment on function private.is_same_use is 'Whether a known use is the one asked for.';
 revoke all on function private.is_same_use from public, anon, authenticated, service_role;
-grant execute on function private.is_same_use to service_role;
 
 -- The quota's row of the running period, locked. Made at its first use, so that concurrent first uses meet in it.
 create function private.lock_quota(entitlement billing.feature_entitlement) returns billing.quotas
@@ -88,7 +85,6 @@ begin
 end $$;
 comment on function private.lock_quota is 'The locked row of the period that an entitlement speaks of.';
 revoke all on function private.lock_quota from public, anon, authenticated, service_role;
-grant execute on function private.lock_quota to service_role;
 
 -- Uses an amount (in units of the feature; fractions count) of a limit, once for a key for ever. The row of the
 -- period is locked, so that calls at once never use more than the limit. The answer to a repeated call has created
@@ -97,7 +93,7 @@ grant execute on function private.lock_quota to service_role;
 -- key_required, key_reused, quota_exceeded (details: limit_value, used_value, remaining, requested, period_end).
 create function billing.consume_quota(workspace_id uuid, feature text, amount numeric, key text)
 returns billing.quota_use
-language plpgsql
+language plpgsql security definer
 set search_path = ''
 as $$
 declare
@@ -150,7 +146,7 @@ grant execute on function billing.consume_quota to service_role;
 -- Gives a use back to the period it was taken from, once; created says whether this call did. The key stays used.
 -- Errors: unknown_quota_use.
 create function billing.release_quota(workspace_id uuid, key text) returns billing.quota_use
-language plpgsql
+language plpgsql security definer
 set search_path = ''
 as $$
 declare
