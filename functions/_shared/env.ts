@@ -45,8 +45,19 @@ const variables = {
   STRIPE_WEBHOOK_SECRETS: list,
   /** Senders of webhooks without these are not there; each list is comma separated, several during a rotation. */
   RAZORPAY_WEBHOOK_SECRETS: list.optional(),
+  RAZORPAY_API_URL: url.default("https://api.razorpay.com"),
+  /** Without these two nothing can be paid through Razorpay. */
+  RAZORPAY_KEY_ID: text.optional(),
+  RAZORPAY_KEY_SECRET: text.optional(),
+  /** Answers {"rates": {"INR": 83.2, ...}} for the dollar; without it only prices in a package's own currency. */
+  CURRENCY_RATES_URL: url.optional(),
   /** Client secrets of the app. */
   SHOPIFY_WEBHOOK_SECRETS: list.optional(),
+  /** Address of a shop, with {shop} for its domain. */
+  SHOPIFY_SHOP_URL: text.refine((value) => value.includes("{shop}")).default("https://{shop}"),
+  /** Our app at Shopify; without it, no shop can be connected. */
+  SHOPIFY_CLIENT_ID: text.optional(),
+  SHOPIFY_CLIENT_SECRET: text.optional(),
   META_APP_SECRETS: list.optional(),
   /** What Meta is told to show when it asks whether the webhook address is ours. */
   META_VERIFY_TOKEN: text.optional(),
@@ -86,9 +97,16 @@ export const workerVariables = [
   "FUNCTIONS_URL",
   "STRIPE_API_URL",
   "STRIPE_SECRET_KEY",
+  "RAZORPAY_API_URL",
+  "RAZORPAY_KEY_ID",
+  "RAZORPAY_KEY_SECRET",
   "FAL_QUEUE_URL",
   "FAL_KEY",
   "FAL_FILES_URLS",
+  "ENCRYPTION_KEYS",
+  "SHOPIFY_SHOP_URL",
+  "SHOPIFY_CLIENT_ID",
+  "SHOPIFY_CLIENT_SECRET",
   "WEBHOOKS_ALLOW_LOCAL",
   "WORKER_LEASE_SECONDS",
   "WORKER_BUDGET_SECONDS",
