@@ -1,8 +1,10 @@
 import { createClient } from "@supabase/supabase-js";
 import { createDatabase } from "../_shared/db.ts";
+import { createVault } from "../_shared/encryption.ts";
 import { readEnv, workerVariables } from "../_shared/env.ts";
 import { createLog } from "../_shared/log.ts";
 import { createSafeFetch } from "../_shared/safe-fetch.ts";
+import { shopifyConfig } from "../_shared/shopify.ts";
 import { createStripe } from "../_shared/stripe.ts";
 import { createApp } from "./app.ts";
 import { createHandlers } from "./handlers/index.ts";
@@ -26,6 +28,8 @@ const handlers = createHandlers({
   provider: fal,
   providers: { fal },
   functionsUrl,
+  shopify: shopifyConfig(env),
+  vault: env.ENCRYPTION_KEYS && createVault(env.ENCRYPTION_KEYS),
   safeFetch: createSafeFetch({ allowLocal: env.WEBHOOKS_ALLOW_LOCAL }),
 });
 const limits = {

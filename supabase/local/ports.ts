@@ -3,13 +3,22 @@
 import { createServer } from "node:net";
 import type { Config } from "./config.ts";
 
-export type Ports = { api: number; db: number; stripe: number; fal: number };
+export type Ports = {
+  api: number;
+  db: number;
+  stripe: number;
+  fal: number;
+  shopify: number;
+  razorpay: number;
+};
 
 const environment = {
   api: "BACKLOT_PORT_API",
   db: "BACKLOT_PORT_DB",
   stripe: "BACKLOT_PORT_STRIPE",
   fal: "BACKLOT_PORT_FAL",
+  shopify: "BACKLOT_PORT_SHOPIFY",
+  razorpay: "BACKLOT_PORT_RAZORPAY",
 } as const satisfies Record<keyof Ports, string>;
 
 function listen(port: number): Promise<number> {
@@ -29,12 +38,20 @@ export const freePort = () => listen(0);
 export const freePorts = (count: number) => Promise.all(Array.from({ length: count }, freePort));
 
 export async function ephemeralPorts(): Promise<Ports> {
-  const [api, db, stripe, fal] = (await freePorts(4)) as [number, number, number, number];
-  return { api, db, stripe, fal };
+  const names = Object.keys(environment) as (keyof Ports)[];
+  const ports = await freePorts(names.length);
+  return Object.fromEntries(names.map((name, index) => [name, ports[index]])) as Ports;
 }
 
 export function fixedPorts(config: Config): Ports {
-  const defaults: Ports = { api: config.api.port, db: config.db.port, stripe: 54331, fal: 54332 };
+  const defaults: Ports = {
+    api: config.api.port,
+    db: config.db.port,
+    stripe: 54331,
+    fal: 54332,
+    shopify: 54333,
+    razorpay: 54334,
+  };
   const ports = { ...defaults };
   for (const [name, variable] of Object.entries(environment) as [keyof Ports, string][]) {
     const text = process.env[variable];

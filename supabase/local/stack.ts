@@ -53,7 +53,7 @@ export type Stack = {
   publishableKey: string;
   secretKey: string;
   functionsUrl: string;
-  standins: { stripe: string; fal: string };
+  standins: { stripe: string; fal: string; shopify: string; razorpay: string };
   functions: Pick<Functions, "kill" | "pid">;
   postgresPid(): number | undefined;
   /** Stops PostgreSQL, gently or by kill -9, and starts it again. */
@@ -187,13 +187,19 @@ async function assemble(assembly: Assembly): Promise<Stack> {
     return server;
   }
   async function outside() {
-    if (options.standIns === false) return { stripe: { url: "" }, fal: { url: "" }, env: {} };
+    if (options.standIns === false)
+      return { stripe: { url: "" }, fal: { url: "" }, shopify: { url: "" }, razorpay: { url: "" }, env: {} };
     // Loaded while the database starts; the picture library alone takes a while.
     const { startStandIns } = await import("./standins/index.ts");
     const folder = path.join(dataDir, "standins");
     mkdirSync(folder, { recursive: true });
-    const { stripe, fal } = ports;
-    const standIns = await startStandIns({ apiUrl, functionsUrl, dataDir: folder, ports: { stripe, fal } });
+    const { stripe, fal, shopify, razorpay } = ports;
+    const standIns = await startStandIns({
+      apiUrl,
+      functionsUrl,
+      dataDir: folder,
+      ports: { stripe, fal, shopify, razorpay },
+    });
     closers.push(() => standIns.close());
     return standIns;
   }
@@ -270,7 +276,12 @@ async function assemble(assembly: Assembly): Promise<Stack> {
     publishableKey: keys.publishableKey,
     secretKey: keys.secretKey,
     functionsUrl,
-    standins: { stripe: standIns.stripe.url, fal: standIns.fal.url },
+    standins: {
+      stripe: standIns.stripe.url,
+      fal: standIns.fal.url,
+      shopify: standIns.shopify.url,
+      razorpay: standIns.razorpay.url,
+    },
     functions: { kill: functions.kill, pid: functions.pid },
     postgresPid: () => postgres.pid(),
     restartPostgres: (kill) => postgres.restart(kill),

@@ -14,7 +14,8 @@ const help = `Starts Backlot's local stack and keeps it up until Ctrl-C.
   --no-watch                         does not start functions anew when their files change
   --help                             this text
 
-Ports: BACKLOT_PORT_API (54321), BACKLOT_PORT_DB (54322), BACKLOT_PORT_STRIPE (54331), BACKLOT_PORT_FAL (54332).
+Ports: BACKLOT_PORT_API (54321), BACKLOT_PORT_DB (54322), BACKLOT_PORT_STRIPE (54331), BACKLOT_PORT_FAL (54332),
+BACKLOT_PORT_SHOPIFY (54333).
 Variables of the edge functions: functions/.env`;
 
 function options() {
@@ -44,9 +45,11 @@ function status(stack: Stack): string {
     "Functions URL": stack.functionsUrl,
     "Stripe stand-in": stack.standins.stripe,
     "fal stand-in": stack.standins.fal,
+    "Shopify stand-in": stack.standins.shopify,
+    "Razorpay stand-in": stack.standins.razorpay,
   };
   return Object.entries(rows)
-    .map(([name, value]) => `${name.padStart(16)}: ${value}`)
+    .map(([name, value]) => `${name.padStart(17)}: ${value}`)
     .join("\n");
 }
 

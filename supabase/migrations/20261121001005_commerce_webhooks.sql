@@ -218,6 +218,27 @@ comment on function private.apply_uninstall_event(ops.webhook_events, integratio
   'app/uninstalled: the account is disconnected; its catalog stays for the days in which it may come back.';
 revoke all on function private.apply_uninstall_event from public, anon, authenticated, service_role;
 
+create function private.end_waiting_installation(event ops.webhook_events, account integrations.connected_accounts)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_id uuid;
+begin
+  select p.id into v_id from integrations.pending_installations p
+  where p.provider = 'shopify' and p.external_account_id = lower(private.header_of(event, 'shop-domain'))
+    and p.status = 'pending' and p.installed_at <= private.told_at(event);
+  if v_id is null then
+    return null;
+  end if;
+  perform integrations.end_installation(v_id, 'uninstalled');
+  return 'uninstalled';
+end $$;
+comment on function private.end_waiting_installation(ops.webhook_events, integrations.connected_accounts) is
+  'app/uninstalled: an installation that nobody has claimed yet ends, and its token goes.';
+revoke all on function private.end_waiting_installation from public, anon, authenticated, service_role;
+
 -- Sent two days after an app was uninstalled. The customers' topics need nothing here: no customer is kept.
 create function private.apply_shop_redaction(event ops.webhook_events, account integrations.connected_accounts)
 returns text
@@ -248,9 +269,11 @@ insert into commerce.shopify_event_handlers (topic, function_name, needs_shop) v
   ('inventory_items/update', 'private.apply_stock_event', true),
   ('inventory_items/delete', 'private.apply_stock_event', true),
   ('app/uninstalled', 'private.apply_uninstall_event', true),
+  ('app/uninstalled', 'private.end_waiting_installation', false),
   ('shop/redact', 'private.apply_shop_redaction', false);
 
--- Returns what became of it: applied, unchanged, stale, deleted, disconnected; ignored when it concerned nobody.
+-- Returns what became of it: applied, unchanged, stale, deleted, disconnected, uninstalled; ignored when it
+-- concerned nobody.
 create function commerce.apply_shopify_event(webhook_event_id bigint) returns text
 language plpgsql security definer
 set search_path = ''

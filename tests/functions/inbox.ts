@@ -10,6 +10,7 @@ import { createApp } from "../../functions/webhooks/app.ts";
 import { createInbox as createWebhookInbox } from "../../functions/webhooks/inbox.ts";
 import type { SubscribedProvider, WebhookProvider } from "../../functions/webhooks/providers/provider.ts";
 import { createSubscriptions } from "../../functions/webhooks/subscriptions.ts";
+import { applyShopEvent } from "../../functions/worker/handlers/webhook-shopify.ts";
 import { unhandledWebhooks } from "../../functions/worker/handlers/webhook-unhandled.ts";
 import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { errorEnvelope } from "../../types/contracts.ts";
@@ -91,7 +92,13 @@ export async function createInbox(
   /** Works on what is queued, and gives how the events ended. */
   async function work() {
     const limits = { ...platformLimits, idleMs: 0, pollMs: 5 };
-    const worker = new Worker({ db, handlers: unhandledWebhooks, log, limits, handOn: () => {} });
+    const worker = new Worker({
+      db,
+      handlers: { ...unhandledWebhooks, "webhook.shopify": applyShopEvent },
+      log,
+      limits,
+      handOn: () => {},
+    });
     await worker.begin();
     await worker.work();
     return testDb.query("select event_type, status, result, error from ops.webhook_events order by id");

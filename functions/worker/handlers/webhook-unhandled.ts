@@ -10,14 +10,12 @@ import { printfulEvent } from "../../webhooks/providers/printful.ts";
 import { prodigiEvent } from "../../webhooks/providers/prodigi.ts";
 import { razorpayEvent } from "../../webhooks/providers/razorpay.ts";
 import { resendEvent } from "../../webhooks/providers/resend.ts";
-import { shopifyPayloads } from "../../webhooks/providers/shopify.ts";
 import { srsEvent } from "../../webhooks/providers/srs.ts";
 import { twitchEvent } from "../../webhooks/providers/twitch.ts";
 import { youtubeDeletion, youtubeVideo } from "../../webhooks/providers/youtube.ts";
 import { completed, type Handler, type Handlers, JobError } from "../job.ts";
 
 const payload = z.object({ webhook_event_id: z.number().int() });
-const anything = z.looseObject({});
 
 /** `shapeOf` is what an event of a type has to be; another one ends as dead, where people see it. */
 export function unhandled(shapeOf: (eventType: string) => z.ZodType): Handler {
@@ -38,7 +36,6 @@ export function unhandled(shapeOf: (eventType: string) => z.ZodType): Handler {
 
 export const unhandledWebhooks: Handlers = {
   "webhook.razorpay": unhandled(() => razorpayEvent),
-  "webhook.shopify": unhandled((topic) => shopifyPayloads[topic] ?? anything),
   "webhook.meta": unhandled(() => metaEvent),
   "webhook.resend": unhandled(() => resendEvent),
   "webhook.twitch": unhandled(() => twitchEvent),

@@ -4,25 +4,34 @@ import { join } from "node:path";
 import { serve } from "@hono/node-server";
 import type { Hono } from "hono";
 import { startFal } from "./fal/start.ts";
+import { startRazorpay } from "./razorpay/start.ts";
+import { startShopify } from "./shopify/start.ts";
 import { startStripe } from "./stripe/start.ts";
 
 export type StandIn = { url: string; env: Record<string, string> };
-export type StandIns = { stripe: StandIn; fal: StandIn; env: Record<string, string>; close(): Promise<void> };
+export type StandIns = {
+  stripe: StandIn;
+  fal: StandIn;
+  shopify: StandIn;
+  razorpay: StandIn;
+  env: Record<string, string>;
+  close(): Promise<void>;
+};
 
 export type StandInOptions = {
   apiUrl: string;
   functionsUrl: string;
   dataDir: string;
-  ports?: { stripe?: number; fal?: number };
+  ports?: { stripe?: number; fal?: number; shopify?: number; razorpay?: number };
   /** The first pause before a webhook is sent again; 500 ms when not given. */
   retryMs?: number;
 };
 
-/** Starts the stand-ins of Stripe and fal; `env` is what the edge functions need to use them. */
+/** Starts the stand-ins of Stripe, fal, Shopify and Razorpay; `env` is what the edge functions need to use them. */
 export async function startStandIns(options: StandInOptions): Promise<StandIns> {
   const { apiUrl, functionsUrl, dataDir, ports = {} } = options;
   const retry = options.retryMs === undefined ? {} : { retryMs: options.retryMs };
-  const urls = { stripe: "", fal: "" };
+  const urls = { stripe: "", fal: "", shopify: "", razorpay: "" };
   const stripe = startStripe({
     path: join(dataDir, "stripe.json"),
     webhookUrl: `${functionsUrl}/webhooks/stripe`,
@@ -30,13 +39,20 @@ export async function startStandIns(options: StandInOptions): Promise<StandIns> 
     ...retry,
   });
   const fal = startFal({ dataDir, baseUrl: () => urls.fal, reachable: reachableFrom(apiUrl), ...retry });
+  const shopify = startShopify({ path: join(dataDir, "shopify.json"), ...retry });
+  const razorpay = startRazorpay({
+    path: join(dataDir, "razorpay.json"),
+    webhookUrl: `${functionsUrl}/webhooks/razorpay`,
+    ...retry,
+  });
   const servers: Server[] = [];
   const close = async () => {
     await Promise.all(servers.map(stop));
-    await Promise.all([stripe.close(), fal.close()]);
+    await Promise.all([stripe.close(), fal.close(), shopify.close(), razorpay.close()]);
   };
   try {
-    for (const [name, app] of Object.entries({ stripe: stripe.app, fal: fal.app })) {
+    const apps = { stripe: stripe.app, fal: fal.app, shopify: shopify.app, razorpay: razorpay.app };
+    for (const [name, app] of Object.entries(apps)) {
       const { server, url } = await listen(app, ports[name as keyof typeof urls] ?? 0);
       servers.push(server);
       urls[name as keyof typeof urls] = url;
@@ -46,11 +62,18 @@ export async function startStandIns(options: StandInOptions): Promise<StandIns> 
     throw error;
   }
   fal.resume();
-  const env = { stripe: stripe.env(urls.stripe), fal: fal.env(urls.fal) };
+  const env = {
+    stripe: stripe.env(urls.stripe),
+    fal: fal.env(urls.fal),
+    shopify: shopify.env(urls.shopify),
+    razorpay: razorpay.env(urls.razorpay),
+  };
   return {
     stripe: { url: urls.stripe, env: env.stripe },
     fal: { url: urls.fal, env: env.fal },
-    env: { ...env.stripe, ...env.fal },
+    shopify: { url: urls.shopify, env: env.shopify },
+    razorpay: { url: urls.razorpay, env: env.razorpay },
+    env: { ...env.stripe, ...env.fal, ...env.shopify, ...env.razorpay },
     close,
   };
 }

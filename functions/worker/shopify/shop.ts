@@ -1,0 +1,89 @@
+// A connected shop, ready to be asked.
+
+import type { Vault } from "../../_shared/encryption.ts";
+import {
+  createShopifyClient,
+  type ShopifyClient,
+  type ShopifyConfig,
+  ShopifyError,
+} from "../../_shared/shopify.ts";
+import { type Account, findAccount, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
+import { type JobContext, JobError } from "../job.ts";
+
+export interface ShopDeps {
+  /** Undefined where the environment names no app at Shopify. */
+  shopify: ShopifyConfig | undefined;
+  vault: Vault | undefined;
+  /** Public base of the functions, where webhooks are to be sent. */
+  functionsUrl: string;
+  fetch?: typeof fetch;
+}
+
+export interface OpenShop {
+  account: Account;
+  client: ShopifyClient;
+}
+
+/** Errors: JobError not_configured, unknown_account, shop_not_connected. */
+export async function openShop(
+  deps: ShopDeps,
+  { db, signal, now }: JobContext,
+  accountId: string,
+): Promise<OpenShop> {
+  const { shopify, vault } = deps;
+  if (!shopify || !vault) {
+    throw new JobError("not_configured", "No app of ours at Shopify is configured.", { retryIn: 600 });
+  }
+  const account = await findAccount(db, accountId);
+  if (!account) throw new JobError("unknown_account", "The shop's account is gone.", { retry: false });
+  const accessToken =
+    account.status === "disconnected" ? null : await openSecret(db, vault, account, "access_token");
+  if (accessToken === null) {
+    throw new JobError("shop_not_connected", "The shop has been disconnected.", { retry: false });
+  }
+  const client = createShopifyClient({
+    shopUrl: shopify.shopUrl,
+    shop: account.external_account_id,
+    accessToken,
+    signal,
+    now,
+    ...(deps.fetch && { fetch: deps.fetch }),
+  });
+  return { account, client };
+}
+
+/** Runs work on a shop; what the shop refuses becomes the job's error, and the account's where it is to blame. */
+export async function withShop<T>(
+  deps: ShopDeps,
+  context: JobContext,
+  accountId: string,
+  work: (shop: OpenShop) => Promise<T>,
+): Promise<T> {
+  const shop = await openShop(deps, context, accountId);
+  try {
+    return await work(shop);
+  } catch (error) {
+    if (!(error instanceof ShopifyError)) throw error;
+    throw await blame(error, context, shop.account);
+  }
+}
+
+async function blame(error: ShopifyError, { db, now }: JobContext, account: Account): Promise<JobError> {
+  const { fault, message, retryIn } = error;
+  const more = { cause: error, ...(retryIn !== undefined && { retryIn }) };
+  if (fault === "unauthorized") {
+    // A token that ends by itself is renewed by a job of its own: then it is worth another try.
+    const ended = account.token_expires_at !== null && account.token_expires_at.getTime() <= now();
+    if (ended)
+      return new JobError("token_expired", "The shop's token has ended and is being renewed.", {
+        retryIn: 30,
+      });
+    await noteHealth(db, account.id, { status: "expired", message });
+    return new JobError("shop_unauthorized", message, { ...more, retry: false });
+  }
+  if (fault === "shop_closed") {
+    await noteHealth(db, account.id, { status: "error", message });
+    return new JobError("shop_closed", message, { ...more, retry: false });
+  }
+  return new JobError(`shop_${fault}`, message, more);
+}

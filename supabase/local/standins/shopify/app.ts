@@ -1,0 +1,127 @@
+import { type Context, Hono, type MiddlewareHandler } from "hono";
+import { type Control, controlRoutes, type Rule, visibleHeaders } from "../control.ts";
+import type { Delivery } from "../delivery.ts";
+import { answerQuery } from "./graphql.ts";
+import { oauthRoutes, signedQuery } from "./oauth.ts";
+import { Merchant, type ShopEvent } from "./shop.ts";
+import { emptyShop, type Shop, type ShopifyData } from "./state.ts";
+
+export type Deps = { data: ShopifyData; changed(): void; control: Control; delivery: Delivery };
+
+/**
+ * Shops at /<shop domain>/...: OAuth, the GraphQL Admin API, webhooks to whoever subscribed. What merchants do is
+ * told to /_shops, which asks for no key.
+ */
+export function createShopifyStandIn(deps: Deps): Hono {
+  const { data, changed, control } = deps;
+  const nextId = () => {
+    data.lastId += 1;
+    return String(data.lastId);
+  };
+  const shopOf = (domain: string): Shop => {
+    data.shops[domain] ??= emptyShop(domain);
+    return data.shops[domain];
+  };
+  const app = new Hono();
+  app.onError((error, c) => {
+    console.error("shopify stand-in:", error);
+    return c.json({ errors: "Internal Server Error" }, 500);
+  });
+  app.route("/", controlRoutes(control));
+  app.route("/", merchants(deps, shopOf, nextId));
+  app.use(recorder(control));
+  app.route("/", oauthRoutes(data, shopOf, changed));
+  app.post("/:shop/admin/api/:version/graphql.json", (c) => {
+    const shop = shopOf(c.req.param("shop"));
+    const token = shop.tokens[c.req.header("x-shopify-access-token") ?? ""];
+    if (!token || (token.until !== null && token.until < Date.now())) {
+      const errors = "[API] Invalid API key or access token (unrecognized login or wrong password)";
+      return c.json({ errors }, 401);
+    }
+    return answerQuery(c, shop, nextId, changed);
+  });
+  return app;
+}
+
+/**
+ * POST /_shops/<domain>: the methods of Merchant by name, in order: [["createProduct", {...}, 5], ...]; answers what
+ * they returned. POST /_shops/<domain>/settings: changes the shop itself, such as its bucket. GET shows it.
+ * GET /_shops/<domain>/launch?to=<App URL>: the signed address at which Shopify opens an app.
+ */
+function merchants(deps: Deps, shopOf: (domain: string) => Shop, nextId: () => string): Hono {
+  const app = new Hono();
+  app.get("/_shops/:shop", (c) => c.json(shopOf(c.req.param("shop"))));
+  app.post("/_shops/:shop/settings", async (c) => {
+    Object.assign(shopOf(c.req.param("shop")), await c.req.json());
+    deps.changed();
+    return c.json(shopOf(c.req.param("shop")));
+  });
+  app.get("/_shops/:shop/launch", (c) => {
+    const shop = c.req.param("shop");
+    const host = Buffer.from(`${shop}/admin`).toString("base64");
+    const timestamp = String(Math.floor(Date.now() / 1000));
+    const query = signedQuery({ shop, host, timestamp }, deps.data.clientSecret);
+    return c.json({ url: `${c.req.query("to")}?${query}` });
+  });
+  app.post("/_shops/:shop", async (c) => {
+    const shop = shopOf(c.req.param("shop"));
+    const merchant = new Merchant(shop, nextId);
+    const results: unknown[] = [];
+    for (const [name, ...args] of (await c.req.json()) as [keyof Merchant, ...unknown[]][]) {
+      const act = merchant[name] as (...args: unknown[]) => unknown;
+      const result = act.apply(merchant, args);
+      const events = (Array.isArray(result) ? result : (result as { events?: ShopEvent[] }).events) ?? [];
+      results.push(Array.isArray(result) ? {} : result);
+      await announce(deps, shop, events as ShopEvent[], nextId);
+      if (name === "uninstall") shop.subscriptions = {};
+    }
+    deps.changed();
+    return c.json(results);
+  });
+  return app;
+}
+
+/** Each subscription of an event's topic gets a webhook of its own. */
+async function announce(
+  { delivery }: Deps,
+  shop: Shop,
+  events: ShopEvent[],
+  nextId: () => string,
+): Promise<void> {
+  const webhooks = events.flatMap(({ topic, payload, triggered_at }) =>
+    Object.values(shop.subscriptions)
+      .filter((subscription) => subscription.topic === topic)
+      .map(({ uri }) => ({
+        id: `${shop.domain} ${triggered_at} ${nextId()}`,
+        type: topic,
+        url: uri,
+        body: JSON.stringify(payload),
+      })),
+  );
+  if (webhooks.length > 0) await delivery.send(webhooks);
+}
+
+/** `fail: submit` refuses before anything is done, `answer` loses the answer of what was done. */
+function recorder(control: Control): MiddlewareHandler {
+  return async (c: Context, next) => {
+    const failures: Rule["fail"][] = ["submit", "answer"];
+    const rule = control.take("api", { failures });
+    if (rule.answer_ms) await new Promise((resolve) => setTimeout(resolve, rule.answer_ms));
+    const body = await c.req.raw.clone().text();
+    if (rule.fail !== "submit") await next();
+    if (rule.fail) {
+      c.res = c.json({ errors: "The stand-in was told to fail." }, (rule.http_status ?? 500) as 500);
+      if (rule.retry_after !== undefined) c.res.headers.set("retry-after", String(rule.retry_after));
+    }
+    control.count("requests", c.req.path.split("/").at(-1) ?? "");
+    control.record({
+      at: new Date().toISOString(),
+      method: c.req.method,
+      path: c.req.path,
+      query: c.req.query(),
+      headers: visibleHeaders(c.req.raw.headers),
+      body,
+      status: c.res.status,
+    });
+  };
+}
