@@ -163,9 +163,10 @@ declare
   v_grace timestamptz := state.unpaid_since + (select t.grace_period from billing.subscription_settings t
     where t.app = coalesce(old.app, state.app));
 begin
-  insert into billing.subscriptions (workspace_id, app, plan_id, created_at)
-  values (state.workspace_id, state.app, state.plan_id, private.now())
-  on conflict on constraint subscriptions_workspace_app_key do nothing;
+  if old.id is null then
+    insert into billing.subscriptions (workspace_id, app, plan_id, created_at)
+    values (state.workspace_id, state.app, state.plan_id, private.now());
+  end if;
   update billing.subscriptions s
   set plan_id = coalesce(case when state.app = s.app then state.plan_id end, s.plan_id),
     plan_price_id = case when state.app = s.app then state.plan_price_id else s.plan_price_id end,
