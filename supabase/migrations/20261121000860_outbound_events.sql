@@ -19,7 +19,15 @@ insert into integrations.webhook_event_types (type, description, example) values
     "completed_at": "2026-11-21T12:00:09+00:00"}'),
   ('payment.succeeded', 'A payment has arrived and its credits with it.', '{
     "id": "8a4f7e02-3f0e-4f57-9d4c-0c6f2b1f7d11", "kind": "top_up", "amount_minor": 1000, "currency": "USD",
-    "credits_micro": 10000000, "paid_at": "2026-11-21T12:00:00+00:00"}'),
+    "credits_micro": 10000000, "paid_at": "2026-11-21T12:00:00+00:00", "error_code": null}'),
+  ('payment.failed', 'A payment has failed; nothing was charged.', '{
+    "id": "8a4f7e02-3f0e-4f57-9d4c-0c6f2b1f7d11", "kind": "auto_reload", "amount_minor": 1000, "currency": "USD",
+    "credits_micro": 10000000, "paid_at": null, "error_code": "card_declined"}'),
+  ('subscription.changed', 'A subscription has begun, ended, or changed its plan, price, status or schedule.', '{
+    "id": "0f1f8c39-6a0e-4d7b-8c7e-3d1a5b9e2c44", "app": "selify", "plan": "pro", "status": "past_due",
+    "current_period_end": "2026-12-21T12:00:00+00:00", "cancel_at_period_end": false, "cancel_at": null,
+    "scheduled_plan": null, "scheduled_at": null, "ended_at": null,
+    "previous": {"plan": "pro", "status": "active"}}'),
   ('credits.low', 'The credits available fell below the workspace''s threshold.',
     '{"available_micro": 900000, "threshold_micro": 1000000}'),
   ('member.joined', 'Somebody became a member of the workspace.', '{
@@ -46,22 +54,76 @@ create constraint trigger creations_tell_ended after update of status on studio.
   when (old.status is distinct from new.status and new.status in ('completed', 'failed', 'cancelled'))
   execute function private.tell_creation_ended();
 
-create function private.tell_payment_succeeded() returns trigger
+-- A payment may fail several times before it succeeds: each time is told.
+create function private.tell_payment() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
 begin
-  perform private.emit_event(new.workspace_id, 'payment.succeeded',
+  if tg_op = 'UPDATE' and old.status = new.status then
+    return null;
+  end if;
+  perform private.emit_event(new.workspace_id, 'payment.' || new.status,
     jsonb_build_object('id', new.id, 'kind', new.kind, 'amount_minor', new.amount_minor, 'currency', new.currency,
-      'credits_micro', new.credits_micro, 'paid_at', new.paid_at), 'payment.succeeded:' || new.id);
+      'credits_micro', new.credits_micro, 'paid_at', new.paid_at, 'error_code', new.error_code),
+    concat_ws(':', 'payment.' || new.status, new.id,
+      case new.status when 'failed' then pg_catalog.pg_current_xact_id()::text end));
   return null;
 end $$;
-comment on function private.tell_payment_succeeded() is 'Trigger: emits payment.succeeded.';
-revoke all on function private.tell_payment_succeeded from public, anon, authenticated, service_role;
-create constraint trigger payments_tell_succeeded after update of status on billing.payments
-  deferrable initially deferred for each row
-  when (old.status is distinct from new.status and new.status = 'succeeded')
-  execute function private.tell_payment_succeeded();
+comment on function private.tell_payment() is 'Trigger: emits payment.succeeded or .failed.';
+revoke all on function private.tell_payment from public, anon, authenticated, service_role;
+create constraint trigger payments_tell after insert or update of status on billing.payments
+  deferrable initially deferred for each row when (new.status in ('succeeded', 'failed'))
+  execute function private.tell_payment();
+
+create function private.subscription_facts(subscription billing.subscriptions) returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select jsonb_build_object('id', subscription.id, 'app', subscription.app,
+    'plan', (select p.slug from billing.plans p where p.id = subscription.plan_id), 'status', subscription.status,
+    'current_period_end', subscription.current_period_end,
+    'cancel_at_period_end', subscription.cancel_at_period_end, 'cancel_at', subscription.cancel_at,
+    'scheduled_plan', (select p.slug from billing.plans p where p.id = subscription.scheduled_plan_id),
+    'scheduled_at', subscription.scheduled_at, 'ended_at', subscription.ended_at)
+$$;
+comment on function private.subscription_facts(billing.subscriptions) is 'What customers are told of a subscription.';
+revoke all on function private.subscription_facts from public, anon, authenticated, service_role;
+
+-- Judged at the end of the transaction, against what was before it: several changes in one are one, and one that is
+-- taken back is none. A period that follows another of the same plan is no change.
+create function private.tell_subscription_changed() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_now billing.subscriptions := (select s from billing.subscriptions s where s.id = new.id);
+  v_before billing.subscriptions := case when tg_op = 'UPDATE' then old end;
+  v_judged text := coalesce(current_setting('backlot.subscriptions_judged', true), '');
+begin
+  -- the first change knows what was before the transaction
+  if strpos(v_judged, new.id::text) > 0 then
+    return null;
+  end if;
+  perform set_config('backlot.subscriptions_judged', v_judged || new.id, true);
+  if v_now.id is null or (v_now.plan_id, v_now.plan_price_id, v_now.status, v_now.cancel_at_period_end, v_now.cancel_at,
+      v_now.scheduled_plan_id, v_now.scheduled_at, v_now.ended_at)
+    is not distinct from (v_before.plan_id, v_before.plan_price_id, v_before.status, v_before.cancel_at_period_end,
+      v_before.cancel_at, v_before.scheduled_plan_id, v_before.scheduled_at, v_before.ended_at) then
+    return null;
+  end if;
+  perform private.emit_event(v_now.workspace_id, 'subscription.changed', private.subscription_facts(v_now)
+      || jsonb_build_object('previous', case when v_before.id is not null then jsonb_build_object(
+        'plan', (select p.slug from billing.plans p where p.id = v_before.plan_id), 'status', v_before.status) end),
+    format('subscription.changed:%s:%s', v_now.id, pg_catalog.pg_current_xact_id()));
+  return null;
+end $$;
+comment on function private.tell_subscription_changed() is 'Trigger: emits subscription.changed.';
+revoke all on function private.tell_subscription_changed from public, anon, authenticated, service_role;
+create constraint trigger subscriptions_tell_changed
+  after insert or update of plan_id, plan_price_id, status, cancel_at_period_end, cancel_at, scheduled_plan_id,
+    scheduled_at, ended_at on billing.subscriptions
+  deferrable initially deferred for each row execute function private.tell_subscription_changed();
 
 -- Judged at the end of the transaction: one in which an allowance ends and the next one comes tells nothing.
 -- The key makes several movements of one transaction one crossing.

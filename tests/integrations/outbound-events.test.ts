@@ -30,7 +30,9 @@ test("every event that triggers emit has a row with an example of just its data"
     "creation.failed",
     "credits.low",
     "member.joined",
+    "payment.failed",
     "payment.succeeded",
+    "subscription.changed",
     "webhook.test",
   ]);
 });
@@ -93,6 +95,98 @@ test("a payment that succeeds is told once", async () => {
   const events = await told();
   expect(events).toMatchObject([{ type: "payment.succeeded", payload: { amount_minor: 500 } }]);
   expect(Object.keys(events[0]!.payload).sort()).toEqual(await keysOf("payment.succeeded"));
+});
+
+test("a payment that is stored as succeeded, as those of subscriptions are, is told, too", async () => {
+  await db.query(
+    `insert into billing.payments (workspace_id, amount_minor, currency, kind, status, paid_at)
+      values ($1, 700, 'USD', 'subscription', 'succeeded', now())`,
+    [brand.workspaceId],
+  );
+  expect(await told()).toMatchObject([{ type: "payment.succeeded", payload: { amount_minor: 700 } }]);
+});
+
+test("a payment that fails twice is told twice, then that it succeeded", async () => {
+  await db.query(
+    "insert into billing.payments (workspace_id, amount_minor, currency, kind) values ($1, 500, 'USD', 'subscription')",
+    [brand.workspaceId],
+  );
+  for (const [status, code] of [
+    ["failed", "card_declined"],
+    ["processing", null],
+    ["failed", "expired_card"],
+    ["succeeded", null],
+  ]) {
+    await db.query(
+      "update billing.payments set status = $2, error_code = $3, paid_at = case $2 when 'succeeded' then now() end where workspace_id = $1",
+      [brand.workspaceId, status, code],
+    );
+  }
+  const events = await told();
+  expect(events.map(({ type, payload }) => [type, payload.error_code])).toEqual([
+    ["payment.failed", "card_declined"],
+    ["payment.failed", "expired_card"],
+    ["payment.succeeded", null],
+  ]);
+  expect(Object.keys(events[0]!.payload).sort()).toEqual(await keysOf("payment.failed"));
+});
+
+describe("subscription.changed", () => {
+  const subscribe = async () => {
+    const [row] = await db.query(
+      `insert into billing.subscriptions (workspace_id, app, plan_id, status, current_period_start, current_period_end)
+        select $1, p.app, p.id, 'active', now(), now() + interval '1 month' from billing.plans p
+        where p.app = 'amplify' order by p.slug limit 1 returning id`,
+      [brand.workspaceId],
+    );
+    return row!.id as string;
+  };
+  const change = (id: string, set: string) =>
+    db.query(`update billing.subscriptions set ${set} where id = $1`, [id]);
+
+  test("is told when it begins, with the data of its example, and what was before when it changes", async () => {
+    const id = await subscribe();
+    await change(id, "status = 'past_due'");
+    const [begun, late] = await told();
+    expect(begun).toMatchObject({
+      type: "subscription.changed",
+      payload: { id, app: "amplify", status: "active", previous: null },
+    });
+    expect(late!.payload).toMatchObject({ status: "past_due", previous: { status: "active" } });
+    expect(Object.keys(late!.payload).sort()).toEqual(await keysOf("subscription.changed"));
+    expect(Object.keys(late!.payload.previous).sort()).toEqual(["plan", "status"]);
+  });
+
+  test("is told of a cancellation and its end, not of a period that follows another", async () => {
+    const id = await subscribe();
+    await change(
+      id,
+      "current_period_start = current_period_end, current_period_end = current_period_end + interval '1 month'",
+    );
+    await change(id, "cancel_at_period_end = true, cancel_at = current_period_end, cancelled_at = now()");
+    await change(id, "status = 'cancelled', ended_at = now()");
+    const events = (await told()).slice(1);
+    expect(events.map(({ payload }) => [payload.status, payload.cancel_at_period_end])).toEqual([
+      ["active", true],
+      ["cancelled", true],
+    ]);
+  });
+
+  test("is one for all changes of a transaction, and none when they are taken back", async () => {
+    const id = await subscribe();
+    const connection = await db.connect("superuser");
+    const together = async (...sets: string[]) => {
+      await connection.begin();
+      for (const set of sets)
+        await connection.query(`update billing.subscriptions set ${set} where id = '${id}'`);
+      await connection.commit();
+    };
+    await together("status = 'past_due'", "status = 'unpaid'");
+    await together("status = 'paused'", "status = 'unpaid'");
+    await connection.close();
+    const events = (await told()).slice(1);
+    expect(events).toMatchObject([{ payload: { status: "unpaid", previous: { status: "active" } } }]);
+  });
 });
 
 describe("credits.low", () => {
