@@ -6,10 +6,10 @@ import { completed, type Handler, JobError } from "../job.ts";
 
 const payload = z.object({ webhook_event_id: z.number().int() });
 
-// Large numbers arrive as text: the database has all their digits.
-const id = z.union([z.number().int(), z.string().regex(/^\d+$/)]);
+// Larger ones than a number can be exactly lose digits here; the database, which applies them, has them all.
+const id = z.union([z.number().positive(), z.string().regex(/^\d+$/)]);
 const time = z.iso.datetime({ offset: true });
-const product = z.looseObject({ id, title: z.string(), status: z.string(), updated_at: time });
+const product = z.looseObject({ id, title: z.string(), status: z.string().nullish(), updated_at: time });
 const collection = z.looseObject({ id, title: z.string(), updated_at: time });
 const item = z.looseObject({ id, updated_at: time });
 const level = z.looseObject({ inventory_item_id: id, location_id: id, updated_at: time });
