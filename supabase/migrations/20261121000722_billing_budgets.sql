@@ -12,7 +12,7 @@ create table billing.budgets (
   limit_micro bigint not null,
   stops boolean not null,
   alert_shares smallint[] not null,
-  counted_from timestamptz not null,
+  counted_from_at timestamptz not null,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint budgets_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
@@ -28,7 +28,7 @@ comment on table billing.budgets is
 comment on column billing.budgets.user_id is 'Whose charges count; null: all of the workspace.';
 comment on column billing.budgets.stops is 'Work that would pass the limit is refused: spend_cap_reached.';
 comment on column billing.budgets.alert_shares is 'Percentages of the limit at which the admins are told.';
-comment on column billing.budgets.counted_from is 'Periods that began before are not counted.';
+comment on column billing.budgets.counted_from_at is 'Periods that began before are not counted.';
 create index budgets_user_id on billing.budgets (user_id) where user_id is not null;
 create trigger budgets_touch before update on billing.budgets for each row
   execute function private.touch_updated_at();
@@ -159,7 +159,7 @@ begin
     where b.workspace_id = new.workspace_id and (b.user_id is null or b.user_id = new.user_id) order by b.id
   loop
     select * into v_at from billing._budget_period(v_budget.period, v_budget.timezone, new.created_at);
-    continue when v_at.starts_at < v_budget.counted_from;
+    continue when v_at.starts_at < v_budget.counted_from_at;
     if tg_op = 'INSERT' then
       insert into billing.budget_periods (budget_id, starts_at, ends_at)
       values (v_budget.id, v_at.starts_at, v_at.ends_at) on conflict on constraint budget_periods_pkey do nothing;

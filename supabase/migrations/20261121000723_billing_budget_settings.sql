@@ -29,7 +29,7 @@ declare
 begin
   delete from billing.budget_periods p where p.budget_id = _recount_budget.budget_id;
   update billing.budgets b
-  set counted_from = (select p.starts_at from billing._budget_period(b.period, b.timezone, private.now()) p)
+  set counted_from_at = (select p.starts_at from billing._budget_period(b.period, b.timezone, private.now()) p)
   where b.id = budget_id returning * into strict v_budget;
   insert into billing.budget_periods (budget_id, starts_at, ends_at, held_micro, spent_micro)
   select budget_id, p.starts_at, p.ends_at, c.held_micro, c.spent_micro
@@ -40,7 +40,7 @@ begin
     from billing.usage_events e
     cross join lateral billing._budget_period(v_budget.period, v_budget.timezone, e.created_at) l
     where e.workspace_id = v_budget.workspace_id and e.created_at > private.now()
-      and l.starts_at > v_budget.counted_from
+      and l.starts_at > v_budget.counted_from_at
   ) p
   cross join lateral billing._count_charges(v_budget, p.starts_at, p.ends_at) c;
 end $$;
@@ -78,7 +78,7 @@ begin
   select * into v_known from billing.budgets b where b.workspace_id = set_budget.workspace_id
     and b.user_id is not distinct from set_budget.user_id and b.period = set_budget.period;
   insert into billing.budgets as b (workspace_id, user_id, period, timezone, limit_micro, stops, alert_shares,
-    counted_from)
+    counted_from_at)
   values (workspace_id, user_id, period, v_timezone, limit_micro, coalesce(stops, true), alert_shares, private.now())
   on conflict on constraint budgets_subject_key do update
   set timezone = excluded.timezone, limit_micro = excluded.limit_micro, stops = excluded.stops,

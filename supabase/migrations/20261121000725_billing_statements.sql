@@ -9,8 +9,8 @@ create type billing.ledger_line as (
 );
 
 -- What a workspace had, available and held, before a transaction.
-create function billing._balances_before(workspace_id uuid, transaction_id bigint,
-  out available_micro bigint, out held_micro bigint)
+create function billing._balances_before(workspace_id uuid, transaction_id bigint)
+returns table (available_micro bigint, held_micro bigint)
 language sql stable
 set search_path = ''
 as $$
