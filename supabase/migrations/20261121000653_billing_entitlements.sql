@@ -18,7 +18,7 @@ comment on type billing.feature_entitlement is
 -- The period of a workspace's own cycle that holds a moment: counted from the anchor, also backwards. In UTC.
 create function private.quota_period(anchor timestamptz, period text, at_time timestamptz)
 returns table (starts_at timestamptz, ends_at timestamptz)
-language plpgsql immutable
+language plpgsql immutable rows 1
 set search_path = ''
 as $$
 declare
@@ -51,7 +51,7 @@ create function private.entitlement_sources(workspace_id uuid, at_time timestamp
 returns table (source text, kind text, app text, plan_id uuid, plan text, plan_rank integer, feature text,
   limit_value bigint, limit_period text, admin_grant_id uuid, subscription_id uuid, anchor timestamptz,
   valid_until timestamptz)
-language plpgsql stable
+language plpgsql stable rows 3
 set search_path = '' set plan_cache_mode = 'force_generic_plan'
 as $$
 begin
@@ -88,7 +88,7 @@ grant execute on function private.entitlement_sources to service_role;
 -- does a change of plan give a fresh quota, nor does it take what is used out of the count.
 create function private.entitlements_of(workspace_id uuid, features text[])
 returns setof billing.feature_entitlement
-language plpgsql stable
+language plpgsql stable rows 1
 set search_path = '' set plan_cache_mode = 'force_generic_plan'
 as $$
 declare
@@ -192,7 +192,7 @@ revoke all on function billing.entitlement from public, anon, authenticated, ser
 grant execute on function billing.entitlement to authenticated, service_role;
 
 create function private.entitlements(workspace_id uuid) returns setof billing.feature_entitlement
-language plpgsql stable security definer
+language plpgsql stable security definer rows 50
 set search_path = ''
 as $$
 begin
