@@ -27,7 +27,7 @@ create table billing.vouchers (
   constraint vouchers_code_key unique (code),
   constraint vouchers_plan_id_fkey foreign key (plan_id) references billing.plans (id),
   constraint vouchers_created_by_fkey foreign key (created_by) references auth.users (id) on delete set null,
-  constraint vouchers_code_shape check (code ~ '^[A-Z0-9][A-Z0-9_-]{3,62}[A-Z0-9]$'),
+  constraint vouchers_code_shape check (code ~ '^[A-Z0-9][A-Z0-9_-]{1,62}[A-Z0-9]$'),
   constraint vouchers_kind_known check (kind in ('credits', 'bonus', 'trial')),
   constraint vouchers_status_known check (status in ('active', 'inactive', 'expired', 'depleted')),
   constraint vouchers_app_known check (app in ('selify', 'neostream', 'amplify', 'spikeland', 'liventix')),

@@ -269,7 +269,7 @@ comment on function billing._bonus_on_payment() is
   'Trigger: a purchase that succeeds brings the bonus that waits for it.';
 revoke all on function billing._bonus_on_payment from public, anon, authenticated, service_role;
 create trigger payments_bonus after insert or update of status on billing.payments for each row
-  when (new.kind = 'top_up' and new.status = 'succeeded') execute function billing._bonus_on_payment();
+  when (new.kind <> 'subscription' and new.status = 'succeeded') execute function billing._bonus_on_payment();
 
 -- What waits too long ends: bonuses nobody bought for, trials that no provider knows of.
 create function billing.end_voucher_benefits() returns integer

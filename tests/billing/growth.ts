@@ -69,9 +69,45 @@ export async function topUpOf(
   return { userId, workspaceId, payment, session };
 }
 
-/** Marks a payment refunded, wholly or in part, as the refund of a provider would. */
-export const refundPayment = (db: TestDatabase, paymentId: string, whole = true) =>
-  db.query("update billing.payments set status = $2 where id = $1", [
-    paymentId,
-    whole ? "refunded" : "partially_refunded",
-  ]);
+/** Marks a payment refunded, as far as those who follow payments see it. */
+export const refundPayment = (db: TestDatabase, paymentId: string, minor?: number) =>
+  db.query(
+    `update billing.payments p set refunded_minor = coalesce($2, p.amount_minor),
+      status = case when $2 < p.amount_minor then 'partially_refunded' else 'refunded' end where id = $1`,
+    [paymentId, minor ?? null],
+  );
+
+/** A person with the account's time at the tests' clock. */
+export async function newPerson(db: TestDatabase) {
+  const { id, workspaceId } = await db.createUser();
+  await db.query("update auth.users set created_at = private.now() where id = $1", [id]);
+  return { userId: id, workspaceId };
+}
+export type Person = Awaited<ReturnType<typeof newPerson>>;
+
+/** An affiliate whom staff have approved. */
+export async function newAffiliate(db: TestDatabase, more: Record<string, unknown> = {}, rate?: number) {
+  const person = await newPerson(db);
+  const applied = await db.user(person.userId).call("billing.apply_as_affiliate", more);
+  const affiliate = await db.service.call("billing.review_affiliate", {
+    affiliate_id: applied.id,
+    status: "active",
+    commission_rate: rate,
+  });
+  return { ...person, affiliateId: affiliate.id as string, code: affiliate.code as string };
+}
+
+/** A new person who came by the affiliate's link. */
+export async function newCustomer(db: TestDatabase, affiliate: { code: string }) {
+  const clickId = await db.anon.call<string>("billing.record_click", { code: affiliate.code });
+  const person = await newPerson(db);
+  const answer = await db.user(person.userId).call("billing.attribute_signup", { click_id: clickId });
+  if (answer.outcome !== "pending") throw new Error(`The sign-up was ${answer.outcome}.`);
+  return { ...person, clickId };
+}
+
+/** Does what the clock would do: commissions and bonuses follow the payments, what is due clears. */
+export async function sweepGrowth(db: TestDatabase): Promise<void> {
+  for (const sweep of ["apply_payment_effects", "clear_commissions", "release_earnings"])
+    await db.service.call(`billing.${sweep}`);
+}

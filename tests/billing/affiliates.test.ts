@@ -1,0 +1,496 @@
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { TestDatabase } from "../helpers/database.ts";
+import { expectError } from "../helpers/errors.ts";
+import { newAffiliate, newCustomer, newPerson, paidTopUp, refundPayment, sweepGrowth } from "./growth.ts";
+import { balance, billingDatabase, expectSound, noon } from "./money.ts";
+
+let db: TestDatabase;
+beforeAll(async () => {
+  db = await billingDatabase();
+});
+beforeEach(async () => {
+  await db.setClock(noon);
+});
+
+const sweep = () => sweepGrowth(db);
+const one = async (sql: string, ...params: unknown[]) => (await db.query(sql, params))[0]!;
+const affiliateNow = (id: string) => one("select * from billing.affiliates where id = $1", id);
+const commissionOf = (paymentId: string) =>
+  one(
+    "select * from billing.affiliate_commissions where payment_id = $1 and commission_type <> 'adjustment'",
+    paymentId,
+  );
+const pay = (batch: string, more = {}) => db.service.rpc("billing.pay_affiliates", { batch, ...more });
+const owed = async (workspaceId: string) =>
+  one(
+    `select held_micro, payable_micro, in_transit_micro from billing.payable_balances
+    where workspace_id = $1 and currency = 'USD'`,
+    workspaceId,
+  );
+
+async function expectAllSound() {
+  await expectSound(db);
+  expect(await db.service.rpc("billing.verify_growth")).toEqual([]);
+}
+
+describe("becoming an affiliate", () => {
+  test("is applied for once; only the service approves, and both are told apart by status", async () => {
+    const person = await newPerson(db);
+    const session = db.user(person.userId);
+    const applied = await session.call("billing.apply_as_affiliate", { application: "I write about shoes." });
+    expect(applied).toMatchObject({ status: "applied", commission_rate: "0.2000", payout_method: "credits" });
+    expect((await session.call("billing.apply_as_affiliate")).id).toBe(applied.id);
+    const review = { affiliate_id: applied.id, status: "active", commission_rate: 0.35 };
+    await expectError(session.call("billing.review_affiliate", review), "42501");
+    expect(await db.anon.call("billing.record_click", { code: applied.code })).toBeNull();
+    expect(await db.service.call("billing.review_affiliate", review)).toMatchObject({
+      status: "active",
+      commission_rate: "0.3500",
+      approved_at: new Date(noon),
+    });
+    expect(await db.anon.call("billing.record_click", { code: applied.code })).not.toBeNull();
+    await db.service.call("billing.review_affiliate", { ...review, status: "suspended" });
+    expect(await db.anon.call("billing.record_click", { code: applied.code })).toBeNull();
+    const trail = await db.query("select 1 from ops.audit_log where target_id = $1", [applied.id]);
+    expect(trail).toHaveLength(2);
+  });
+
+  test("brings a slug of one's own, which is one affiliate's alone and works as the code does", async () => {
+    const [first, second] = [await newAffiliate(db), await newAffiliate(db)];
+    const choose = (userId: string, custom_slug: string) =>
+      db.user(userId).call("billing.update_affiliate", { custom_slug });
+    expect(await choose(first.userId, "Best-Shoes")).toMatchObject({ custom_slug: "best-shoes" });
+    await expectError(choose(second.userId, "best-shoes"), "slug_taken", "PT409");
+    await expectError(choose(second.userId, first.code), "slug_taken", "PT409");
+    await expectError(choose(second.userId, "a b"), "invalid_argument", "PT400");
+    await expectError(choose((await newPerson(db)).userId, "mine"), "unknown_affiliate", "PT404");
+    const click = await db.anon.call("billing.record_click", { code: "BEST-shoes" });
+    expect(await one("select affiliate_id from billing.affiliate_clicks where id = $1", click)).toEqual({
+      affiliate_id: first.affiliateId,
+    });
+  });
+
+  test("asks for an address where staff pay by hand", async () => {
+    const session = db.user((await newPerson(db)).userId);
+    const manual = { payout_method: "manual" };
+    await expectError(session.call("billing.apply_as_affiliate", manual), "invalid_argument", "PT400");
+    await expectError(
+      session.call("billing.apply_as_affiliate", { payout_method: "cash" }),
+      "invalid_argument",
+    );
+    const applied = await session.call("billing.apply_as_affiliate", {
+      ...manual,
+      payout_email: "a@example.com",
+    });
+    expect(applied.payout_email).toBe("a@example.com");
+  });
+});
+
+describe("a click", () => {
+  test("keeps the campaign and a hash, never the address, and cuts what is too long", async () => {
+    const affiliate = await newAffiliate(db);
+    const visitor = await db.connect("anon");
+    await visitor.query(`select set_config('request.headers', $1, false)`, [
+      JSON.stringify({
+        "x-forwarded-for": "198.51.100.9, 10.0.0.1",
+        "user-agent": "Firefox",
+        "cf-ipcountry": "in",
+      }),
+    ]);
+    const id = await visitor.call("billing.record_click", {
+      code: affiliate.code.toLowerCase(),
+      landing_page: `https://example.com/${"x".repeat(5000)}`,
+      utm: { source: "newsletter", campaign: "may", medium: "mail" },
+      device_type: "toaster",
+    });
+    await visitor.close();
+    const click = await one("select * from billing.affiliate_clicks where id = $1", id);
+    expect(click).toMatchObject({
+      utm_source: "newsletter",
+      utm_campaign: "may",
+      country: "IN",
+      device_type: "other",
+      user_agent: "Firefox",
+      converted: false,
+    });
+    expect(click.landing_page).toHaveLength(2048);
+    expect(click.address_hash).toHaveLength(32);
+    expect(JSON.stringify(click)).not.toContain("198.51.100.9");
+  });
+
+  test("is limited by address: the 31st in a minute is 429", async () => {
+    const affiliate = await newAffiliate(db);
+    const visitor = await db.connect("anon");
+    await visitor.query(
+      `select set_config('request.headers', '{"x-forwarded-for": "198.51.100.77"}', false)`,
+    );
+    for (let i = 0; i < 30; i++) await visitor.call("billing.record_click", { code: affiliate.code });
+    await expectError(
+      visitor.call("billing.record_click", { code: affiliate.code }),
+      "too_many_attempts",
+      "PT429",
+    );
+    await visitor.close();
+  });
+});
+
+describe("a sign-up", () => {
+  test("belongs to the click's affiliate for good, once", async () => {
+    const [affiliate, other] = [await newAffiliate(db), await newAffiliate(db)];
+    const customer = await newCustomer(db, affiliate);
+    const later = await db.anon.call("billing.record_click", { code: other.code });
+    const session = db.user(customer.userId);
+    for (const click_id of [later, customer.clickId])
+      expect(await session.call("billing.attribute_signup", { click_id })).toMatchObject({
+        outcome: "refused",
+        error: "referral_refused",
+      });
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ total_referrals: 1 });
+    expect(
+      await one("select converted, user_id from billing.affiliate_clicks where id = $1", customer.clickId),
+    ).toEqual({
+      converted: true,
+      user_id: customer.userId,
+    });
+  });
+
+  test("counts within the window only, for new people, and never for the affiliate", async () => {
+    const affiliate = await newAffiliate(db);
+    const old = await newPerson(db);
+    await db.advanceClock("1 day");
+    const click_id = await db.anon.call("billing.record_click", { code: affiliate.code });
+    const claim = (userId: string) => db.user(userId).call("billing.attribute_signup", { click_id });
+    expect((await claim(old.userId)).outcome).toBe("refused");
+    expect((await claim(affiliate.userId)).outcome).toBe("refused");
+    await db.advanceClock("29 days");
+    expect((await claim((await newPerson(db)).userId)).outcome).toBe("pending");
+    await db.advanceClock("1 day");
+    expect((await claim((await newPerson(db)).userId)).outcome).toBe("refused");
+  });
+
+  test("from the affiliate's own device earns nothing", async () => {
+    const affiliate = await newAffiliate(db);
+    const click_id = await db.anon.call("billing.record_click", { code: affiliate.code });
+    const twin = await newPerson(db);
+    for (const { userId } of [affiliate, twin])
+      await db.query(
+        "insert into identity.user_devices (user_id, device_fingerprint) values ($1, 'same-1')",
+        [userId],
+      );
+    await db.user(twin.userId).call("billing.attribute_signup", { click_id });
+    await paidTopUp(db, twin);
+    await sweep();
+    expect(
+      await db.query("select 1 from billing.affiliate_commissions where referred_user_id = $1", [
+        twin.userId,
+      ]),
+    ).toEqual([]);
+  });
+});
+
+describe("a commission", () => {
+  test("is the affiliate's share of each payment, once, on hold for 14 days", async () => {
+    const affiliate = await newAffiliate(db, {}, 0.25);
+    const customer = await newCustomer(db, affiliate);
+    const first = await paidTopUp(db, customer);
+    const second = await paidTopUp(db, customer);
+    await Promise.all([sweep(), sweep(), sweep()]);
+    await sweep();
+    expect(await commissionOf(first.payment.id)).toMatchObject({
+      commission_type: "first_payment",
+      source_minor: 500,
+      source_amount_micro: 500_000,
+      commission_rate: "0.2500",
+      commission_micro: 125_000,
+      status: "pending",
+      clears_at: new Date("2027-01-27T12:00:00Z"),
+    });
+    expect(await commissionOf(second.payment.id)).toMatchObject({ commission_type: "recurring" });
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: 0,
+      total_conversions: 1,
+    });
+    expect(await owed(affiliate.workspaceId)).toMatchObject({ held_micro: 250_000, payable_micro: 0 });
+    await db.advanceClock("14 days");
+    await sweep();
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: 250_000,
+      total_earned_micro: 250_000,
+    });
+    await expectAllSound();
+  });
+
+  test("in another currency follows the cached rate, and waits until there is one", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const { payment } = await paidTopUp(db, customer);
+    await db.query("update billing.payments set currency = 'INR', amount_minor = 83000 where id = $1", [
+      payment.id,
+    ]);
+    await sweep();
+    expect(
+      await db.query("select 1 from billing.affiliate_commissions where payment_id = $1", [payment.id]),
+    ).toEqual([]);
+    await db.service.query("insert into ref.currency_rates values ('INR', 'USD', 0.012)");
+    await db.advanceClock("61 minutes");
+    await sweep();
+    expect(await commissionOf(payment.id)).toMatchObject({
+      source_currency: "INR",
+      source_amount_micro: 996_000,
+      commission_micro: 199_000,
+    });
+    await db.service.query("delete from ref.currency_rates");
+  });
+
+  test("ends with the affiliate's term and is not earned while suspended", async () => {
+    const affiliate = await newAffiliate(db);
+    await db.service.query("update billing.affiliates set commission_months = 1 where id = $1", [
+      affiliate.affiliateId,
+    ]);
+    const customer = await newCustomer(db, affiliate);
+    await db.advanceClock("40 days");
+    await paidTopUp(db, customer);
+    const other = await newAffiliate(db);
+    const lost = await newCustomer(db, other);
+    await db.service.call("billing.review_affiliate", {
+      affiliate_id: other.affiliateId,
+      status: "suspended",
+    });
+    await paidTopUp(db, lost);
+    await sweep();
+    expect(
+      await db.query("select 1 from billing.affiliate_commissions where affiliate_id = any ($1)", [
+        [affiliate.affiliateId, other.affiliateId],
+      ]),
+    ).toEqual([]);
+  });
+
+  test("refunded before it clears is reversed in proportion; a repeat or an older figure changes nothing", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const { payment } = await paidTopUp(db, customer);
+    await sweep();
+    const reverse = (refunded_minor: number) =>
+      db.service.call<number>("billing.reverse_commissions", { payment_id: payment.id, refunded_minor });
+    expect(await Promise.all([reverse(100), reverse(100), reverse(100)])).toContain(20_000);
+    expect([await reverse(100), await reverse(50), await reverse(101)]).toEqual([0, 0, 1000]);
+    expect(await commissionOf(payment.id)).toMatchObject({ reversed_micro: 21_000, status: "pending" });
+    await refundPayment(db, payment.id);
+    await sweep();
+    expect(await commissionOf(payment.id)).toMatchObject({ reversed_micro: 100_000, status: "reversed" });
+    await db.advanceClock("20 days");
+    await sweep();
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: 0,
+      total_earned_micro: 0,
+    });
+    expect(await owed(affiliate.workspaceId)).toMatchObject({ held_micro: 0, payable_micro: 0 });
+    await expectAllSound();
+  });
+
+  test("waits while its payment is disputed, and goes when the dispute is lost", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const payments = [await paidTopUp(db, customer), await paidTopUp(db, customer)];
+    await sweep();
+    for (const { payment, workspaceId } of payments)
+      await db.query(
+        `insert into billing.disputes (payment_id, workspace_id, provider, provider_dispute_id, amount_minor, currency, status)
+        values ($1::uuid, $2, 'stripe', 'dp_' || $1::text, 500, 'USD', 'open')`,
+        [payment.id, workspaceId],
+      );
+    await db.advanceClock("15 days");
+    await sweep();
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ balance_micro: 0 });
+    for (const [i, status] of ["lost", "won"].entries())
+      await db.query(
+        "update billing.disputes set status = $2, closed_at = private.now() where payment_id = $1",
+        [payments[i]!.payment.id, status],
+      );
+    await sweep();
+    expect(await commissionOf(payments[0]!.payment.id)).toMatchObject({ status: "reversed" });
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ balance_micro: 100_000 });
+    await expectAllSound();
+  });
+
+  test("refunded before the sweep saw the payment is never made", async () => {
+    const customer = await newCustomer(db, await newAffiliate(db));
+    const { payment } = await paidTopUp(db, customer);
+    await refundPayment(db, payment.id);
+    await sweep();
+    expect(
+      await db.query("select 1 from billing.affiliate_commissions where payment_id = $1", [payment.id]),
+    ).toEqual([]);
+  });
+});
+
+describe("a batch", () => {
+  async function earned(method: Record<string, unknown> = {}, payments = 1) {
+    const affiliate = await newAffiliate(db, method);
+    const customer = await newCustomer(db, affiliate);
+    const paid = [];
+    for (let i = 0; i < payments; i++) paid.push((await paidTopUp(db, customer)).payment.id as string);
+    await sweep();
+    await db.advanceClock("14 days");
+    await sweep();
+    return { affiliate, customer, paid };
+  }
+  const mine = (rows: Record<string, unknown>[], affiliate: { affiliateId: string }) =>
+    rows.filter(({ affiliate_id }) => affiliate_id === affiliate.affiliateId);
+
+  test("pays credits once, however often and by however many it is run, with a statement that adds up", async () => {
+    const { affiliate } = await earned({}, 2);
+    const runs = await Promise.all([pay("2027-01"), pay("2027-01"), pay("2027-01")]);
+    const payouts = mine(runs.flat(), affiliate);
+    expect(payouts).toHaveLength(1);
+    expect(payouts[0]).toMatchObject({
+      amount_micro: 200_000,
+      status: "paid",
+      commission_count: 2,
+      referral_count: 1,
+    });
+    expect(mine(await pay("2027-01"), affiliate)).toEqual([]);
+    expect((await balance(db.service, affiliate.workspaceId)).lots_micro).toBe(200_000);
+    const lines = await db
+      .user(affiliate.userId)
+      .query(
+        "select amount_micro, commission_type from billing.affiliate_statements where batch = '2027-01'",
+      );
+    expect(lines.map(({ amount_micro }) => amount_micro)).toEqual([100_000, 100_000]);
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: 0,
+      total_paid_micro: 200_000,
+    });
+    await expectAllSound();
+  });
+
+  test("takes back in the next one what was refunded after it was paid", async () => {
+    const { affiliate, customer, paid } = await earned();
+    await pay("first");
+    await refundPayment(db, paid[0]!);
+    await sweep();
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ balance_micro: -100_000 });
+    expect(mine(await pay("second"), affiliate)).toEqual([]);
+    await expectAllSound();
+    await paidTopUp(db, customer);
+    await paidTopUp(db, customer);
+    await paidTopUp(db, customer);
+    await sweep();
+    await db.advanceClock("14 days");
+    await sweep();
+    const [payout] = mine(await pay("third"), affiliate);
+    expect(payout).toMatchObject({ amount_micro: 200_000, commission_count: 4 });
+    expect((await balance(db.service, affiliate.workspaceId)).lots_micro).toBe(300_000);
+    await expectAllSound();
+  });
+
+  test("leaves what is below the affiliate's minimum and what cleared after its period", async () => {
+    const { affiliate } = await earned();
+    expect(mine(await pay("early", { period_end: noon }), affiliate)).toEqual([]);
+    await db.service.query("update billing.affiliates set minimum_payout_micro = 100001 where id = $1", [
+      affiliate.affiliateId,
+    ]);
+    expect(mine(await pay("small"), affiliate)).toEqual([]);
+  });
+
+  test.each([
+    ["PAYPAL-1", "paid", 0, 100_000],
+    [null, "failed", 100_000, 0],
+  ])("by hand under %s ends as %s", async (transaction_id, status, left, total) => {
+    const { affiliate } = await earned({ payout_method: "manual", payout_email: "a@example.com" });
+    const [payout] = mine(await pay(`manual-${status}`), affiliate);
+    expect(payout).toMatchObject({ status: "pending", payout_email: "a@example.com" });
+    expect(await owed(affiliate.workspaceId)).toMatchObject({ in_transit_micro: 100_000, payable_micro: 0 });
+    const args = { affiliate_payout_id: payout!.id, transaction_id };
+    await expectError(db.user(affiliate.userId).call("billing.settle_affiliate_payout", args), "42501");
+    await db.service.call("billing.settle_affiliate_payout", args);
+    await expectError(
+      db.service.call("billing.settle_affiliate_payout", args),
+      "unknown_affiliate_payout",
+      "PT404",
+    );
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: left,
+      total_paid_micro: total,
+    });
+    expect(await owed(affiliate.workspaceId)).toMatchObject({
+      in_transit_micro: 0,
+      payable_micro: 0,
+      held_micro: left,
+    });
+    await expectAllSound();
+    if (status === "failed")
+      expect(mine(await pay("again"), affiliate)[0]).toMatchObject({ amount_micro: 100_000 });
+    await expectAllSound();
+  });
+
+  test("refuses to move the affiliate's payouts elsewhere while commissions are open", async () => {
+    const { affiliate } = await earned();
+    const session = db.user(affiliate.userId);
+    const { id: workspace_id } = await session.call("identity.create_workspace", { name: "Mine" });
+    await expectError(
+      session.call("billing.update_affiliate", { workspace_id }),
+      "commissions_open",
+      "PT409",
+    );
+    await pay("all");
+    expect(await session.call("billing.update_affiliate", { workspace_id })).toMatchObject({ workspace_id });
+    const stranger = await newPerson(db);
+    const foreign = { workspace_id: stranger.workspaceId };
+    await expectError(session.call("billing.update_affiliate", foreign), "unknown_workspace", "PT404");
+  });
+});
+
+describe("a voucher's bonus", () => {
+  test("goes back with its refunded purchase as far as it is unspent, once", async () => {
+    const person = await newPerson(db);
+    await db.service.query(
+      "insert into billing.vouchers (code, kind, bonus_percent, starts_at) values ('BACK-10', 'bonus', 10, '2020-01-01')",
+    );
+    await db
+      .user(person.userId)
+      .call("billing.redeem_voucher", { workspace_id: person.workspaceId, code: "back-10" });
+    const { payment } = await paidTopUp(db, person);
+    expect((await balance(db.service, person.workspaceId)).lots_micro).toBe(50_000);
+    await db.service.call("billing.record_usage", {
+      workspace_id: person.workspaceId,
+      meter: "unit",
+      quantity: 20_000,
+      key: "spent",
+    });
+    await refundPayment(db, payment.id);
+    await sweep();
+    await sweep();
+    expect((await balance(db.service, person.workspaceId)).lots_micro).toBe(0);
+    await expectAllSound();
+  });
+});
+
+describe("who sees what", () => {
+  test("affiliates see their own and not who came, others and visitors nothing", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    await paidTopUp(db, customer);
+    await sweep();
+    const stranger = await newPerson(db);
+    for (const table of ["affiliates", "affiliate_clicks", "affiliate_referrals", "affiliate_commissions"]) {
+      const seen = `select id from billing.${table}`;
+      expect(await db.user(affiliate.userId).query(seen)).toHaveLength(1);
+      expect(await db.user(stranger.userId).query(seen)).toEqual([]);
+      expect(await db.user(customer.userId).query(seen)).toEqual([]);
+      await expectError(db.anon.query(seen), "42501");
+    }
+    for (const hidden of [
+      "affiliate_clicks.user_id",
+      "affiliate_clicks.address_hash",
+      "affiliate_referrals.user_id",
+    ]) {
+      const [table, column] = hidden.split(".");
+      await expectError(db.user(affiliate.userId).query(`select ${column} from billing.${table}`), "42501");
+    }
+    const hidden = db
+      .user(affiliate.userId)
+      .query("select referred_user_id from billing.affiliate_commissions");
+    await expectError(hidden, "42501");
+  });
+});
