@@ -83,7 +83,7 @@ revoke all on function commerce.on_sync_job from public, anon, authenticated, se
 insert into ops.job_kinds (kind, description, on_event, timeout) values
   ('shopify.sync', 'Reads the catalog of a shop.', 'commerce.on_sync_job', interval '2 days');
 
-create function private.begin_shopify_sync(account integrations.connected_accounts, kind text, requested_by uuid)
+create function private.begin_shopify_sync(account integrations.connected_accounts, what text, person uuid)
 returns commerce.shopify_syncs
 language plpgsql
 set search_path = ''
@@ -93,15 +93,15 @@ declare
 begin
   -- a little before the last one began, for what the shop was still writing then
   insert into commerce.shopify_syncs (workspace_id, connected_account_id, kind, requested_by, since_at)
-  select account.workspace_id, account.id, begin_shopify_sync.kind, begin_shopify_sync.requested_by,
-    case when begin_shopify_sync.kind = 'changes' then coalesce(
+  select account.workspace_id, account.id, what, person,
+    case when what = 'changes' then coalesce(
       (select max(s.observed_at) from commerce.shopify_syncs s
         where s.connected_account_id = account.id and s.status = 'completed') - interval '10 minutes', '-infinity') end
   on conflict (connected_account_id, kind) where status in ('pending', 'running') do nothing
   returning * into v_sync;
   if v_sync.id is null then
     select * into v_sync from commerce.shopify_syncs s
-    where s.connected_account_id = account.id and s.kind = begin_shopify_sync.kind
+    where s.connected_account_id = account.id and s.kind = what
       and s.status in ('pending', 'running');
     return v_sync;
   end if;
