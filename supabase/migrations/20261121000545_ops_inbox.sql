@@ -80,6 +80,7 @@ as $$
 declare
   v_event ops.received_webhook;
   v_kind text;
+  v_correlation text := nullif(current_setting('backlot.correlation_id', true), '');
 begin
   for i in 1 .. cardinality(events) loop
     v_event := events[i];
@@ -100,6 +101,7 @@ begin
     end if;
     events[i] := v_event;
   end loop;
+  perform private.correlate_as(v_correlation::uuid);
 end $$;
 comment on function ops._begin_webhooks(ops.received_webhook[]) is
   'Gives new events their ids and jobs; one that comes twice is new once.';
