@@ -8,7 +8,8 @@ create type billing.ledger_line as (
   event_at timestamptz, created_at timestamptz
 );
 
--- What a workspace had, available and held, before a transaction.
+-- What a workspace had, available and held, before a transaction. An account's last entry is found by a range of both
+-- columns of the index: asked for by equality, the planner may prefer to walk back through everybody's entries.
 create function billing._balances_before(workspace_id uuid, transaction_id bigint)
 returns table (available_micro bigint, held_micro bigint)
 language sql stable
@@ -19,8 +20,8 @@ as $$
   from billing.ledger_accounts a
   cross join lateral (
     select e.balance_after_micro from billing.ledger_entries e
-    where e.account_id = a.id and e.transaction_id < _balances_before.transaction_id
-    order by e.transaction_id desc limit 1
+    where e.account_id >= a.id and (e.account_id, e.transaction_id) < (a.id, _balances_before.transaction_id)
+    order by e.account_id desc, e.transaction_id desc limit 1
   ) l
   where a.workspace_id = _balances_before.workspace_id
 $$;
@@ -29,25 +30,28 @@ comment on function billing._balances_before(uuid, bigint) is
 revoke all on function billing._balances_before from public, anon, authenticated, service_role;
 grant execute on function billing._balances_before to authenticated, service_role;
 
--- The lines of some transactions of one workspace, in order of their ids.
+-- The lines of transactions of one workspace that follow each other, in order of their ids.
 create function billing._ledger_lines(workspace_id uuid, ids bigint[]) returns setof billing.ledger_line
 language sql stable
 set search_path = ''
 as $$
-  select t.id, t.kind, t.reason, m.slug, u.quantity, t.usage_event_id, t.payment_id, u.user_id, c.available, c.held,
-    b.available_micro, b.held_micro, t.event_at, t.created_at
-  from billing.ledger_transactions t
-  left join billing.usage_events u on u.id = t.usage_event_id
-  left join billing.meters m on m.id = u.meter_id
+  select t.id, t.kind, t.reason, m.slug, u.quantity, t.usage_event_id, t.payment_id, u.user_id, c.available::bigint,
+    c.held::bigint,
+    (b.available_micro + sum(c.available) over w)::bigint, (b.held_micro + sum(c.held) over w)::bigint, t.event_at,
+    t.created_at
+  from billing._balances_before(_ledger_lines.workspace_id, (select min(i) from unnest(ids) i)) b
+  cross join billing.ledger_transactions t
   cross join lateral (
-    select coalesce(sum(e.amount_micro) filter (where a.code <> 'held'), 0)::bigint as available,
-      coalesce(sum(e.amount_micro) filter (where a.code = 'held'), 0)::bigint as held
+    select coalesce(sum(e.amount_micro) filter (where a.code <> 'held'), 0) as available,
+      coalesce(sum(e.amount_micro) filter (where a.code = 'held'), 0) as held
     from billing.ledger_entries e
     join billing.ledger_accounts a on a.id = e.account_id and a.workspace_id = t.workspace_id
     where e.transaction_id = t.id
   ) c
-  cross join lateral billing._balances_before(_ledger_lines.workspace_id, t.id + 1) b
+  left join billing.usage_events u on u.id = t.usage_event_id
+  left join billing.meters m on m.id = u.meter_id
   where t.workspace_id = _ledger_lines.workspace_id and t.id = any (ids)
+  window w as (order by t.id)
   order by t.id
 $$;
 comment on function billing._ledger_lines(uuid, bigint[]) is
