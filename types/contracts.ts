@@ -54,6 +54,11 @@ export const topUpRequest = z.strictObject({
   success_url: pageUrl,
   cancel_url: pageUrl,
   key: z.string().min(1).max(255).optional(),
+  /** ISO 4217; without it the package's own. */
+  currency: z
+    .string()
+    .regex(/^[A-Z]{3}$/, "must be an ISO 4217 code")
+    .optional(),
 });
 export type TopUpRequest = z.infer<typeof topUpRequest>;
 

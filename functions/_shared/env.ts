@@ -51,6 +51,8 @@ const variables = {
   RAZORPAY_KEY_SECRET: text.optional(),
   /** Answers {"rates": {"INR": 83.2, ...}} for the dollar; without it only prices in a package's own currency. */
   CURRENCY_RATES_URL: url.optional(),
+  /** Who stands at the head of invoices. */
+  INVOICE_ISSUER: text.optional(),
   /** Client secrets of the app. */
   SHOPIFY_WEBHOOK_SECRETS: list.optional(),
   /** Address of a shop, with {shop} for its domain. */
@@ -100,6 +102,7 @@ export const workerVariables = [
   "RAZORPAY_API_URL",
   "RAZORPAY_KEY_ID",
   "RAZORPAY_KEY_SECRET",
+  "INVOICE_ISSUER",
   "FAL_QUEUE_URL",
   "FAL_KEY",
   "FAL_FILES_URLS",

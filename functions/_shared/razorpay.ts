@@ -122,12 +122,18 @@ export function createRazorpay({ url, keyId, keySecret, fetch: fetcher = fetch }
         description: `Razorpay answered ${response.status}.`,
       };
       // 409: the same request is still being worked on.
-      const definite = response.status >= 400 && response.status < 500 && ![409, 429].includes(response.status);
+      const definite =
+        response.status >= 400 && response.status < 500 && ![409, 429].includes(response.status);
       throw new RazorpayError(definite, code, description);
     }
     const parsed = shape.safeParse(answer);
     if (!parsed.success) {
-      throw new RazorpayError(false, "unexpected_answer", "Razorpay's answer is not as expected.", parsed.error);
+      throw new RazorpayError(
+        false,
+        "unexpected_answer",
+        "Razorpay's answer is not as expected.",
+        parsed.error,
+      );
     }
     return parsed.data;
   }

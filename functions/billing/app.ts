@@ -7,9 +7,14 @@ import { type PackagesAnswer, type TopUpAnswer, topUpRequest } from "../../types
 import { createBase, limitBody, parseBody } from "../_shared/app.ts";
 import type { Database } from "../_shared/db.ts";
 import type { Log } from "../_shared/log.ts";
+import type { Rates } from "../_shared/rates.ts";
+import type { Razorpay } from "../_shared/razorpay.ts";
 import { attachCheckout, paymentFacts } from "../_shared/sql/payments.ts";
+import { paymentMethodRoutes } from "./auto-reload.ts";
 import type { Backend } from "./backend.ts";
 import { checkoutSession } from "./checkout.ts";
+import { currencyRoutes } from "./currencies.ts";
+import { paymentRoutes } from "./payments.ts";
 import { authorizationOf, checkReturn } from "./requests.ts";
 import { statementRoutes } from "./statements.ts";
 import { subscriptionRoutes } from "./subscriptions.ts";
@@ -18,6 +23,10 @@ export interface Deps {
   backend: Backend;
   db: Database;
   stripe: Stripe;
+  /** Without it nothing can be paid through Razorpay. */
+  razorpay?: Razorpay | null | undefined;
+  /** Without it prices are known only in currencies whose rate is cached. */
+  rates?: Rates | undefined;
   log: Log;
   /** Origins a checkout may return to; without them, any. */
   appOrigins?: readonly string[] | undefined;
@@ -29,7 +38,7 @@ export interface Deps {
  * not_signed_in (401), key_reused (409), payload_too_large (413), payment_provider_unavailable (502).
  */
 export function createApp(deps: Deps): Hono {
-  const { backend, db, stripe, log, appOrigins } = deps;
+  const { backend, db, stripe, log, appOrigins, rates } = deps;
   const app = createBase("billing", log);
   app.use(
     cors({
@@ -49,12 +58,14 @@ export function createApp(deps: Deps): Hono {
   app.post("/top-up", limitBody(16 * 1024), async (c) => {
     const authorization = authorizationOf(c);
     const request = parseBody(topUpRequest, await c.req.text());
-    const { workspace_id, package: slug, key } = request;
+    const { workspace_id, package: slug, key, currency } = request;
     checkReturn(request, ["success_url", "cancel_url"], appOrigins);
+    if (currency) await rates?.("USD", currency);
     const payment = await backend.startTopUp(authorization, {
       workspace_id,
       package: slug,
       ...(key && { key }),
+      ...(currency && { currency }),
     });
     const facts = await paymentFacts(db, payment.id);
     if (!facts) throw new Error(`The payment ${payment.id} is gone.`);
@@ -70,5 +81,8 @@ export function createApp(deps: Deps): Hono {
   });
   statementRoutes(app, { backend, log });
   app.route("/subscriptions", subscriptionRoutes(deps));
+  app.route("/", paymentRoutes(deps));
+  app.route("/", currencyRoutes(deps));
+  app.route("/payment-methods", paymentMethodRoutes(deps));
   return app;
 }

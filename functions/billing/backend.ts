@@ -17,7 +17,7 @@ export interface Backend {
   /** billing.start_top_up with the caller's own rights and its errors; not_signed_in. */
   startTopUp(
     authorization: string,
-    request: { workspace_id: string; package: string; key?: string },
+    request: { workspace_id: string; package: string; key?: string; currency?: string },
   ): Promise<Payment>;
   /** A function of the schema billing with the caller's own rights and its errors; not_signed_in. */
   rpc<Row>(authorization: string, name: string, args: Record<string, unknown>): Promise<Row>;

@@ -3,6 +3,7 @@ import { createDatabase } from "../_shared/db.ts";
 import { createVault } from "../_shared/encryption.ts";
 import { readEnv, workerVariables } from "../_shared/env.ts";
 import { createLog } from "../_shared/log.ts";
+import { razorpayOf } from "../_shared/razorpay.ts";
 import { createSafeFetch } from "../_shared/safe-fetch.ts";
 import { shopifyConfig } from "../_shared/shopify.ts";
 import { createStripe } from "../_shared/stripe.ts";
@@ -24,6 +25,8 @@ const fal = falProvider({
 });
 const handlers = createHandlers({
   stripe: createStripe(env.STRIPE_SECRET_KEY, env.STRIPE_API_URL),
+  razorpay: razorpayOf(env),
+  invoiceIssuer: env.INVOICE_ISSUER,
   storage: supabaseStorage(createClient(SUPABASE_URL, secretKey, { auth: { persistSession: false } })),
   provider: fal,
   providers: { fal },

@@ -186,7 +186,7 @@ begin
       when v_status in ('warning_closed', 'prevented') then 'closed'
       when v_status like 'warning%' then 'inquiry' else 'open' end,
     v_dispute ->> 'reason',
-    to_timestamp((v_dispute -> 'evidence_details' ->> 'due_by')::bigint),
+    to_timestamp(nullif((v_dispute -> 'evidence_details' ->> 'due_by')::bigint, 0)),
     case event.event_type when 'charge.dispute.funds_withdrawn' then 'withdrawn'
       when 'charge.dispute.funds_reinstated' then 'reinstated' end) is not null;
 end $$;

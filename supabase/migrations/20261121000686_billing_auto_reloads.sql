@@ -158,7 +158,8 @@ create type billing.reload_state as (reload_id uuid, status text, attempts integ
   provider_payment_id text, workspace_id uuid, customer_id text, payment_method_id text);
 
 -- The job's step before each try. The first fixes the amount under the wallet's lock, by the balance of now, and
--- makes the payment; a reload that is no longer wanted or would pass the cap ends. Error: unknown_payment.
+-- makes the payment; a reload that is no longer needed or wanted, or would pass the cap, ends.
+-- Error: unknown_payment.
 create function billing.advance_reload(reload_id uuid) returns billing.reload_state
 language plpgsql security definer
 set search_path = ''
@@ -177,7 +178,7 @@ begin
   if not found then
     perform private.fail('unknown_payment', 'There is no such reload.', jsonb_build_object('reload_id', reload_id));
   end if;
-  if v_reload.status = 'queued' then
+  if v_reload.status in ('queued', 'retrying') then
     select * into v_settings from billing.auto_reload_settings s where s.workspace_id = v_reload.workspace_id;
     select * into v_wallet from billing.wallets w where w.workspace_id = v_reload.workspace_id;
     v_balance := v_wallet.allowance_micro + v_wallet.lots_micro + v_wallet.prepaid_micro;
@@ -192,6 +193,8 @@ begin
       or v_balance >= greatest(v_settings.threshold_minor * 1000, v_reload.needed_micro) then
       perform billing._end_reload(reload_id, 'skipped');
       perform billing._arm_auto_reload(v_reload.workspace_id);
+    elsif v_reload.status = 'retrying' then
+      null;
     elsif v_left < 1500 then
       perform billing._cap_reload(v_reload);
     else

@@ -7,7 +7,10 @@ const statement = (name: string, text: string): Statement => ({ name, text, repe
 
 const statements = {
   intent: statement("settle_intent", "select id, status from billing.settle_intent($1::jsonb)"),
-  razorpay: statement("settle_razorpay_payment", "select billing.settle_razorpay_payment($1::jsonb) as status"),
+  razorpay: statement(
+    "settle_razorpay_payment",
+    "select billing.settle_razorpay_payment($1::jsonb) as status",
+  ),
   razorpayEvent: statement("apply_razorpay_event", "select billing.apply_razorpay_event($1) as result"),
   expire: statement("expire_payment", "select billing.expire_payment($1) as status"),
   reload: statement("advance_reload", "select * from billing.advance_reload($1)"),
@@ -18,10 +21,7 @@ const statements = {
         p.provider_payment_id, p.workspace_id
       from billing.payment_refunds r join billing.payments p on p.id = r.payment_id where r.id = $1`,
   ),
-  applyRefund: statement(
-    "apply_refund",
-    "select billing.apply_refund($1, $2, $3, $4, $5, $6, $7) as status",
-  ),
+  applyRefund: statement("apply_refund", "select billing.apply_refund($1, $2, $3, $4, $5, $6, $7) as status"),
   refuseRefund: statement("refuse_refund", "select billing.refuse_refund($1, $2) as status"),
   payment: statement(
     "payment_at_provider",

@@ -4,7 +4,7 @@ import type { Json } from "./queue.ts";
 const statements = {
   facts: {
     name: "payment_facts",
-    text: `select p.id, p.workspace_id, p.status, p.provider_session_id, p.created_at, k.name, k.description,
+    text: `select p.id, p.workspace_id, p.status, p.provider, p.provider_session_id, p.created_at, k.name, k.description,
         w.provider_customer_id
       from billing.payments p
       left join billing.credit_packages k on k.id = p.credit_package_id
@@ -19,7 +19,7 @@ const statements = {
   },
   settle: {
     name: "settle_checkout",
-    text: "select id, status from billing.settle_checkout($1::jsonb)",
+    text: "select id, status from billing.settle_checkout($1::jsonb, $2)",
     repeatable: true,
   },
   apply: {
@@ -33,6 +33,7 @@ export interface PaymentFacts {
   id: string;
   workspace_id: string;
   status: string;
+  provider: "stripe" | "razorpay";
   provider_session_id: string | null;
   created_at: Date;
   /** Name and description of the credit package. */
@@ -55,11 +56,12 @@ export async function attachCheckout(db: Database, paymentId: string, sessionId:
 
 /**
  * billing.settle_checkout: brings a payment to the state of its checkout session; the payment's status, or null
- * when the session is not one of ours. Errors: payment_mismatch.
+ * when the session is not one of ours. `failed`: its payment method has given up. Errors: payment_mismatch.
  */
-export async function settleCheckout(db: Database, session: Json): Promise<string | null> {
+export async function settleCheckout(db: Database, session: Json, failed = false): Promise<string | null> {
   const row = await db.row<{ id: string | null; status: string | null }>(statements.settle, [
     JSON.stringify(session),
+    failed,
   ]);
   return row.status;
 }

@@ -8,7 +8,7 @@ import type { ShopDeps } from "../shopify/shop.ts";
 import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
-import { reconcilePayment } from "./reconcile-payment.ts";
+import { type PaymentDeps, paymentHandlers } from "./payments.ts";
 import { reportUsage } from "./report-usage.ts";
 import { shopifyHandlers } from "./shopify.ts";
 import { subscriptionHandlers } from "./subscriptions.ts";
@@ -16,14 +16,14 @@ import { applyEvent } from "./webhook-stripe.ts";
 import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
 export function createHandlers(
-  deps: CreationDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps,
+  deps: CreationDeps & PaymentDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps,
 ): Handlers {
   return {
     ...unhandledWebhooks,
     ...subscriptionHandlers(deps.stripe),
     ...shopifyHandlers(deps),
+    ...paymentHandlers(deps),
     "webhook.stripe": applyEvent,
-    "billing.reconcile_payment": reconcilePayment(deps.stripe),
     "billing.report_usage": reportUsage(deps.stripe),
     "integrations.deliver_webhook": deliverWebhook(deps.safeFetch),
     "studio.creation": makeCreation(deps),

@@ -8,7 +8,6 @@ import { metaEvent } from "../../webhooks/providers/meta.ts";
 import { nginxRtmpEvent } from "../../webhooks/providers/nginx-rtmp.ts";
 import { printfulEvent } from "../../webhooks/providers/printful.ts";
 import { prodigiEvent } from "../../webhooks/providers/prodigi.ts";
-import { razorpayEvent } from "../../webhooks/providers/razorpay.ts";
 import { resendEvent } from "../../webhooks/providers/resend.ts";
 import { srsEvent } from "../../webhooks/providers/srs.ts";
 import { twitchEvent } from "../../webhooks/providers/twitch.ts";
@@ -35,7 +34,6 @@ export function unhandled(shapeOf: (eventType: string) => z.ZodType): Handler {
 }
 
 export const unhandledWebhooks: Handlers = {
-  "webhook.razorpay": unhandled(() => razorpayEvent),
   "webhook.meta": unhandled(() => metaEvent),
   "webhook.resend": unhandled(() => resendEvent),
   "webhook.twitch": unhandled(() => twitchEvent),
