@@ -122,15 +122,16 @@ begin
         * case coalesce(s.limit_period, pf.limit_period, f.limit_period) when 'week' then 52 when 'month' then 12
           else 1 end desc, s.source, s.plan_rank desc
     limit 1) best on true
+  -- a grant that says no period counts in the plan's
+  left join lateral (
+    select pf.limit_period from source s join billing.plan_features pf on pf.plan_id = s.plan_id
+    where best.source = 'admin_grant' and best.limit_period is null and pf.feature = f.slug and s.source = 'plan'
+    order by s.plan_rank desc limit 1) planned on true
   cross join lateral (
     select coalesce(best.source, 'default') as source, best.plan, best.admin_grant_id, best.valid_until,
       case when best.source is null then f.default_enabled else best.enabled end as enabled,
       case when best.source is null then f.default_limit else best.limit_value end as limit_value,
-      -- a grant that says no period counts in the plan's
-      coalesce(best.limit_period, case when best.source = 'admin_grant' then (
-        select pf.limit_period from source s join billing.plan_features pf on pf.plan_id = s.plan_id
-        where pf.feature = f.slug and s.source = 'plan' order by s.plan_rank desc limit 1) end, f.limit_period)
-        as limit_period,
+      coalesce(best.limit_period, planned.limit_period, f.limit_period) as limit_period,
       case when best.source is null then f.default_text else best.text_value end as text_value) e
   left join lateral (
     select s.subscription_id, s.anchor from source s
