@@ -18,7 +18,6 @@ create table billing.usage_changes (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
 comment on table billing.usage_changes is
   'What settled charges changed in the sums of usage, until the sweep has added it.';
-create index usage_changes_workspace_id on billing.usage_changes (workspace_id);
 alter table billing.usage_changes enable row level security;
 revoke all on table billing.usage_changes from public, anon, authenticated, service_role;
 grant select on table billing.usage_changes to service_role;

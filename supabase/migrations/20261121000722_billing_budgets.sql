@@ -90,12 +90,16 @@ insert into private.error_codes (name, sqlstate, hint) values
 -- The period of a budget that holds a moment; weeks begin on Monday.
 create function billing._budget_period(period text, timezone text, at_time timestamptz)
 returns table (starts_at timestamptz, ends_at timestamptz)
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select s.starts_at at time zone timezone, (s.starts_at + ('1 ' || period)::interval) at time zone timezone
-  from (select date_trunc(period, at_time at time zone timezone) as starts_at) s
-$$;
+declare
+  v_start timestamp := date_trunc(period, at_time at time zone timezone);
+begin
+  starts_at := v_start at time zone timezone;
+  ends_at := (v_start + ('1 ' || period)::interval) at time zone timezone;
+  return next;
+end $$;
 comment on function billing._budget_period(text, text, timestamptz) is
   'The day, week or month of a time zone that holds a moment.';
 revoke all on function billing._budget_period from public, anon, authenticated, service_role;
@@ -172,7 +176,9 @@ begin
     if tg_op = 'INSERT' and new.status = 'held' then
       perform billing._check_spend_cap(v_budget, v_period, new.amount_micro);
     end if;
-    if v_spent > 0 then
+    if v_spent > 0 and exists (select from unnest(v_budget.alert_shares) s
+      where v_period.spent_micro * 100 >= v_budget.limit_micro * s
+        and (v_period.spent_micro - v_spent) * 100 < v_budget.limit_micro * s) then
       perform billing._note_budget_alerts(v_budget, v_period);
     end if;
   end loop;
