@@ -3,9 +3,9 @@
 
 -- An event on its way into the inbox.
 create type ops.received_webhook as (
-  position bigint, first_position bigint, provider text, event_id text, fingerprint text, event_type text,
-  payload jsonb, headers jsonb, connected_account_id uuid, subscription_id uuid, webhook_event_id bigint,
-  created boolean, job_id bigint, correlation_id uuid
+  position bigint, first_position bigint, fault text, provider text, job_kind text, event_id text, fingerprint text,
+  event_type text, payload jsonb, headers jsonb, connected_account_id uuid, subscription_id uuid,
+  webhook_event_id bigint, created boolean, job_id bigint, correlation_id uuid
 );
 comment on type ops.received_webhook is
   'An event as ops.receive_webhooks takes it, the position of the first that is the same, and what became of it.';
@@ -29,8 +29,8 @@ end $$;
 comment on function ops._account_of_webhook(uuid, jsonb) is 'The connected account that an event belongs to, if any.';
 revoke all on function ops._account_of_webhook from public, anon, authenticated, service_role;
 
--- The events as they will be stored: ids below their subscription, so that one sender cannot take another's;
--- webhook_event_id is set where the event is known.
+-- The events as they will be stored: ids below their subscription, so that one sender cannot take another's. One that
+-- is known has its id; one that comes twice is created once. fault names what is wrong.
 create function ops._read_webhooks(events jsonb) returns ops.received_webhook[]
 language plpgsql
 set search_path = ''
@@ -38,38 +38,60 @@ as $$
 begin
   return (
     with given as (
-      select e.*, coalesce(e.subscription_id || ':', '') as scope
+      select e.*, p.provider as known_provider, p.job_kind, coalesce(e.subscription_id || ':', '') as scope
       from rows from (jsonb_to_recordset(events) as (provider text, event_id text, fingerprint text, event_type text,
         payload jsonb, headers jsonb, account jsonb, subscription_id uuid)) with ordinality
         as e (provider, event_id, fingerprint, event_type, payload, headers, account, subscription_id, position)
+      left join ops.webhook_providers p on p.provider = e.provider
     ), named as (
       select g.*, g.scope || g.event_id as stored_id, case
         when g.fingerprint is not null then g.scope || g.fingerprint
         when g.event_id is null then g.scope
           || encode(private.content_hash(jsonb_build_array(g.event_type, g.payload)), 'hex') end as stored_fingerprint
       from given g
-    )
-    select array_agg(row(r.*)::ops.received_webhook order by r.position)
-    from (
-      select n.position, min(n.position) over (partition by n.provider, n.stored_id,
+    ), known as (
+      select n.*, min(n.position) over (partition by n.provider, n.stored_id,
           case when n.stored_id is null then n.stored_fingerprint end) as first_position,
-        n.provider, n.stored_id, n.stored_fingerprint, n.event_type, n.payload, n.headers,
-        case when n.subscription_id is not null or n.account is not null
-          then ops._account_of_webhook(n.subscription_id, n.account) end as connected_account_id,
-        n.subscription_id,
         case when n.event_id is null
           then (select e.id from ops.webhook_events e where e.provider = n.provider and e.event_id is null
             and e.fingerprint = n.stored_fingerprint)
           else (select e.id from ops.webhook_events e where e.provider = n.provider and e.event_id = n.stored_id)
-          end as webhook_event_id,
-        false as created, null::bigint as job_id, null::uuid as correlation_id
+          end as known_id
       from named n
-    ) r
+    )
+    select coalesce(array_agg(row(k.position, k.first_position, case
+        when k.known_provider is null then 'provider' when k.event_type is null or k.payload is null then 'payload'
+        when k.event_id = '' then 'event_id' when k.fingerprint = '' then 'fingerprint' end,
+      k.provider, k.job_kind, k.stored_id, k.stored_fingerprint, k.event_type, k.payload, k.headers,
+      case when k.subscription_id is not null or k.account is not null
+        then ops._account_of_webhook(k.subscription_id, k.account) end,
+      k.subscription_id, k.known_id, k.known_id is null and k.position = k.first_position, null,
+      gen_random_uuid())::ops.received_webhook order by k.position), '{}')
+    from known k
   );
 end $$;
 comment on function ops._read_webhooks(jsonb) is
   'The events of ops.receive_webhooks as they will be stored, in their order.';
 revoke all on function ops._read_webhooks from public, anon, authenticated, service_role;
+
+create function ops._refuse_webhook(event ops.received_webhook) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  case event.fault
+    when 'provider' then
+      perform private.fail('unknown_provider', format('No webhooks are taken from "%s".', event.provider),
+        jsonb_build_object('provider', event.provider));
+    when 'payload' then
+      perform private.fail('invalid_argument', 'event_type and payload are required.', '{"argument": "payload"}');
+    else
+      perform private.fail('invalid_argument', format('%s must not be empty; leave out what is missing.', event.fault),
+        jsonb_build_object('argument', event.fault));
+  end case;
+end $$;
+comment on function ops._refuse_webhook(ops.received_webhook) is 'Raises what is wrong with an event.';
+revoke all on function ops._refuse_webhook from public, anon, authenticated, service_role;
 
 -- Begins the work on new events: a job for each of a kind, made first, so that the event is written once with its
 -- job in it. The root of what comes of an event is the event.
@@ -79,23 +101,22 @@ set search_path = ''
 as $$
 declare
   v_event ops.received_webhook;
-  v_kind text;
   v_correlation text := nullif(current_setting('backlot.correlation_id', true), '');
 begin
   for i in 1 .. cardinality(events) loop
     v_event := events[i];
+    if v_event.fault is not null then
+      perform ops._refuse_webhook(v_event);
+    end if;
     continue when v_event.webhook_event_id is not null;
-    if v_event.first_position < v_event.position then
+    if not v_event.created then
       v_event.webhook_event_id := events[v_event.first_position].webhook_event_id;
     else
       v_event.webhook_event_id := nextval('ops.webhook_events_id_seq');
-      v_event.created := true;
-      v_event.correlation_id := gen_random_uuid();
-      v_kind := (select p.job_kind from ops.webhook_providers p where p.provider = v_event.provider);
-      if v_kind is not null then
+      if v_event.job_kind is not null then
         -- no key: the event is stored in this transaction or the job is not
         perform private.correlate_as(v_event.correlation_id);
-        v_event.job_id := (select j.job_id from ops.enqueue_job(v_kind,
+        v_event.job_id := (select j.job_id from ops.enqueue_job(v_event.job_kind,
           jsonb_build_object('webhook_event_id', v_event.webhook_event_id), queue => 'webhooks', priority => 10) j);
       end if;
     end if;
@@ -104,7 +125,7 @@ begin
   perform private.correlate_as(v_correlation::uuid);
 end $$;
 comment on function ops._begin_webhooks(ops.received_webhook[]) is
-  'Gives new events their ids and jobs; one that comes twice is new once.';
+  'Gives new events their ids, and their jobs where there is a kind.';
 revoke all on function ops._begin_webhooks from public, anon, authenticated, service_role;
 
 -- An event that answers a job wakes the one that waits for it; where none does, the job will find the event.
@@ -147,39 +168,11 @@ begin
   from unnest(events) e where e.created
   order by e.provider, e.event_id collate "C", e.fingerprint collate "C";
   perform ops._answer_job(e)
-  from unnest(events) e where e.created and e.job_id is null and e.event_id is not null;
+  from unnest(events) e where e.created and e.job_kind is null and e.event_id is not null;
 end $$;
 comment on function ops._store_webhooks(ops.received_webhook[]) is
   'Writes the new ones of these events and wakes the jobs that wait for them.';
 revoke all on function ops._store_webhooks from public, anon, authenticated, service_role;
-
-create function ops._check_webhooks(events jsonb) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_fault record;
-begin
-  select e.provider, p.provider is null as is_unknown, case when e.event_id = '' then 'event_id'
-    when e.fingerprint = '' then 'fingerprint' end as empty into v_fault
-  from jsonb_to_recordset(events)
-    as e (provider text, event_id text, fingerprint text, event_type text, payload jsonb)
-  left join ops.webhook_providers p on p.provider = e.provider
-  where p.provider is null or e.payload is null or e.event_type is null or e.event_id = '' or e.fingerprint = ''
-  limit 1;
-  if not found then
-    return;
-  elsif v_fault.is_unknown then
-    perform private.fail('unknown_provider', format('No webhooks are taken from "%s".', v_fault.provider),
-      jsonb_build_object('provider', v_fault.provider));
-  elsif v_fault.empty is null then
-    perform private.fail('invalid_argument', 'event_type and payload are required.', '{"argument": "payload"}');
-  end if;
-  perform private.fail('invalid_argument', 'event_id and fingerprint must not be empty; leave out what is missing.',
-    jsonb_build_object('argument', v_fault.empty));
-end $$;
-comment on function ops._check_webhooks(jsonb) is 'Raises unless all events may be stored.';
-revoke all on function ops._check_webhooks from public, anon, authenticated, service_role;
 
 -- events: [{provider, event_id, fingerprint, event_type, payload, headers, account: {provider, ids},
 -- subscription_id}]. Without an id the fingerprint, without that the content tells a repetition. Answers a row for each
@@ -193,7 +186,6 @@ declare
   v_events ops.received_webhook[];
   v_constraint text;
 begin
-  perform ops._check_webhooks(events);
   for tries in 1 .. 5 loop
     begin
       v_events := ops._begin_webhooks(ops._read_webhooks(events));
