@@ -10,6 +10,7 @@ import { createApp } from "../../functions/webhooks/app.ts";
 import { createInbox as createWebhookInbox } from "../../functions/webhooks/inbox.ts";
 import type { SubscribedProvider, WebhookProvider } from "../../functions/webhooks/providers/provider.ts";
 import { createSubscriptions } from "../../functions/webhooks/subscriptions.ts";
+import { applyRazorpay } from "../../functions/worker/handlers/webhook-razorpay.ts";
 import { applyShopEvent } from "../../functions/worker/handlers/webhook-shopify.ts";
 import { unhandledWebhooks } from "../../functions/worker/handlers/webhook-unhandled.ts";
 import { platformLimits, Worker } from "../../functions/worker/worker.ts";
@@ -94,7 +95,11 @@ export async function createInbox(
     const limits = { ...platformLimits, idleMs: 0, pollMs: 5 };
     const worker = new Worker({
       db,
-      handlers: { ...unhandledWebhooks, "webhook.shopify": applyShopEvent },
+      handlers: {
+        ...unhandledWebhooks,
+        "webhook.shopify": applyShopEvent,
+        "webhook.razorpay": applyRazorpay(null),
+      },
       log,
       limits,
       handOn: () => {},

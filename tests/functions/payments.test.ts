@@ -195,15 +195,33 @@ describe("a payment whose webhook was lost", () => {
     expect((await found()).status).toBe("expired");
   });
 
-  test("whose bank is slow stays in processing and is no longer asked about after 25 hours", async () => {
-    const { sessions, work, found, job } = await setUp();
-    Object.assign(sessions[0]!, { status: "complete", url: null });
+  test("whose bank is slow is asked about every six hours until it is settled, also after a day", async () => {
+    const { sessions, pay, work, found, job, intents } = await setUp();
+    Object.assign(sessions[0]!, { status: "complete", url: null, payment_intent: "pi_slow" });
+    intents.set("pi_slow", { id: "pi_slow", object: "payment_intent", status: "processing" });
     await advance(120);
     await work();
     expect((await found()).status).toBe("processing");
     await advance(25 * 3600);
     await work();
-    expect(await job()).toMatchObject({ state: "completed", output: { status: "processing" } });
+    expect(await job()).toMatchObject({ state: "waiting" });
+    expect(((await job()).run_at.getTime() - now) / 3_600_000).toBe(6);
+    pay(sessions[0]!);
+    await advance(6 * 3600);
+    await work();
+    expect(await job()).toMatchObject({ state: "completed", output: { status: "succeeded" } });
+  });
+
+  test("whose slow payment failed, and whose news of it was lost, fails by asking", async () => {
+    for (const status of ["requires_payment_method", "canceled"]) {
+      const { sessions, work, found, intents, lots } = await setUp();
+      Object.assign(sessions[0]!, { status: "complete", url: null, payment_intent: `pi_${status}` });
+      intents.set(`pi_${status}`, { id: `pi_${status}`, object: "payment_intent", status });
+      await advance(120);
+      await work();
+      expect(await found()).toMatchObject({ status: "failed", error: "the payment failed" });
+      expect(await lots()).toBe(0);
+    }
   });
 
   test("is asked about again while Stripe is down", async () => {
@@ -212,7 +230,9 @@ describe("a payment whose webhook was lost", () => {
     await advance(120);
     await work();
     expect(await job()).toMatchObject({ state: "scheduled", failed_attempts: 1 });
-    expect((await job()).error).toBe("provider_unavailable: Stripe could not be asked about the payment.");
+    expect((await job()).error).toBe(
+      "provider_unavailable: The provider could not be asked about the payment.",
+    );
   });
 
   test("that has been settled meanwhile needs no question", async () => {

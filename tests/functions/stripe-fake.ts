@@ -22,6 +22,7 @@ export function fakeStripe(now: () => number = Date.now) {
   const sessions: FakeSession[] = [];
   const requests: { route: string; params: URLSearchParams; key: string | null }[] = [];
   const byKey = new Map<string, { params: string; session: FakeSession }>();
+  const intents = new Map<string, { id: string; object: "payment_intent"; status: string }>();
   const state = { down: false };
 
   function create(params: URLSearchParams, key: string | null): Response {
@@ -80,6 +81,8 @@ export function fakeStripe(now: () => number = Date.now) {
     if (route === "GET /v1/checkout/sessions") return list(params);
     const session = sessions.find(({ id }) => route === `GET /v1/checkout/sessions/${id}`);
     if (session) return Response.json(session);
+    const intent = intents.get(route.replace("GET /v1/payment_intents/", ""));
+    if (intent) return Response.json(intent);
     return Response.json(
       { error: { type: "invalid_request_error", message: "No such session" } },
       { status: 404 },
@@ -88,6 +91,7 @@ export function fakeStripe(now: () => number = Date.now) {
   return {
     stripe: createStripe("sk_test_x", "https://stripe.test", fetcher),
     sessions,
+    intents,
     requests,
     state,
     pay,

@@ -5,6 +5,7 @@ import { findWebhookEvent } from "../../_shared/sql/inbox.ts";
 import { applyRazorpayEvent } from "../../_shared/sql/money.ts";
 import { razorpayEvent } from "../../webhooks/providers/razorpay.ts";
 import { completed, type Handler, JobError } from "../job.ts";
+import { unknownShape } from "./webhook-unhandled.ts";
 
 const payload = z.object({ webhook_event_id: z.number().int() });
 
@@ -17,9 +18,7 @@ export function applyRazorpay(razorpay: Razorpay | null): Handler {
     const { webhook_event_id } = payload.parse(job.payload);
     const event = await findWebhookEvent(db, webhook_event_id);
     const parsed = razorpayEvent.safeParse(event?.payload);
-    if (!parsed.success) {
-      throw new JobError("invalid_event", "The event is not of the shape we know.", { retry: false });
-    }
+    if (!parsed.success) throw unknownShape(parsed.error);
     const result = await applyRazorpayEvent(db, webhook_event_id);
     if (result === "authorized") {
       if (!razorpay) throw new JobError("provider_not_configured", "There is no key for Razorpay.");

@@ -23,14 +23,15 @@ export function unhandled(shapeOf: (eventType: string) => z.ZodType): Handler {
     const event = await findWebhookEvent(db, webhook_event_id);
     if (!event) throw new JobError("unknown_event", "The webhook event is gone.", { retry: false });
     const parsed = shapeOf(event.event_type).safeParse(event.payload);
-    if (!parsed.success) {
-      const fields = parsed.error.issues.map(({ path }) => path.join(".") || "payload").join(", ");
-      throw new JobError("invalid_event", `The event is not of the shape we know: ${fields}.`, {
-        retry: false,
-      });
-    }
+    if (!parsed.success) throw unknownShape(parsed.error);
     return completed({ ignored: true, reason: "no subscriber" });
   };
+}
+
+/** An event that is not what its sender documents. */
+export function unknownShape({ issues }: z.ZodError): JobError {
+  const fields = issues.map(({ path }) => path.join(".") || "payload").join(", ");
+  return new JobError("invalid_event", `The event is not of the shape we know: ${fields}.`, { retry: false });
 }
 
 export const unhandledWebhooks: Handlers = {
