@@ -38,6 +38,20 @@ comment on function private.is_later(timestamptz, timestamptz, timestamptz, time
 revoke all on function private.is_later from public, anon, authenticated, service_role;
 grant execute on function private.is_later to service_role;
 
+-- What was said before, of something that nothing is known of, was about something that is gone.
+create function private.read_whole_at(connected_account_id uuid) returns timestamptz
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return coalesce((select max(s.observed_at) from commerce.shopify_syncs s
+    where s.connected_account_id = read_whole_at.connected_account_id and s.kind = 'full' and s.status = 'completed'),
+    '-infinity');
+end $$;
+comment on function private.read_whole_at(uuid) is 'When the newest whole reading of a shop''s catalog began.';
+revoke all on function private.read_whole_at from public, anon, authenticated, service_role;
+grant execute on function private.read_whole_at to service_role;
+
 -- False: the shop has deleted it since. What was seen after a sync did not find it is there again.
 create function private.raise_tombstone(connected_account_id uuid, kind text, external_id text, seen timestamptz)
 returns boolean
@@ -139,6 +153,9 @@ begin
   end if;
   select * into v_known from commerce.shopify_products p
   where p.connected_account_id = v_account.id and p.shopify_product_id = v_id;
+  if v_known.id is null and seen < private.read_whole_at(v_account.id) then
+    return 'deleted';
+  end if;
   if v_known.id is not null and v_known.deleted_at is null then
     if (v_at, seen, v_hash) < (v_known.shopify_updated_at, v_known.observed_at, v_known.payload_hash)
       or (v_at = v_known.shopify_updated_at and v_hash = v_known.payload_hash) then

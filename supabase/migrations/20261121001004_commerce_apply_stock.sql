@@ -60,6 +60,7 @@ set search_path = ''
 as $$
 declare
   v_account integrations.connected_accounts := private.lock_shop(connected_account_id);
+  v_late boolean := seen < private.read_whole_at(v_account.id);
   v_changed integer;
 begin
   insert into commerce.inventory_items (workspace_id, connected_account_id, shopify_inventory_item_id)
@@ -72,7 +73,8 @@ begin
       updated_at timestamptz, disconnected boolean)
     order by l.inventory_item_id, l.location_id, l.updated_at desc nulls last
   ), known as (
-    select s.inventory_item_id, s.location_id, private.is_later(s.at, seen, k.shopify_updated_at, k.observed_at) as news
+    select s.inventory_item_id, s.location_id, k.id is not null as is_known,
+      private.is_later(s.at, seen, k.shopify_updated_at, k.observed_at) as news
     from said s left join commerce.inventory_levels k on k.connected_account_id = v_account.id
       and k.shopify_inventory_item_id = s.inventory_item_id and k.shopify_location_id = s.location_id
   ), stored as (
@@ -80,14 +82,15 @@ begin
       shopify_location_id, available, shopify_updated_at, observed_at, last_seen_at, disconnected_at)
     select v_account.workspace_id, v_account.id, s.inventory_item_id, s.location_id, s.available, s.at, seen, seen,
       case when s.disconnected then seen end
-    from said s
+    from said s join known n on n.inventory_item_id = s.inventory_item_id and n.location_id = s.location_id
+    where n.is_known or not v_late
     on conflict on constraint inventory_levels_once do update
     set available = excluded.available, shopify_updated_at = excluded.shopify_updated_at,
       observed_at = excluded.observed_at, disconnected_at = excluded.disconnected_at,
       last_seen_at = greatest(k.last_seen_at, excluded.last_seen_at)
     where private.is_later(excluded.shopify_updated_at, excluded.observed_at, k.shopify_updated_at, k.observed_at)
   )
-  select count(*) into v_changed from known k where k.news;
+  select count(*) into v_changed from known k where k.news and (k.is_known or not v_late);
   return v_changed;
 end $$;
 comment on function commerce.apply_inventory_levels(uuid, jsonb, timestamptz) is
@@ -112,6 +115,9 @@ begin
   end if;
   select * into v_known from commerce.shopify_collections c
   where c.connected_account_id = v_account.id and c.shopify_collection_id = collection ->> 'id';
+  if v_known.id is null and seen < private.read_whole_at(v_account.id) then
+    return 'deleted';
+  end if;
   if v_known.id is not null and v_known.deleted_at is null
     and (v_at, seen, v_hash) <= (v_known.shopify_updated_at, v_known.observed_at, v_known.payload_hash) then
     update commerce.shopify_collections c set last_synced_at = seen where c.id = v_known.id and c.last_synced_at < seen;
