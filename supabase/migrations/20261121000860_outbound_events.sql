@@ -28,6 +28,18 @@ insert into integrations.webhook_event_types (type, description, example) values
     "current_period_end": "2026-12-21T12:00:00+00:00", "cancel_at_period_end": false, "cancel_at": null,
     "scheduled_plan": null, "scheduled_at": null, "ended_at": null,
     "previous": {"plan": "pro", "status": "active"}}'),
+  ('payout.paid', 'A payout has arrived at the workspace''s bank.', '{
+    "id": "b3b8b4f2-4c1d-49c7-9a53-6f4f2f2f0c31", "status": "paid", "amount_minor": 12500,
+    "currency": "USD", "settled_minor": 12500, "returned_minor": 0, "failure_code": null,
+    "arrives_at": "2026-11-24T00:00:00+00:00", "finished_at": "2026-11-24T09:30:00+00:00"}'),
+  ('payout.failed', 'A payout has failed; its amount is payable again.', '{
+    "id": "b3b8b4f2-4c1d-49c7-9a53-6f4f2f2f0c31", "status": "failed", "amount_minor": 12500,
+    "currency": "USD", "settled_minor": 0, "returned_minor": 12500, "failure_code": "account_closed",
+    "arrives_at": "2026-11-24T00:00:00+00:00", "finished_at": "2026-11-24T09:30:00+00:00"}'),
+  ('payout.reversed', 'A payout was taken back; its amount is payable again.', '{
+    "id": "b3b8b4f2-4c1d-49c7-9a53-6f4f2f2f0c31", "status": "reversed", "amount_minor": 12500,
+    "currency": "USD", "settled_minor": 0, "returned_minor": 12500, "failure_code": null,
+    "arrives_at": "2026-11-24T00:00:00+00:00", "finished_at": "2026-11-24T09:30:00+00:00"}'),
   ('credits.low', 'The credits available fell below the workspace''s threshold.',
     '{"available_micro": 900000, "threshold_micro": 1000000}'),
   ('member.joined', 'Somebody became a member of the workspace.', '{
@@ -124,6 +136,25 @@ create constraint trigger subscriptions_tell_changed
   after insert or update of plan_id, plan_price_id, status, cancel_at_period_end, cancel_at, scheduled_plan_id,
     scheduled_at, ended_at on billing.subscriptions
   deferrable initially deferred for each row execute function private.tell_subscription_changed();
+
+-- What was paid may come back later, which is told by an event of its own.
+create function private.tell_payout() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  perform private.emit_event(new.workspace_id, 'payout.' || new.status,
+    jsonb_build_object('id', new.id, 'status', new.status, 'amount_minor', new.amount_minor, 'currency', new.currency,
+      'settled_minor', new.settled_minor, 'returned_minor', new.returned_minor, 'failure_code', new.failure_code,
+      'arrives_at', new.arrives_at, 'finished_at', new.finished_at), format('payout.%s:%s', new.status, new.id));
+  return null;
+end $$;
+comment on function private.tell_payout() is 'Trigger: emits payout.paid, .failed or .reversed.';
+revoke all on function private.tell_payout from public, anon, authenticated, service_role;
+create constraint trigger payouts_tell after update of status on billing.payouts
+  deferrable initially deferred for each row
+  when (old.status is distinct from new.status and new.status in ('paid', 'failed', 'reversed'))
+  execute function private.tell_payout();
 
 -- Judged at the end of the transaction: one in which an allowance ends and the next one comes tells nothing.
 -- The key makes several movements of one transaction one crossing.

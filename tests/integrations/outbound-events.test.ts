@@ -32,6 +32,9 @@ test("every event that triggers emit has a row with an example of just its data"
     "member.joined",
     "payment.failed",
     "payment.succeeded",
+    "payout.failed",
+    "payout.paid",
+    "payout.reversed",
     "subscription.changed",
     "webhook.test",
   ]);
@@ -129,6 +132,27 @@ test("a payment that fails twice is told twice, then that it succeeded", async (
     ["payment.succeeded", null],
   ]);
   expect(Object.keys(events[0]!.payload).sort()).toEqual(await keysOf("payment.failed"));
+});
+
+test("a payout is told when it is paid, and when the bank returns it", async () => {
+  const [payout] = await db.query(
+    `with account as (
+        insert into billing.payout_accounts (workspace_id, country) values ($1, 'US') returning id)
+      insert into billing.payouts (workspace_id, payout_account_id, amount_minor, currency, key, provider_account_id)
+      select $1, id, 500, 'USD', 'k', 'acct_1' from account returning id`,
+    [brand.workspaceId],
+  );
+  const change = (set: string) => db.query(`update billing.payouts set ${set} where id = $1`, [payout!.id]);
+  await change("status = 'transferred', provider_transfer_id = 'tr_1'");
+  await change("status = 'paid', settled_minor = 500, finished_at = now()");
+  await change("bank_status = 'paid'");
+  await change("status = 'failed', settled_minor = 0, returned_minor = 500, failure_code = 'account_closed'");
+  const events = await told();
+  expect(events).toMatchObject([
+    { type: "payout.paid", payload: { id: payout!.id, amount_minor: 500, settled_minor: 500 } },
+    { type: "payout.failed", payload: { returned_minor: 500, failure_code: "account_closed" } },
+  ]);
+  expect(Object.keys(events[0]!.payload).sort()).toEqual(await keysOf("payout.paid"));
 });
 
 describe("subscription.changed", () => {
