@@ -127,14 +127,16 @@ revoke all on function private.check_admin_grant from public, anon, authenticate
 
 -- The lot of credits that a grant brings: kind admin, which every charge draws first.
 create function private.grant_admin_credits(g billing.admin_grants) returns uuid
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  select e.lot_id
-  from billing.grant_credits(g.workspace_id, g.amount_micro, 'admin', 'admin_grant:' || g.id, g.expires_at,
-    jsonb_build_object('admin_grant_id', g.id)) t
-  join billing.ledger_entries e on e.transaction_id = t.ledger_transaction_id and e.lot_id is not null
-$$;
+declare
+  v_transaction bigint := (select t.ledger_transaction_id from billing.grant_credits(g.workspace_id, g.amount_micro,
+    'admin', 'admin_grant:' || g.id, g.expires_at, jsonb_build_object('admin_grant_id', g.id)) t);
+begin
+  return (select e.lot_id from billing.ledger_entries e
+    where e.transaction_id = v_transaction and e.lot_id is not null);
+end $$;
 comment on function private.grant_admin_credits(billing.admin_grants) is 'Books a grant''s credits; returns their lot.';
 revoke all on function private.grant_admin_credits from public, anon, authenticated, service_role;
 

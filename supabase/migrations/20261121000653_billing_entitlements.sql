@@ -96,7 +96,7 @@ declare
 begin
   return query
   with source as materialized (select * from private.entitlement_sources(workspace_id, v_now))
-  select w.id, f.slug, f.kind, f.app, f.unit,
+  select entitlements_of.workspace_id, f.slug, f.kind, f.app, f.unit,
     case f.kind when 'switch' then e.enabled when 'text' then e.enabled and e.text_value is not null
       else e.enabled and (e.limit_value is null or u.used < e.limit_value) end,
     f.kind = 'limit' and e.enabled and e.limit_value is null,
@@ -104,10 +104,9 @@ begin
     e.limit_period, case when e.enabled then e.text_value end, case when e.limit_period is not null then u.used end,
     case when e.limit_period is not null and (e.limit_value is not null or not e.enabled)
       then greatest(case when e.enabled then e.limit_value else 0 end - u.used, 0) end,
-    case e.limit_period when 'total' then w.created_at else coalesce(q.period_start, fresh.starts_at) end,
+    coalesce(q.period_start, case e.limit_period when 'total' then born.created_at else fresh.starts_at end),
     coalesce(q.period_end, fresh.ends_at), e.source, e.plan, e.admin_grant_id, cycle.subscription_id, e.valid_until
-  from identity.workspaces w
-  cross join unnest(features) with ordinality as asked (slug, n)
+  from unnest(features) with ordinality as asked (slug, n)
   join billing.features f on f.slug = asked.slug
   left join lateral (
     select s.source, s.plan, s.admin_grant_id, s.valid_until, coalesce(pf.enabled, true) as enabled,
@@ -140,14 +139,17 @@ begin
   left join lateral (
     select latest.used_value, latest.period_start, latest.period_end
     from (select * from billing.quotas q
-      where e.limit_period is not null and q.workspace_id = w.id and q.feature = f.slug
-        and (q.period_end is null) = (e.limit_period = 'total')
+      where e.limit_period is not null and q.workspace_id = entitlements_of.workspace_id
+        and q.feature = f.slug and (q.period_end is null) = (e.limit_period = 'total')
       order by q.period_start desc limit 1) latest
     where latest.period_end is null or latest.period_end > v_now) q on true
-  left join lateral private.quota_period(coalesce(cycle.anchor, w.created_at),
+  left join lateral (
+    select w.created_at from identity.workspaces w
+    where w.id = entitlements_of.workspace_id and q.period_start is null and e.limit_period is not null
+      and (cycle.anchor is null or e.limit_period = 'total')) born on true
+  left join lateral private.quota_period(coalesce(cycle.anchor, born.created_at),
     case when q.period_start is null then e.limit_period end, v_now) fresh on true
   cross join lateral (select coalesce(q.used_value, 0)) as u (used)
-  where w.id = entitlements_of.workspace_id
   order by asked.n;
 end $$;
 comment on function private.entitlements_of(uuid, text[]) is 'What holds of features of a workspace, in one read.';
@@ -164,14 +166,17 @@ declare
 begin
   perform private.require_role(workspace_id, 'viewer');
   select * into v_answer from private.entitlements_of(workspace_id, array[feature]);
-  if v_answer.feature is not null then
+  -- whoever has a plan or a grant exists
+  if v_answer.source in ('plan', 'admin_grant') then
     return v_answer;
-  elsif exists (select from identity.workspaces w where w.id = workspace_id) then
+  elsif not exists (select from identity.workspaces w where w.id = entitlement.workspace_id) then
+    perform private.fail('unknown_workspace', 'There is no such workspace.',
+      jsonb_build_object('workspace_id', workspace_id));
+  elsif v_answer.feature is null then
     perform private.fail('unknown_feature', format('There is no feature %L.', feature),
       jsonb_build_object('feature', feature));
   end if;
-  perform private.fail('unknown_workspace', 'There is no such workspace.',
-    jsonb_build_object('workspace_id', workspace_id));
+  return v_answer;
 end $$;
 comment on function private.entitlement(uuid, text) is 'Core of billing.entitlement.';
 revoke all on function private.entitlement from public, anon, authenticated, service_role;
@@ -198,12 +203,12 @@ set search_path = ''
 as $$
 begin
   perform private.require_role(workspace_id, 'viewer');
-  return query select * from private.entitlements_of(workspace_id,
-    array(select f.slug from billing.features f order by f.app nulls first, f.sort_order, f.slug));
-  if not found then
+  if not exists (select from identity.workspaces w where w.id = entitlements.workspace_id) then
     perform private.fail('unknown_workspace', 'There is no such workspace.',
       jsonb_build_object('workspace_id', workspace_id));
   end if;
+  return query select * from private.entitlements_of(workspace_id,
+    array(select f.slug from billing.features f order by f.app nulls first, f.sort_order, f.slug));
 end $$;
 comment on function private.entitlements(uuid) is 'Core of billing.entitlements.';
 revoke all on function private.entitlements from public, anon, authenticated, service_role;
