@@ -1,0 +1,424 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import type { TestDatabase } from "../helpers/database.ts";
+import { expectError } from "../helpers/errors.ts";
+import {
+  authorize,
+  balance,
+  billingDatabase,
+  capture,
+  expectSound,
+  grant,
+  newWorkspace,
+  noon,
+  record,
+} from "./money.ts";
+import {
+  advance,
+  armedBelow,
+  card,
+  declinedWith,
+  intentOf,
+  openReload,
+  reloadingWorkspace,
+  reloadsOf,
+  setReload,
+  settingsOf,
+  settleIntent,
+} from "./reloads.ts";
+
+let db: TestDatabase;
+beforeAll(async () => {
+  db = await billingDatabase({ poolSize: 20 });
+});
+
+const jobsOf = (workspaceId: string) =>
+  db.query("select payload from ops.jobs where kind = 'billing.auto_reload' and workspace_id = $1", [
+    workspaceId,
+  ]);
+const toldTo = async (userId: string) =>
+  (
+    await db.query(
+      "select title from messaging.notifications where user_id = $1 and event_type = 'billing.auto_reload' order by created_at",
+      [userId],
+    )
+  ).map(({ title }) => title);
+
+describe("crossing the threshold", () => {
+  test("happens when a charge leaves less than it, and once", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 600_000);
+    await record(db.service, workspaceId, 100_000);
+    expect(await reloadsOf(db, workspaceId)).toEqual([]);
+    expect(await armedBelow(db, workspaceId)).toBe(500_000);
+    await record(db.service, workspaceId, 1);
+    await record(db.service, workspaceId, 200_000);
+    expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "queued", payment_id: null }]);
+    expect(await jobsOf(workspaceId)).toHaveLength(1);
+    expect(await armedBelow(db, workspaceId)).toBeNull();
+  });
+
+  test("is one reload under a thousand concurrent debits", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 1_400_000);
+    const charges = await Promise.all(
+      Array.from({ length: 1000 }, () => record(db.service, workspaceId, 1_000)),
+    );
+    expect(charges.every(({ created }) => created)).toBe(true);
+    expect(await reloadsOf(db, workspaceId)).toHaveLength(1);
+    expect(await jobsOf(workspaceId)).toHaveLength(1);
+    const reload = await openReload(db, workspaceId);
+    expect(reload).toMatchObject({ status: "charging", amount_minor: 1500, payment_status: "pending" });
+    await Promise.all(Array.from({ length: 8 }, () => settleIntent(db, intentOf(reload, "succeeded"))));
+    expect((await balance(db.service, workspaceId)).prepaid_micro).toBe(400_000 + 1_500_000);
+    expect(await reloadsOf(db, workspaceId)).toHaveLength(1);
+    await expectSound(db);
+  });
+
+  test("by a hold counts too, and one that is below when it is switched on begins at once", async () => {
+    const held = await reloadingWorkspace(db, 600_000);
+    await authorize(db.service, held.workspaceId, 150_000);
+    expect(await reloadsOf(db, held.workspaceId)).toHaveLength(1);
+    const low = await reloadingWorkspace(db, 0);
+    expect(await reloadsOf(db, low.workspaceId)).toHaveLength(1);
+  });
+
+  test("is undone with the charge that is rolled back", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 600_000);
+    const connection = await db.connect("service");
+    await connection.begin();
+    await record(connection, workspaceId, 300_000);
+    await connection.rollback();
+    await connection.close();
+    expect(await reloadsOf(db, workspaceId)).toEqual([]);
+    expect(await armedBelow(db, workspaceId)).toBe(500_000);
+  });
+});
+
+describe("the amount", () => {
+  test("clears the whole shortfall when the one that was set does not", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 5_100_000, { threshold_minor: 5_000 });
+    await record(db.service, workspaceId, 5_050_500);
+    expect(await openReload(db, workspaceId)).toMatchObject({ amount_minor: 5_000 - 49 });
+  });
+
+  test("is fixed by the balance when it is charged, and never changes for that reload", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 2_100_000, { threshold_minor: 2_000 });
+    await record(db.service, workspaceId, 200_000);
+    await record(db.service, workspaceId, 1_900_000);
+    const first = await openReload(db, workspaceId);
+    expect(first.amount_minor).toBe(2_000);
+    await grant(db.service, workspaceId, 1_000_000);
+    expect(await advance(db, first.reload_id)).toEqual(first);
+  });
+
+  test("what an admin needs for a charge is part of it", async () => {
+    const { workspaceId, userId } = await reloadingWorkspace(db, 600_000);
+    const ask = (required_micro: number) =>
+      db.user(userId).call("billing.request_reload", { workspace_id: workspaceId, required_micro });
+    expect(await ask(4_000_000)).toMatchObject({ status: "queued" });
+    const reload = await openReload(db, workspaceId);
+    expect(reload.amount_minor).toBe(3_400);
+    expect(await ask(9_000_000)).toMatchObject({ id: reload.reload_id });
+    await expectError(ask(0), "invalid_argument", "PT400");
+    const off = await reloadingWorkspace(db, 600_000, { enabled: false });
+    await expectError(
+      db
+        .user(off.userId)
+        .call("billing.request_reload", { workspace_id: off.workspaceId, required_micro: 1 }),
+      "auto_reload_off",
+      "PT409",
+    );
+  });
+
+  test("stays below the cap of the month, which then pauses the reload until the next", async () => {
+    const { workspaceId, userId } = await reloadingWorkspace(db, 600_000, {
+      amount_minor: 2_000,
+      monthly_cap_minor: 3_600,
+    });
+    const spend = async () =>
+      record(db.service, workspaceId, (await balance(db.service, workspaceId)).available_micro - 1_000);
+    const amounts: number[] = [];
+    for (let i = 0; i < 2; i++) {
+      await spend();
+      const reload = await openReload(db, workspaceId);
+      amounts.push(reload.amount_minor);
+      await settleIntent(db, intentOf(reload, "succeeded"));
+    }
+    expect(amounts).toEqual([2_000, 1_600]);
+    await spend();
+    expect(await openReload(db, workspaceId)).toMatchObject({ status: "capped", payment_id: null });
+    expect(await settingsOf(db, workspaceId)).toMatchObject({
+      enabled: true,
+      last_reload_status: "capped",
+      paused_until: new Date("2027-02-01T00:00:00Z"),
+    });
+    expect(await toldTo(userId)).toEqual(["Credits reloaded", "Credits reloaded", "Monthly cap reached"]);
+    await record(db.service, workspaceId, 500);
+    expect(await reloadsOf(db, workspaceId)).toHaveLength(3);
+    expect(await db.service.call("billing.resume_auto_reloads")).toBe(0);
+    await db.setClock("2027-02-01T00:00:00Z");
+    expect(await db.service.call("billing.resume_auto_reloads")).toBe(1);
+    expect(await openReload(db, workspaceId)).toMatchObject({ status: "charging", amount_minor: 2_000 });
+    await db.setClock(noon);
+  });
+
+  test("is not charged when credits came meanwhile, or the reload was switched off", async () => {
+    for (const change of ["credits", "off", "frozen"]) {
+      const { workspaceId, userId } = await reloadingWorkspace(db, 0);
+      if (change === "credits") await grant(db.service, workspaceId, 700_000);
+      else if (change === "off") await setReload(db.user(userId), workspaceId, { enabled: false });
+      else
+        await db.service.call("billing.set_wallet_status", {
+          workspace_id: workspaceId,
+          status: "frozen",
+          reason: "a test",
+        });
+      const [reload] = await reloadsOf(db, workspaceId);
+      expect(await advance(db, reload!.id)).toMatchObject({ status: "skipped", payment_id: null });
+      expect(await armedBelow(db, workspaceId)).toBe(
+        change === "off" ? null : change === "credits" ? 500_000 : null,
+      );
+    }
+  });
+});
+
+describe("when Stripe says it is paid", () => {
+  test("the credits arrive, the reload ends, the wallet is armed again, and the admin is told", async () => {
+    const { workspaceId, userId } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    expect((await balance(db.service, workspaceId)).available_micro).toBe(0);
+    await settleIntent(db, intentOf(reload, "processing"));
+    expect((await balance(db.service, workspaceId)).available_micro).toBe(0);
+    await settleIntent(db, intentOf(reload, "succeeded"));
+    expect((await balance(db.service, workspaceId)).prepaid_micro).toBe(1_500_000);
+    expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "succeeded" }]);
+    expect(await settingsOf(db, workspaceId)).toMatchObject({ last_reload_status: "succeeded" });
+    expect(await armedBelow(db, workspaceId)).toBe(500_000);
+    expect(await toldTo(userId)).toEqual(["Credits reloaded"]);
+    const [invoice] = await db.query("select * from billing.invoices where workspace_id = $1", [workspaceId]);
+    expect(invoice).toMatchObject({ total_minor: 1500, currency: "USD", credits_micro: 1_500_000 });
+    await expectSound(db);
+  });
+
+  test("but too little was spent for it to suffice, the next crossing follows at once", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 2_100_000, { threshold_minor: 2_000 });
+    await record(db.service, workspaceId, 200_000);
+    const reload = await openReload(db, workspaceId);
+    await record(db.service, workspaceId, 1_900_000);
+    await settleIntent(db, intentOf(reload, "succeeded"));
+    expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "succeeded" }, { status: "queued" }]);
+  });
+
+  test("less than was asked for, nothing is booked", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    await expectError(
+      settleIntent(db, intentOf(reload, "succeeded", { amount_received: 1 })),
+      "payment_mismatch",
+      "PT409",
+    );
+    expect(await settleIntent(db, { id: "pi_foreign", status: "succeeded", metadata: {} })).toMatchObject({
+      id: null,
+    });
+    expect((await balance(db.service, workspaceId)).available_micro).toBe(0);
+  });
+});
+
+describe("a card that is declined", () => {
+  test("is tried again after 1, 6 and 24 hours, then the reload is off; the same news counts once", async () => {
+    const { workspaceId, userId } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    const hours: number[] = [];
+    for (let i = 1; i <= 4; i++) {
+      const intent = intentOf(reload, "requires_payment_method", declinedWith("generic_decline"));
+      await settleIntent(db, intent);
+      await settleIntent(db, intent);
+      const [now] = await reloadsOf(db, workspaceId);
+      expect(now!.attempts).toBe(i);
+      if (now!.next_attempt_at) hours.push((now!.next_attempt_at.getTime() - Date.parse(noon)) / 3_600_000);
+    }
+    expect(hours).toEqual([1, 6, 24]);
+    expect(await settingsOf(db, workspaceId)).toMatchObject({
+      enabled: false,
+      failed_attempts: 4,
+      disabled_reason: "generic_decline",
+      last_reload_status: "failed",
+    });
+    expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "failed" }]);
+    expect(await toldTo(userId)).toEqual([
+      ...Array.from({ length: 3 }, () => "Automatic reload failed"),
+      "Automatic reload is off",
+    ]);
+    expect(await armedBelow(db, workspaceId)).toBeNull();
+    expect((await balance(db.service, workspaceId)).available_micro).toBe(0);
+  });
+
+  test("for good switches the reload off at once", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    await settleIntent(db, intentOf(reload, "requires_payment_method", declinedWith("stolen_card")));
+    expect(await settingsOf(db, workspaceId)).toMatchObject({
+      enabled: false,
+      disabled_reason: "stolen_card",
+    });
+  });
+
+  test("and succeeds later brings the credits once and forgets the failures", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    const declined = intentOf(reload, "requires_payment_method", declinedWith("insufficient_funds"));
+    await settleIntent(db, declined);
+    await settleIntent(db, intentOf(reload, "succeeded"));
+    await settleIntent(db, declined);
+    expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "succeeded", attempts: 1 }]);
+    expect(await settingsOf(db, workspaceId)).toMatchObject({ enabled: true, failed_attempts: 0 });
+    expect((await balance(db.service, workspaceId)).prepaid_micro).toBe(1_500_000);
+    const [payment] = await db.query("select * from billing.payments where id = $1", [reload.payment_id]);
+    expect(payment).toMatchObject({ status: "succeeded", error: null, error_code: null });
+  });
+
+  test("is not tried again when credits came meanwhile", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    await settleIntent(db, intentOf(reload, "requires_payment_method", declinedWith("generic_decline")));
+    await grant(db.service, workspaceId, 900_000);
+    expect(await advance(db, reload.reload_id)).toMatchObject({ status: "skipped" });
+    expect(await armedBelow(db, workspaceId)).toBe(500_000);
+  });
+
+  test("is replaced by new settings: the old reload ends, the new crossing is one of its own", async () => {
+    const { workspaceId, userId, customer } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    await settleIntent(db, intentOf(reload, "requires_payment_method", declinedWith("generic_decline")));
+    await db.service.call("billing.record_payment_method", { method: card(`pm_2_${workspaceId}`, customer) });
+    await setReload(db.user(userId), workspaceId);
+    expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "skipped" }, { status: "queued" }]);
+    expect(await openReload(db, workspaceId)).toMatchObject({ status: "charging" });
+  });
+});
+
+describe("a bank that wants a confirmation", () => {
+  const unauthenticated = {
+    last_payment_error: { type: "card_error", code: "authentication_required", charge: "ch_1" },
+  };
+
+  test("makes the reload wait; the customer is told, and his confirmation brings the credits", async () => {
+    const { workspaceId, userId } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    for (let i = 0; i < 2; i++)
+      await settleIntent(db, intentOf(reload, "requires_payment_method", unauthenticated));
+    await settleIntent(db, intentOf(reload, "requires_action"));
+    expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "requires_action", attempts: 0 }]);
+    expect(await settingsOf(db, workspaceId)).toMatchObject({
+      enabled: true,
+      last_reload_status: "requires_action",
+    });
+    expect(await toldTo(userId)).toEqual(["Confirm the automatic reload"]);
+    await settleIntent(db, intentOf(reload, "succeeded"));
+    expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "succeeded" }]);
+    expect((await balance(db.service, workspaceId)).prepaid_micro).toBe(1_500_000);
+  });
+
+  test("and is not given one switches the reload off when the intent is cancelled", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    await settleIntent(db, intentOf(reload, "requires_payment_method", unauthenticated));
+    await settleIntent(db, intentOf(reload, "canceled"));
+    expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "failed" }]);
+    expect(await settingsOf(db, workspaceId)).toMatchObject({
+      enabled: false,
+      disabled_reason: "authentication_required",
+    });
+  });
+});
+
+describe("the settings", () => {
+  test("keep the threshold at 5 USD or more, the amount at 15, the cap at the amount", async () => {
+    const { workspaceId, userId } = await reloadingWorkspace(db, 1_000_000);
+    for (const [settings, argument] of [
+      [{ threshold_minor: 499 }, "threshold_minor"],
+      [{ threshold_minor: null }, "threshold_minor"],
+      [{ amount_minor: 1499 }, "amount_minor"],
+      [{ amount_minor: 1_000_001 }, "amount_minor"],
+      [{ monthly_cap_minor: 1499 }, "monthly_cap_minor"],
+    ] as const) {
+      const { facts } = await expectError(
+        setReload(db.user(userId), workspaceId, settings as object),
+        "invalid_argument",
+        "PT400",
+      );
+      expect(facts).toEqual({ argument });
+    }
+  });
+
+  test("are changed by admins only, read by members, and name the workspace's own cards", async () => {
+    const { workspaceId, userId } = await reloadingWorkspace(db, 1_000_000);
+    const other = await reloadingWorkspace(db, 1_000_000);
+    const editor = await db.createUser();
+    await db.query(
+      "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, 'editor')",
+      [workspaceId, editor.id],
+    );
+    await expectError(setReload(db.user(editor.id), workspaceId), "role_too_low", "PT403");
+    await expectError(setReload(db.user(other.userId), workspaceId), "unknown_workspace", "PT404");
+    await expectError(setReload(db.anon, workspaceId), "42501");
+    const seen = (session: typeof db.anon) =>
+      session.query("select workspace_id from billing.auto_reload_settings where workspace_id = $1", [
+        workspaceId,
+      ]);
+    expect(await seen(db.user(editor.id))).toHaveLength(1);
+    expect(await seen(db.user(other.userId))).toEqual([]);
+    const cards = "select id from billing.payment_methods where workspace_id = $1";
+    expect(await db.user(editor.id).query(cards, [workspaceId])).toEqual([]);
+    const [own] = await db.user(userId).query(cards, [workspaceId]);
+    await expectError(
+      setReload(db.user(other.userId), other.workspaceId, { payment_method_id: own!.id }),
+      "unknown_payment_method",
+      "PT404",
+    );
+    const bare = await newWorkspace(db);
+    await expectError(setReload(db.user(bare.userId), bare.workspaceId), "unknown_payment_method", "PT404");
+  });
+
+  test("are off when the card is removed; older news does not bring it back", async () => {
+    const { workspaceId, method, customer } = await reloadingWorkspace(db, 1_000_000);
+    const tell = (removed: boolean) =>
+      db.service.call("billing.record_payment_method", { method: card(method, removed ? null : customer) });
+    expect(await tell(true)).toBe(true);
+    expect(await settingsOf(db, workspaceId)).toMatchObject({
+      enabled: false,
+      disabled_reason: "payment_method_removed",
+    });
+    await tell(false);
+    const [kept] = await db.query(
+      "select removed_at from billing.payment_methods where provider_payment_method_id = $1",
+      [method],
+    );
+    expect(kept!.removed_at).not.toBeNull();
+    expect(
+      await db.service.call("billing.record_payment_method", { method: card("pm_x", "cus_foreign") }),
+    ).toBe(false);
+  });
+
+  test("of a job that gave up are off, and its payment may still arrive", async () => {
+    const { workspaceId } = await reloadingWorkspace(db, 0);
+    const reload = await openReload(db, workspaceId);
+    const [job] = await db.query(
+      "select id from ops.jobs where kind = 'billing.auto_reload' and workspace_id = $1",
+      [workspaceId],
+    );
+    await db.service.call("ops.cancel_job", { id: job!.id });
+    expect(await settingsOf(db, workspaceId)).toMatchObject({
+      enabled: false,
+      disabled_reason: "provider_unavailable",
+    });
+    await settleIntent(db, intentOf(reload, "succeeded"));
+    expect((await balance(db.service, workspaceId)).prepaid_micro).toBe(1_500_000);
+    await expectSound(db);
+  });
+});
+
+test("a hold that is captured after the crossing changes nothing of it", async () => {
+  const { workspaceId } = await reloadingWorkspace(db, 600_000);
+  const held = await authorize(db.service, workspaceId, 150_000);
+  await capture(db.service, held.usage_event_id);
+  expect(await reloadsOf(db, workspaceId)).toHaveLength(1);
+});
