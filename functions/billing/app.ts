@@ -15,6 +15,7 @@ import type { Backend } from "./backend.ts";
 import { checkoutSession } from "./checkout.ts";
 import { currencyRoutes } from "./currencies.ts";
 import { paymentRoutes } from "./payments.ts";
+import { payoutRoutes } from "./payouts.ts";
 import { authorizationOf, checkReturn } from "./requests.ts";
 import { statementRoutes } from "./statements.ts";
 import { subscriptionRoutes } from "./subscriptions.ts";
@@ -81,6 +82,7 @@ export function createApp(deps: Deps): Hono {
   });
   statementRoutes(app, { backend, log });
   app.route("/subscriptions", subscriptionRoutes(deps));
+  app.route("/payouts", payoutRoutes(deps));
   app.route("/", paymentRoutes(deps));
   app.route("/", currencyRoutes(deps));
   app.route("/payment-methods", paymentMethodRoutes(deps));

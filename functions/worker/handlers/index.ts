@@ -9,6 +9,7 @@ import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
 import { type PaymentDeps, paymentHandlers } from "./payments.ts";
+import { payoutHandlers } from "./payouts.ts";
 import { reportUsage } from "./report-usage.ts";
 import { shopifyHandlers } from "./shopify.ts";
 import { subscriptionHandlers } from "./subscriptions.ts";
@@ -20,6 +21,7 @@ export function createHandlers(
 ): Handlers {
   return {
     ...unhandledWebhooks,
+    ...payoutHandlers(deps.stripe),
     ...subscriptionHandlers(deps.stripe),
     ...shopifyHandlers(deps),
     ...paymentHandlers(deps),

@@ -3,13 +3,14 @@ import { z } from "zod";
 import { controlRoutes } from "../control.ts";
 import { createCustomer, createPrice } from "./catalog.ts";
 import { expire } from "./checkout.ts";
+import { connectPages, connectRoutes } from "./connect-routes.ts";
 import { ApiError, check, invalid, missing } from "./errors.ts";
 import { emit } from "./events.ts";
 import { authentication, type Env, idempotency, recorder } from "./gate.ts";
 import { cancelIntent, confirmIntent, createIntent, findIntent } from "./intents.ts";
 import { expanded, lineItems, page } from "./lists.ts";
-import { bankRoutes, methodRoutes } from "./method-routes.ts";
 import { meterRoutes } from "./meters.ts";
+import { bankRoutes, methodRoutes } from "./method-routes.ts";
 import * as schema from "./params.ts";
 import { payRoutes } from "./pay.ts";
 import { customerRoutes } from "./portal.ts";
@@ -25,6 +26,7 @@ export function createStripeStandIn(deps: Deps): Hono {
   app.route("/", payRoutes(deps));
   app.route("/", customerRoutes(deps));
   app.route("/", bankRoutes(deps));
+  app.route("/", connectPages(deps));
   app.route("/v1", api(deps));
   return app;
 }
@@ -48,6 +50,7 @@ function api(deps: Deps): Hono<Env> {
   meterRoutes(app, deps);
   subscriptionRoutes(app, deps);
   methodRoutes(app, deps);
+  connectRoutes(app, deps);
   return app;
 }
 

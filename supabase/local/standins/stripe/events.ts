@@ -2,14 +2,16 @@ import { createHmac } from "node:crypto";
 import type Stripe from "stripe";
 import { apiVersion, type Cause, type Deps, newId, seconds } from "./state.ts";
 
-type Happening = { type: Stripe.Event.Type; object: object };
+/** `account`: the connected account that it happened in. */
+type Happening = { type: Stripe.Event.Type; object: object; account?: string };
 
 /** Makes the events of one happening and sends them in this order. */
 export function emit(deps: Deps, cause: Cause, happenings: Happening[]): void {
-  const events = happenings.map(({ type, object }) => {
+  const events = happenings.map(({ type, object, account }) => {
     const event = {
       id: newId("evt"),
       object: "event",
+      ...(account && { account }),
       api_version: apiVersion,
       created: seconds(),
       data: { object: structuredClone(object) },
