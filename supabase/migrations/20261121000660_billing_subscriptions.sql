@@ -17,8 +17,8 @@ alter table billing.subscriptions
     check (scheduled_plan_price_id is null or scheduled_plan_id is not null),
   add constraint subscriptions_grace_is_for_unpaid
     check (grace_ends_at is null or status in ('past_due', 'unpaid')),
-  add constraint subscriptions_ended_is_over
-    check (ended_at is null or status in ('cancelled', 'incomplete_expired'));
+  add constraint subscriptions_ended_has_time
+    check ((status in ('cancelled', 'incomplete_expired')) = (ended_at is not null));
 comment on column billing.subscriptions.cancelled_at is
   'When the cancellation was asked for; ended_at is when the subscription ended.';
 comment on column billing.subscriptions.cancel_at is 'When it will end, once a cancellation was asked for.';
@@ -33,6 +33,23 @@ comment on column billing.subscriptions.payment_url is
   'The provider''s page where the open invoice is paid; null: nothing is owed.';
 create index subscriptions_scheduled_plan_price_id on billing.subscriptions (scheduled_plan_price_id);
 create index subscriptions_trials on billing.subscriptions (trial_end) where status = 'trialing';
+
+-- Several domains write subscriptions; whoever moves the status need not know of the times that belong to it.
+create function private.keep_subscription_times() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  new.ended_at := case when new.status in ('cancelled', 'incomplete_expired')
+    then coalesce(new.ended_at, private.now()) end;
+  new.grace_ends_at := case when new.status in ('past_due', 'unpaid') then new.grace_ends_at end;
+  new.trial_used_at := coalesce(new.trial_used_at, new.trial_start);
+  return new;
+end $$;
+comment on function private.keep_subscription_times() is 'Trigger: the times of a subscription follow its status.';
+revoke all on function private.keep_subscription_times from public, anon, authenticated, service_role;
+create trigger subscriptions_keep_times before insert or update on billing.subscriptions
+  for each row execute function private.keep_subscription_times();
 
 -- Rules an operator may change while all runs.
 create table billing.subscription_settings (
@@ -63,7 +80,10 @@ create function billing.has_access(subscription billing.subscriptions) returns b
 language sql stable
 set search_path = ''
 as $$
-  select subscription.status in ('active', 'trialing')
+  select subscription.status = 'active'
+    -- a trial that no provider knows of ends on time, before anybody has noted its end
+    or (subscription.status = 'trialing'
+      and (subscription.provider is not null or coalesce(subscription.trial_end > private.now(), true)))
     or (subscription.status = 'past_due' and coalesce(subscription.grace_ends_at > private.now(), false))
 $$;
 comment on function billing.has_access(billing.subscriptions) is

@@ -164,8 +164,10 @@ declare
     where t.app = coalesce(old.app, state.app));
 begin
   if old.id is null then
-    insert into billing.subscriptions (workspace_id, app, plan_id, created_at)
-    values (state.workspace_id, state.app, state.plan_id, private.now());
+    insert into billing.subscriptions (workspace_id, app, plan_id, status, provider, provider_subscription_id,
+      created_at)
+    values (state.workspace_id, state.app, state.plan_id, state.status, 'stripe', state.provider_subscription_id,
+      private.now());
   end if;
   update billing.subscriptions s
   set plan_id = coalesce(case when state.app = s.app then state.plan_id end, s.plan_id),

@@ -40,8 +40,8 @@ select t.event_type, 'billing._apply_subscription_event' from unnest(array[
   'invoice.marked_uncollectible', 'checkout.session.completed', 'checkout.session.async_payment_succeeded',
   'checkout.session.async_payment_failed', 'checkout.session.expired']) as t (event_type);
 
--- Notes the session of a checkout, once. Returns the sessions of other open checkouts of the same app: they are to be
--- expired, so that only one can be paid. Errors: unknown_checkout.
+-- Notes the session of a checkout, once. Returns the sessions of earlier open checkouts of the same app: they are to be
+-- expired, so that only one can be paid; of two at once the younger stays. Errors: unknown_checkout.
 create function billing.attach_subscription_checkout(checkout_id uuid, session_id text) returns setof text
 language plpgsql security definer
 set search_path = ''
@@ -58,7 +58,7 @@ begin
   end if;
   return query select c.provider_session_id from billing.subscription_checkouts c
     where c.workspace_id = v_checkout.workspace_id and c.app = v_checkout.app and c.status = 'open'
-      and c.id <> v_checkout.id and c.provider_session_id is not null;
+      and (c.created_at, c.id) < (v_checkout.created_at, v_checkout.id) and c.provider_session_id is not null;
 end $$;
 comment on function billing.attach_subscription_checkout is
   'Links a checkout to its session; returns the sessions it replaces.';

@@ -27,6 +27,8 @@ async function change(
   path: "change" | "cancel" | "resume",
   more: object = {},
 ) {
+  // the record is in the order of time
+  await s.pass(1);
   const response = await s.post(who.userId, path, {
     workspace_id: who.workspaceId,
     app: "spikeland",

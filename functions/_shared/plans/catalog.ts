@@ -57,7 +57,8 @@ export async function customerOf(
   const { workspace_id, workspace_name: name } = workspace;
   const customer = await stripe.customers.create(
     { name, metadata: { workspace_id } },
-    { idempotencyKey: `customer:${workspace_id}` },
+    // a workspace that was renamed in between is another request
+    { idempotencyKey: `customer:${workspace_id}:${encodeURIComponent(name).slice(0, 100)}` },
   );
   return attachCustomer(db, workspace_id, customer.id);
 }
