@@ -97,6 +97,7 @@ create function billing._open_refund(payment billing.payments, amount_minor bigi
 language plpgsql
 set search_path = ''
 as $$
+#variable_conflict use_variable
 declare
   v_refund billing.payment_refunds;
   v_credits bigint;
