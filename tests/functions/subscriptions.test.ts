@@ -52,6 +52,7 @@ describe("a checkout", () => {
     const user = await testDb.createUser();
     const first = await begin(user, prices.basic);
     expect(first).toMatchObject({ status: "open", trial_days: 0 });
+    await s.pass(1);
     const second = await begin(user, prices.basicYear);
     expect(
       Object.values(s.data.customers).filter(({ metadata }) => metadata.workspace_id === user.workspaceId),
@@ -412,6 +413,7 @@ describe("two checkouts that are paid at once", () => {
     const user = await testDb.createUser();
     const first = await begin(user, prices.basic);
     const older = s.data.sessions[first.session_id]!;
+    await s.pass(1);
     const second = await begin(user, prices.pro);
     // the page that the second checkout closed was being paid at that moment
     Object.assign(older, { status: "open" });
