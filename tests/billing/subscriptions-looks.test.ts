@@ -63,7 +63,7 @@ describe("answers", () => {
   });
 
   test("about nobody of ours leave nothing but the note that somebody looked", async () => {
-    const foreign = { ...stripeAnswer(randomUUID(), basic), metadata: {} as never, customer: "cus_foreign" };
+    const foreign = { ...stripeAnswer(randomUUID(), basic), metadata: {}, customer: "cus_foreign" };
     expect(await hear(db, foreign)).toMatchObject({ outcome: "ignored" });
     expect(await lookOf(foreign.id)).toMatchObject({ workspace_id: null, next_look_at: null });
   });
@@ -71,7 +71,7 @@ describe("answers", () => {
   test("about a subscription without our metadata are known by the customer", async () => {
     const { workspaceId } = await newWorkspace(db);
     await db.service.call("billing.attach_customer", { workspace_id: workspaceId, customer_id: "cus_known" });
-    const answer = { ...stripeAnswer(workspaceId, pro), metadata: {} as never, customer: "cus_known" };
+    const answer = { ...stripeAnswer(workspaceId, pro), metadata: {}, customer: "cus_known" };
     expect(await hear(db, answer)).toMatchObject({ outcome: "applied" });
     expect(await subscriptionOf(db, workspaceId)).toMatchObject({ plan_id: pro.planId });
   });
@@ -130,7 +130,7 @@ describe("the sweep", () => {
   test("looks within a day at what lives, sooner at what is owed or about to change, never at what has ended", async () => {
     const { workspaceId } = await newWorkspace(db);
     const answer = stripeAnswer(workspaceId, basic);
-    const due = async (more: object) => {
+    const due = async (more: Partial<Answer>) => {
       await hear(db, { ...answer, ...more });
       return (await lookOf(answer.id)).next_look_at;
     };
@@ -176,7 +176,7 @@ describe("the sweep", () => {
 });
 
 describe("two subscriptions of one app", () => {
-  const two = async (more: object = {}) => {
+  const two = async (more: Partial<Answer> = {}) => {
     const { workspaceId } = await newWorkspace(db);
     const older = stripeAnswer(workspaceId, basic);
     const younger = stripeAnswer(workspaceId, pro, { created: older.created + 60, ...more });

@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 
 /** A workspace that holds a plan. */
-async function subscriber(offer = basic, more: object = {}) {
+async function subscriber(offer = basic, more: Parameters<typeof stripeAnswer>[2] = {}) {
   const who = await newWorkspace(db);
   const answer = stripeAnswer(who.workspaceId, offer, more);
   expect(await hear(db, answer)).toMatchObject({ outcome: "applied" });

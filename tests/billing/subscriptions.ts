@@ -30,12 +30,33 @@ export async function newOffer(
 
 const seconds = (at: string) => Math.floor(Date.parse(at) / 1000);
 
+/** What the API answers of a subscription, as far as it is read; times are in seconds. */
+export interface Answer {
+  id: string;
+  object: "subscription";
+  status: string;
+  created: number;
+  start_date: number;
+  customer: string;
+  metadata: Record<string, string>;
+  cancel_at: number | null;
+  cancel_at_period_end: boolean;
+  canceled_at: number | null;
+  ended_at: number | null;
+  trial_start: number | null;
+  trial_end: number | null;
+  schedule: object | null;
+  pending_update: object | null;
+  latest_invoice: { id: string; status: string; created: number; hosted_invoice_url: string };
+  items: { data: object[] };
+}
+
 /** A subscription as Stripe's API answers it; January 2027 is its period. */
 export function stripeAnswer(
   workspaceId: string,
   offer: Offer,
-  more: Record<string, unknown> & { period?: [string, string] } = {},
-) {
+  more: Partial<Answer> & { period?: [string, string] } = {},
+): Answer {
   const { period = ["2027-01-01T00:00:00Z", "2027-02-01T00:00:00Z"], ...fields } = more;
   return {
     id: `sub_${randomUUID()}`,
@@ -72,8 +93,6 @@ export function stripeAnswer(
     ...fields,
   };
 }
-
-export type Answer = ReturnType<typeof stripeAnswer>;
 
 /** Applies an answer to a question that is asked now. */
 export async function hear(db: TestDatabase, answer: Answer, holder_is_fresh = false) {
