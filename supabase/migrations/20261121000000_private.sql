@@ -8,10 +8,14 @@ grant usage on schema private to anon, authenticated, service_role;
 
 -- The clock. Logic whose time matters asks it, so that a test can own the time:
 -- the test database replaces this one function, production never does.
+-- In plpgsql because every charge and job asks it: a function in SQL is parsed again by each statement that calls it.
 create function private.now() returns timestamptz
-language sql stable
+language plpgsql stable
 set search_path = ''
-as $$ select pg_catalog.now() $$;
+as $$
+begin
+  return pg_catalog.now();
+end $$;
 comment on function private.now() is 'The time that all rules use; only a test database replaces it.';
 revoke all on function private.now from public, anon, authenticated, service_role;
 grant execute on function private.now to anon, authenticated, service_role;
@@ -96,9 +100,12 @@ revoke all on function private.forbid_change from public, anon, authenticated, s
 
 -- A hash of what an idempotency key stands for, to tell a retry from a misuse of the key.
 create function private.content_hash(content jsonb) returns bytea
-language sql immutable
+language plpgsql immutable
 set search_path = ''
-as $$ select pg_catalog.sha256(pg_catalog.convert_to(content::text, 'UTF8')) $$;
+as $$
+begin
+  return pg_catalog.sha256(pg_catalog.convert_to(content::text, 'UTF8'));
+end $$;
 comment on function private.content_hash(jsonb) is 'SHA-256 of a jsonb value in its canonical text form, 32 bytes.';
 revoke all on function private.content_hash from public, anon, authenticated, service_role;
 grant execute on function private.content_hash to service_role;

@@ -1,19 +1,25 @@
 -- What becomes of a hold: captured when the work succeeded, released when it failed or was cancelled. What is
 -- not captured goes back to where it came from, last drawn first.
 
--- The usage event under its wallet's lock. A charge has no lock of its own, so that no two transactions with
--- several charges of a workspace can wait for each other. Error: unknown_usage_event.
+-- The usage event under its wallet's lock, the wallet up to date. A charge has no lock of its own, so that no two
+-- transactions with several charges of a workspace can wait for each other. Error: unknown_usage_event.
 create function billing._lock_usage(usage_event_id uuid) returns billing.usage_events
 language plpgsql
 set search_path = ''
 as $$
 declare
+  v_wallet billing.wallets;
   v_event billing.usage_events;
 begin
-  perform billing._lock_wallet(e.workspace_id) from billing.usage_events e where e.id = _lock_usage.usage_event_id;
+  select * into v_wallet from billing.wallets w
+  where w.workspace_id = (select e.workspace_id from billing.usage_events e where e.id = _lock_usage.usage_event_id)
+  for no key update;
   if not found then
     perform private.fail('unknown_usage_event', 'There is no such usage event.',
       jsonb_build_object('usage_event_id', usage_event_id));
+  end if;
+  if v_wallet.lots_due_at is not null or v_wallet.allowance_due_at is not null then
+    perform billing._fresh_wallet(v_wallet.workspace_id);
   end if;
   -- read after the lock: what a transaction before this one made of it
   select * into v_event from billing.usage_events e where e.id = _lock_usage.usage_event_id;
@@ -22,10 +28,37 @@ end $$;
 comment on function billing._lock_usage(uuid) is 'Locks a usage event''s wallet and returns the event.';
 revoke all on function billing._lock_usage from public, anon, authenticated, service_role;
 
+-- The ledger line that gives an amount back to a source of a charge. Credits that come back after their lot has
+-- expired would be gone through no fault of their owner: they live on in a grace lot for a week.
+create function billing._return_line(event_id uuid, source jsonb, amount_micro bigint) returns billing.posting
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_lot billing.credit_lots;
+  v_grace uuid;
+begin
+  if source ->> 'source' = 'prepaid' then
+    return row('prepaid', null, amount_micro)::billing.posting;
+  end if;
+  select * into v_lot from billing.credit_lots l where l.id = (source ->> 'lot_id')::uuid;
+  if v_lot.expires_at is null or v_lot.expires_at > private.now() then
+    return row(v_lot.code, v_lot.id, amount_micro)::billing.posting;
+  end if;
+  insert into billing.credit_lots (workspace_id, kind, amount_micro, remaining_micro, priority, meters, expires_at,
+    payment_id, origin_lot_id, origin_event_id)
+  values (v_lot.workspace_id, 'grace', amount_micro, 0, v_lot.priority, v_lot.meters, private.now() + interval '7 days',
+    v_lot.payment_id, v_lot.id, event_id)
+  returning id into v_grace;
+  return row('lots', v_grace, amount_micro)::billing.posting;
+end $$;
+comment on function billing._return_line is 'A ledger line that gives back to a source, or to a grace lot instead.';
+revoke all on function billing._return_line from public, anon, authenticated, service_role;
+
 -- Ends a hold: captures capture_micro of it (0: none, a release) and gives the rest back to the sources
 -- drawn last. The caller holds the wallet's lock.
 create function billing._settle_hold(event billing.usage_events, capture_micro bigint, status text,
-  reason text) returns void
+  reason text, captured_quantity numeric default null) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -36,19 +69,20 @@ declare
   v_take bigint;
   v_back bigint;
   v_lines billing.posting[] := '{}';
+  v_now timestamptz := private.now();
 begin
-  for v_source in select s from jsonb_array_elements(event.sources) with ordinality as e (s, n) order by n loop
+  for v_source in select s from jsonb_array_elements(event.sources) s loop
     v_take := least(v_left, (v_source ->> 'held')::bigint);
     v_back := (v_source ->> 'held')::bigint - v_take;
     v_left := v_left - v_take;
     v_sources := v_sources || (v_source || jsonb_build_object('captured', v_take, 'refunded', 0));
     if v_back > 0 then
-      v_lines := v_lines || billing._source_line(v_source, v_back);
+      v_lines := v_lines || billing._return_line(event.id, v_source, v_back);
     end if;
   end loop;
   update billing.usage_events e
   set status = _settle_hold.status, captured_micro = capture_micro, sources = v_sources, reason = _settle_hold.reason,
-    completed_at = private.now()
+    captured_quantity = _settle_hold.captured_quantity, completed_at = v_now
   where e.id = event.id;
   if event.amount_micro > 0 then
     v_lines := v_lines || row('held', null, -event.amount_micro)::billing.posting;
@@ -56,7 +90,7 @@ begin
       v_lines := v_lines || row('revenue', null, capture_micro)::billing.posting;
     end if;
     perform billing._post(event.workspace_id, case when status = 'captured' then 'capture' else 'release' end, v_lines,
-      usage_event_id => event.id, reason => reason);
+      usage_event_id => event.id, reason => reason, event_at => v_now);
   end if;
 end $$;
 comment on function billing._settle_hold is 'Captures a part of a hold and returns the rest to its sources.';
@@ -93,7 +127,7 @@ begin
     perform private.fail('usage_not_held', format('This charge is %s.', v_event.status),
       jsonb_build_object('status', v_event.status));
   end if;
-  perform billing._settle_hold(v_event, v_amount, 'captured', null);
+  perform billing._settle_hold(v_event, v_amount, 'captured', null, coalesce(round(quantity, 6), v_event.quantity));
   return row(v_event.id, 'captured', v_amount, true)::billing.usage_result;
 end $$;
 comment on function billing.capture_usage is
@@ -161,10 +195,11 @@ begin
       where e.status = 'held' and e.hold_expires_at <= private.now() order by e.hold_expires_at limit 500)
     for no key update skip locked
   loop
+    perform billing._fresh_wallet(v_workspace);
     for v_event in
       select * from billing.usage_events e
       where e.workspace_id = v_workspace and e.status = 'held' and e.hold_expires_at <= private.now()
-      order by e.hold_expires_at limit 500 - v_released
+      order by e.hold_expires_at, e.created_at limit 500 - v_released
     loop
       perform billing._settle_hold(v_event, 0, 'released', 'the hold expired');
       v_released := v_released + 1;

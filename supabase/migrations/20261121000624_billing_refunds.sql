@@ -46,7 +46,7 @@ begin
     v_sources := jsonb_build_array(v_source
       || jsonb_build_object('refunded', (v_source ->> 'refunded')::bigint + v_give)) || v_sources;
     if v_give > 0 then
-      v_lines := v_lines || billing._source_line(v_source, v_give);
+      v_lines := v_lines || billing._return_line(v_event.id, v_source, v_give);
     end if;
   end loop;
   update billing.usage_events e

@@ -52,7 +52,7 @@ as $$
       select case when l.payment_id = payment.id then 1 else 3 end as turn, 'lots' as code, l.id as lot_id,
         l.remaining_micro as have, l.created_at
       from billing.credit_lots l
-      where l.workspace_id = payment.workspace_id and l.kind = 'purchase' and l.remaining_micro > 0
+      where l.workspace_id = payment.workspace_id and l.is_open and (l.kind = 'purchase' or l.payment_id is not null)
       union all
       select 2, 'prepaid', null, w.prepaid_micro, w.created_at
       from billing.wallets w where w.workspace_id = payment.workspace_id and w.prepaid_micro > 0

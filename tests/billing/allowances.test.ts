@@ -197,13 +197,16 @@ describe("an allowance", () => {
     expect(await allowancesAt(workspaceId, ["2027-02-13T12:00:00Z"])).toEqual([100]);
   });
 
-  test("that was drawn and refunded after its period is gone", async () => {
+  test("that was drawn and refunded after its period lives on for a week, beside the next one", async () => {
     const { workspaceId } = await newWorkspace(db);
     await subscribe(workspaceId, "weekly");
     const { usage_event_id } = await record(db.service, workspaceId, 30);
     await db.setClock("2027-01-20T12:00:00Z");
     await refund(db.service, usage_event_id);
     expect(await allowance(workspaceId)).toBe(30);
+    expect(await balance(db.service, workspaceId)).toMatchObject({ lots_micro: 30, available_micro: 60 });
+    await db.setClock("2027-01-27T12:00:00Z");
+    expect(await balance(db.service, workspaceId)).toMatchObject({ lots_micro: 0, available_micro: 30 });
     await expectSound(db);
   });
 });
@@ -242,7 +245,7 @@ describe("no allowance comes early", () => {
     const subscription = await subscribe(workspaceId, "monthly");
     await record(db.service, workspaceId, 100);
     await db.setClock("2027-01-22T00:00:00Z");
-    for (const slug of ["weekly", "monthly", "weekly", "large", "weekly"]) {
+    for (const slug of ["weekly", "monthly", "weekly", "monthly", "weekly"]) {
       await change(subscription, slug);
       expect(await allowance(workspaceId)).toBe(0);
     }

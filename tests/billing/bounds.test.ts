@@ -109,6 +109,10 @@ test("the books outlive the account of the one who charged and paid", async () =
 
 test("a workspace with books cannot be erased", async () => {
   const { workspaceId } = await newWorkspace(db, { prepaid: 1 });
-  await expectError(db.query("delete from identity.workspaces where id = $1", [workspaceId]), "23503");
+  await expectError(
+    db.query("delete from identity.workspaces where id = $1", [workspaceId]),
+    "workspace_has_books",
+    "PT409",
+  );
   await expectSound(db);
 });

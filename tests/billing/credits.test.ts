@@ -121,7 +121,7 @@ describe("expiry", () => {
     await expectSound(db);
   });
 
-  test("does not touch what is held: it is charged, or returns to its lot and expires then", async () => {
+  test("does not touch what is held: it is charged, or comes back and lives on for a week", async () => {
     const { workspaceId } = await newWorkspace(db);
     await grant(db.service, workspaceId, 50, "voucher", { expires_at: inAnHour });
     const kept = await authorize(db.service, workspaceId, 20);
@@ -131,10 +131,15 @@ describe("expiry", () => {
     await capture(db.service, kept.usage_event_id);
     await release(db.service, dropped.usage_event_id);
     await refund(db.service, kept.usage_event_id);
-    expect(await balance(db.service, workspaceId)).toMatchObject({ available_micro: 0, held_micro: 0 });
-    expect(await lotsOf(db, workspaceId)).toEqual([["voucher", 50]]);
-    expect(await db.service.call("billing.expire_lots")).toBe(1);
-    expect(await lotsOf(db, workspaceId)).toEqual([["voucher", 0]]);
+    expect(await balance(db.service, workspaceId)).toMatchObject({ available_micro: 50, held_micro: 0 });
+    expect(await lotsOf(db, workspaceId)).toEqual([
+      ["voucher", 0],
+      ["grace", 30],
+      ["grace", 20],
+    ]);
+    await db.advanceClock("7 days");
+    expect(await db.service.call("billing.expire_lots")).toBe(2);
+    expect((await balance(db.service, workspaceId)).available_micro).toBe(0);
     await expectSound(db);
   });
 
@@ -155,8 +160,14 @@ describe("expiry", () => {
     await holder.rollback();
     await holder.close();
     expect(await db.service.call("billing.release_expired_holds")).toBe(2);
-    expect(await db.service.call("billing.expire_lots")).toBe(2);
-    expect(await balance(db.service, busy.workspaceId)).toMatchObject({ available_micro: 10, held_micro: 0 });
+    // whoever ends a hold brings its wallet up to date
+    expect(await db.service.call("billing.expire_lots")).toBe(0);
+    expect(await lotsOf(db, busy.workspaceId)).toEqual([
+      ["voucher", 0],
+      ["grace", 10],
+      ["grace", 10],
+    ]);
+    expect(await balance(db.service, busy.workspaceId)).toMatchObject({ available_micro: 30, held_micro: 0 });
     await expectSound(db);
   });
 });

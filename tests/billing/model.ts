@@ -1,13 +1,22 @@
 // A wallet as one would explain it on paper, without locks, ledger or SQL: what the database must agree with.
 
-export type Outcome = { status: string; amount: number; created: boolean } | { error: string };
-export type Interval = "week" | "month";
+import { type Due, due, type Plan, type Subscription, upgradeOf } from "./model-allowance.ts";
 
-interface Lot {
+export type Outcome = { status: string; amount: number; created: boolean } | { error: string };
+
+export interface Lot {
   kind: string;
   remaining: number;
   expiresAt: number;
+  priority: number;
+  meters: string[] | null;
+  payment?: string;
+  /** Of an allowance, a rollover and what regenerates. */
   app?: string;
+  interval?: string;
+  startsAt?: number;
+  highest?: number;
+  regeneratedAt?: number;
 }
 interface Source {
   source: string;
@@ -28,67 +37,90 @@ interface Charge {
   refunds: Map<string, number>;
   holdExpiresAt: number;
 }
-interface Subscription {
-  interval: Interval;
-  allowance: number;
-  anchor: number;
-  active: boolean;
-  issued: Set<string>;
+interface Payment {
+  brought: number;
+  taken: number;
+  claims: Map<string, { amount: number; taken: number }>;
 }
 
 const day = 86_400_000;
 const never = Number.POSITIVE_INFINITY;
+const sum = (lots: Lot[]) => lots.reduce((total, { remaining }) => total + remaining, 0);
 
-/** The moment so many months after the anchor, on the month's last day where the anchor's is missing. */
-function addMonths(anchor: number, months: number): number {
-  const date = new Date(anchor);
-  const first = new Date(date);
-  first.setUTCDate(1);
-  first.setUTCMonth(first.getUTCMonth() + months);
-  const lastDay = new Date(Date.UTC(first.getUTCFullYear(), first.getUTCMonth() + 1, 0)).getUTCDate();
-  first.setUTCDate(Math.min(date.getUTCDate(), lastDay));
-  return first.getTime();
-}
-
-export function periodOf(anchor: number, interval: Interval, at: number): { start: number; end: number } {
-  const startOf = (n: number) => (interval === "week" ? anchor + n * 7 * day : addMonths(anchor, n));
-  let n = 0;
-  while (startOf(n + 1) <= at) n++;
-  return { start: startOf(n), end: startOf(n + 1) };
-}
+/** The account of the workspace that a lot belongs to. */
+export const codeOf = ({ kind }: Lot) =>
+  ["allowance", "rollover", "regeneration"].includes(kind) ? "allowance" : "lots";
 
 export class ModelWallet {
   now: number;
+  /** In the order in which they came to be. */
   lots: Lot[] = [];
-  prepaid: Lot = { kind: "prepaid", remaining: 0, expiresAt: never };
+  prepaid: Lot = { kind: "prepaid", remaining: 0, expiresAt: never, priority: 0, meters: null };
   charges = new Map<string, Charge>();
+  payments = new Map<string, Payment>();
   subscriptions = new Map<string, Subscription>();
 
   constructor(now: number) {
     this.now = now;
   }
 
-  grant(kind: string, amount: number, expiresAt: number | null): void {
+  grant(
+    kind: string,
+    amount: number,
+    expiresAt: number | null,
+    terms: { priority?: number; meters?: string[] | null; payment?: string } = {},
+  ): void {
+    const { priority = 100, meters = null, payment } = terms;
+    if (payment) this.payments.set(payment, { brought: amount, taken: 0, claims: new Map() });
     if (kind === "prepaid") this.prepaid.remaining += amount;
-    else this.lots.push({ kind, remaining: amount, expiresAt: expiresAt ?? never });
-  }
-
-  subscribe(app: string, interval: Interval, allowance: number, anchor: number): void {
-    const known = this.subscriptions.get(app);
-    if (known) Object.assign(known, { interval, allowance, active: true });
     else
-      this.subscriptions.set(app, { interval, allowance, anchor, active: true, issued: new Set<string>() });
+      this.lots.push({
+        kind,
+        remaining: amount,
+        expiresAt: expiresAt ?? never,
+        priority,
+        meters,
+        ...(payment && { payment }),
+      });
   }
 
-  /** Allowances that the next charge would bring: of the current period, none while one of the app runs. */
-  private due(): { lot: Lot; issued: Set<string>; key: string }[] {
-    return [...this.subscriptions].flatMap(([app, { interval, allowance, anchor, active, issued }]) => {
-      const { start, end } = periodOf(anchor, interval, this.now);
-      const key = `${interval}:${start}`;
-      const running = this.lots.some((lot) => lot.app === app && lot.expiresAt > this.now);
-      if (!active || allowance === 0 || start > this.now || issued.has(key) || running) return [];
-      return [{ lot: { kind: "allowance", remaining: allowance, expiresAt: end, app }, issued, key }];
-    });
+  /** Changes a subscription's terms; what the old ones had brought by now is booked before. */
+  private change(app: string, terms: Partial<Subscription>): void {
+    const known = this.subscriptions.get(app);
+    if (!known) return;
+    const before = { ...known };
+    if (Object.entries(terms).every(([name, value]) => before[name as keyof Subscription] === value)) return;
+    if (known.since < this.now) this.fresh();
+    Object.assign(known, terms, { since: this.now });
+    if (terms.plan && terms.plan !== before.plan && known.active) upgradeOf(known, this.lots, this.now);
+  }
+
+  subscribe(plan: Plan, anchor: number): void {
+    const { now } = this;
+    if (this.subscriptions.has(plan.app)) this.change(plan.app, { plan, active: true });
+    else this.subscriptions.set(plan.app, { plan, anchor, active: true, since: now, issued: new Set() });
+  }
+
+  cancel(app: string): void {
+    this.change(app, { active: false });
+  }
+
+  reanchor(app: string, anchor: number): void {
+    this.change(app, { anchor });
+  }
+
+  private due(): Due[] {
+    return [...this.subscriptions.values()].flatMap((subscription) => due(subscription, this.lots, this.now));
+  }
+
+  /** What is due comes, what has expired goes. */
+  private fresh(): void {
+    for (const { spent, lots, book } of this.due()) {
+      for (const lot of spent) lot.remaining = 0;
+      this.lots.push(...lots);
+      book();
+    }
+    for (const lot of this.lots) if (lot.expiresAt <= this.now) lot.remaining = 0;
   }
 
   private open(): Lot[] {
@@ -96,34 +128,44 @@ export class ModelWallet {
   }
 
   balance() {
-    const sum = (lots: Lot[]) => lots.reduce((total, { remaining }) => total + remaining, 0);
+    const open = this.open();
     const allowance_micro =
-      sum(this.open().filter(({ kind }) => kind === "allowance")) + sum(this.due().map(({ lot }) => lot));
-    const lots_micro = sum(this.open().filter(({ kind }) => kind !== "allowance"));
+      sum(open.filter((lot) => codeOf(lot) === "allowance")) +
+      this.due().reduce((total, { amount }) => total + amount, 0);
+    const lots_micro = sum(open.filter((lot) => codeOf(lot) === "lots"));
     const prepaid_micro = this.prepaid.remaining;
     const held_micro = [...this.charges.values()]
       .filter(({ status }) => status === "held")
       .reduce((total, { amount }) => total + amount, 0);
-    const available_micro = allowance_micro + lots_micro + prepaid_micro;
+    const scoped = sum(open.filter(({ meters }) => meters !== null));
+    const available_micro = allowance_micro + lots_micro + prepaid_micro - scoped;
     return { allowance_micro, lots_micro, prepaid_micro, held_micro, available_micro };
   }
 
-  authorize(key: string, content: string, price: number, quantity: number): Outcome {
+  availableFor(meter: string): number {
+    const scoped = this.open().filter(({ meters }) => meters?.includes(meter));
+    return this.balance().available_micro + sum(scoped);
+  }
+
+  authorize(key: string, meter: string, price: number, quantity: number): Outcome {
+    const content = `${meter} ${quantity}`;
     const known = this.charges.get(key);
     if (known)
       return known.content === content
         ? { status: known.status, amount: known.amount, created: false }
         : { error: "key_reused" };
     const amount = Math.ceil(price * quantity);
-    if (this.balance().available_micro < amount) return { error: "insufficient_credits" };
-    for (const { lot, issued, key: period } of this.due()) {
-      issued.add(period);
-      this.lots.push(lot);
-    }
-    const rank = ({ kind }: Lot) => ["admin", "allowance"].indexOf(kind) + 3 * Number(!/^a/.test(kind));
-    const order = this.open().toSorted(
-      (a, b) => rank(a) - rank(b) || (a.expiresAt < b.expiresAt ? -1 : +(a.expiresAt > b.expiresAt)),
-    );
+    if (this.availableFor(meter) < amount) return { error: "insufficient_credits" };
+    this.fresh();
+    const rank = (lot: Lot) => (lot.kind === "admin" ? 0 : codeOf(lot) === "allowance" ? 1 : 2);
+    const order = this.open()
+      .filter(({ meters }) => meters === null || meters.includes(meter))
+      .toSorted(
+        (a, b) =>
+          rank(a) - rank(b) ||
+          a.priority - b.priority ||
+          (a.expiresAt < b.expiresAt ? -1 : +(a.expiresAt > b.expiresAt)),
+      );
     const sources: Source[] = [];
     let left = amount;
     for (const lot of [...order, this.prepaid]) {
@@ -153,20 +195,35 @@ export class ModelWallet {
     if (quantity !== null && quantity > charge.quantity) return { error: "capture_too_large" };
     const amount = quantity === null ? charge.amount : Math.ceil(charge.price * quantity);
     if (charge.status === "released") return { error: "usage_not_held" };
-    if (charge.status !== "held")
-      return quantity !== null && amount !== charge.captured
-        ? { error: "key_reused" }
-        : { status: charge.status, amount: charge.captured, created: false };
+    if (charge.status !== "held" && quantity !== null && amount !== charge.captured)
+      return { error: "key_reused" };
+    this.fresh();
+    if (charge.status !== "held") return { status: charge.status, amount: charge.captured, created: false };
     this.settle(charge, amount, "captured");
     return { status: "captured", amount, created: true };
   }
 
   release(key: string): Outcome {
     const charge = this.charges.get(key)!;
+    if (charge.status !== "held" && charge.status !== "released") return { error: "usage_not_held" };
+    this.fresh();
     if (charge.status === "released") return { status: "released", amount: charge.amount, created: false };
-    if (charge.status !== "held") return { error: "usage_not_held" };
     this.settle(charge, 0, "released");
     return { status: "released", amount: charge.amount, created: true };
+  }
+
+  /** To where it came from, or, when that has expired meanwhile, to a lot of its own for a week. */
+  private giveBack({ lot }: Source, amount: number): void {
+    if (lot.expiresAt > this.now) lot.remaining += amount;
+    else if (amount > 0)
+      this.lots.push({
+        kind: "grace",
+        remaining: amount,
+        expiresAt: this.now + 7 * day,
+        priority: lot.priority,
+        meters: lot.meters,
+        ...(lot.payment && { payment: lot.payment }),
+      });
   }
 
   private settle(charge: Charge, amount: number, status: "captured" | "released"): void {
@@ -174,7 +231,7 @@ export class ModelWallet {
     for (const source of charge.sources) {
       source.captured = Math.min(left, source.held);
       left -= source.captured;
-      source.lot.remaining += source.held - source.captured;
+      this.giveBack(source, source.held - source.captured);
     }
     charge.captured = amount;
     charge.status = status;
@@ -184,18 +241,21 @@ export class ModelWallet {
     const charge = this.charges.get(key)!;
     const name = `${reason}:${wanted}`;
     const done = charge.refunds.get(name);
-    if (done !== undefined) return { status: charge.status, amount: done, created: false };
-    if (wanted === null && charge.status === "refunded")
-      return { status: "refunded", amount: charge.refunded, created: false };
+    const repeated = done ?? (wanted === null && charge.status === "refunded" ? charge.refunded : undefined);
+    if (repeated !== undefined) {
+      this.fresh();
+      return { status: charge.status, amount: repeated, created: false };
+    }
     if (charge.status === "held" || charge.status === "released") return { error: "usage_not_captured" };
     const left = charge.captured - charge.refunded;
     const amount = wanted ?? left;
     if (amount > left) return { error: "refund_too_large" };
+    this.fresh();
     let give = amount;
     for (const source of charge.sources.toReversed()) {
       const part = Math.min(give, source.captured - source.refunded);
       source.refunded += part;
-      source.lot.remaining += part;
+      this.giveBack(source, part);
       give -= part;
     }
     charge.refunded += amount;
@@ -204,8 +264,35 @@ export class ModelWallet {
     return { status: charge.status, amount, created: true };
   }
 
-  releaseExpiredHolds(): void {
+  /** Of the payment's own lots, then prepaid balance, then what else was bought; never more than it brought. */
+  clawBack(id: string, amount: number, key: string) {
+    const payment = this.payments.get(id)!;
+    const known = payment.claims.get(key);
+    if (known && known.amount !== amount) return { error: "key_reused" };
+    this.fresh();
+    if (known) return { taken_micro: known.taken, missing_micro: amount - known.taken, created: false };
+    const own = this.lots.filter((lot) => lot.payment === id);
+    const others = this.lots.filter(
+      (lot) => lot.payment !== id && (lot.kind === "purchase" || lot.payment !== undefined),
+    );
+    let left = Math.min(amount, payment.brought - payment.taken);
+    const most = left;
+    for (const lot of [...own, this.prepaid, ...others]) {
+      const part = Math.min(left, lot.remaining);
+      lot.remaining -= part;
+      left -= part;
+    }
+    payment.taken += most - left;
+    payment.claims.set(key, { amount, taken: most - left });
+    return { taken_micro: most - left, missing_micro: amount - (most - left), created: true };
+  }
+
+  sweep(): void {
     for (const charge of this.charges.values())
-      if (charge.status === "held" && charge.holdExpiresAt <= this.now) this.settle(charge, 0, "released");
+      if (charge.status === "held" && charge.holdExpiresAt <= this.now) {
+        this.fresh();
+        this.settle(charge, 0, "released");
+      }
+    if (this.lots.some((lot) => lot.expiresAt <= this.now && lot.remaining > 0)) this.fresh();
   }
 }

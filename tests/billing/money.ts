@@ -62,7 +62,13 @@ export function grant(
   workspace_id: string,
   amount_micro: number,
   kind = "prepaid",
-  options: { key?: string; expires_at?: string; metadata?: unknown } = {},
+  options: {
+    key?: string;
+    expires_at?: string;
+    metadata?: unknown;
+    priority?: number;
+    meters?: string[] | null;
+  } = {},
 ): Promise<{ ledger_transaction_id: number; created: boolean }> {
   return session.call("billing.grant_credits", {
     workspace_id,
@@ -71,6 +77,32 @@ export function grant(
     key: freshKey("grant"),
     ...options,
   });
+}
+
+/** A payment that succeeded and brought its credits; returns its id. */
+export async function pay(
+  db: TestDatabase,
+  workspaceId: string,
+  amount: number,
+  kind = "prepaid",
+  expiresAt: number | null = null,
+): Promise<string> {
+  const [payment] = await db.query(
+    `insert into billing.payments (workspace_id, kind, credit_package_id, amount_minor, currency, credits_micro, status,
+      paid_at)
+    select $1, 'top_up', p.id, 500, 'USD', $2, 'succeeded', private.now() from billing.credit_packages p
+    where p.slug = 'starter' returning id`,
+    [workspaceId, amount],
+  );
+  await db.query("select billing._grant($1, $2, $3, $4, $5, '{}', $6)", [
+    workspaceId,
+    amount,
+    kind,
+    `payment:${payment!.id}`,
+    expiresAt === null ? null : new Date(expiresAt),
+    payment!.id,
+  ]);
+  return payment!.id;
 }
 
 export function authorize(

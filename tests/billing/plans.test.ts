@@ -26,8 +26,8 @@ const manyBooks = `
   select base, 1, prepaid, 1000, 1000 from book union all
   select base, 2, (select id from billing.ledger_accounts where code = 'payments'), -1000, null from book;
   insert into billing.usage_events (workspace_id, meter_id, quantity, unit_amount_micro, amount_micro, captured_micro,
-    status, sources, key, content_hash, hold_expires_at, completed_at)
-  select book.id, m.id, 1, 1, 1, 1, 'captured', '[{"source": "prepaid", "held": 1, "captured": 1, "refunded": 0}]', n,
+    captured_quantity, status, sources, key, content_hash, hold_expires_at, completed_at)
+  select book.id, m.id, 1, 1, 1, 1, 1, 'captured', '[{"source": "prepaid", "held": 1, "captured": 1, "refunded": 0}]', n,
     '', now(), now()
   from book cross join generate_series(1, 20) n join billing.meters m on m.slug = 'unit';
   create temporary table charge as select u.id, book.base + 2 * u.key::int as tx, u.key::int as n, book.id as workspace_id,

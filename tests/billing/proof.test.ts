@@ -172,7 +172,11 @@ describe("verify_ledger finds", () => {
 
   test("a lot that was made another kind, or another workspace's", async () => {
     const kind = `update billing.credit_lots set kind = 'allowance', expires_at = now() where ${lot("promotion")}`;
-    expect(await faultsAfter(kind)).toEqual(["entry of a foreign lot", "open lots differ from the wallet"]);
+    expect(await faultsAfter(kind)).toEqual([
+      "entry of a foreign lot",
+      "expiry would be missed",
+      "open lots differ from the wallet",
+    ]);
     const owner = `update billing.credit_lots set workspace_id = '${foreignId}' where ${lot("promotion")}`;
     expect(await faultsAfter(owner)).toEqual(["entry of a foreign lot", "open lots differ from the wallet"]);
   });
@@ -187,6 +191,7 @@ describe("verify_ledger finds", () => {
     ]);
     const larger = `update billing.usage_events set amount_micro = amount_micro + 1 where ${event("held")}`;
     expect(await faultsAfter(larger)).toEqual([
+      "charge differs from its price",
       "held differs from open charges",
       "sources differ from the charge",
     ]);
@@ -196,10 +201,13 @@ describe("verify_ledger finds", () => {
     for (const column of ["captured_micro", "refunded_micro"]) {
       const changed = `update billing.usage_events set ${column} = ${column} + 1 where ${event("captured")}`;
       expect(await faultsAfter(changed)).toEqual([
+        ...(column === "captured_micro" ? ["charge differs from its price"] : []),
         "charge differs from the ledger",
         "sources differ from the charge",
       ]);
     }
+    const cheaper = `update billing.usage_events set quantity = quantity - 1 where ${event("held")}`;
+    expect(await faultsAfter(cheaper)).toEqual(["charge differs from its price"]);
   });
 
   test("a charge that names other sources than the ledger", async () => {

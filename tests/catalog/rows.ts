@@ -15,6 +15,8 @@ export interface Owner {
 
 /** Values that a policy looks at and that no default gives. */
 const overrides: Record<string, (owner: Owner) => Values> = {
+  // names its account without a foreign key
+  "billing.ledger_entries": ({ rows }) => ({ account_id: rows.get("billing.ledger_accounts")?.id }),
   "identity.workspace_members": () => ({ role: "viewer" }),
   "integrations.webhook_subscriptions": ({ rows }) => ({
     connected_account_id: rows.get("integrations.connected_accounts")?.id,
