@@ -180,6 +180,8 @@ begin
   if created then
     if kind = 'credits' then
       update billing.admin_grants g set credit_lot_id = private.grant_admin_credits(v_grant) where g.id = v_grant.id;
+    elsif kind = 'trial_extension' then
+      perform private.extend_trial(v_grant);
     end if;
     perform ops.write_audit('billing.admin_grant.create', 'billing.admin_grants', null,
       to_jsonb(v_grant) - '{content_hash,credit_lot_id}'::text[], workspace_id, granted_by,

@@ -8,8 +8,10 @@ import type { ShopDeps } from "../shopify/shop.ts";
 import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
+import { extendTrial } from "./extend-trial.ts";
 import { type PaymentDeps, paymentHandlers } from "./payments.ts";
 import { payoutHandlers } from "./payouts.ts";
+import { type RefreshDeps, refreshToken } from "./refresh-token.ts";
 import { reportUsage } from "./report-usage.ts";
 import { shopifyHandlers } from "./shopify.ts";
 import { subscriptionHandlers } from "./subscriptions.ts";
@@ -17,7 +19,7 @@ import { applyEvent } from "./webhook-stripe.ts";
 import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
 export function createHandlers(
-  deps: CreationDeps & PaymentDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps,
+  deps: CreationDeps & PaymentDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps & RefreshDeps,
 ): Handlers {
   return {
     ...unhandledWebhooks,
@@ -26,7 +28,9 @@ export function createHandlers(
     ...shopifyHandlers(deps),
     ...paymentHandlers(deps),
     "webhook.stripe": applyEvent,
+    "billing.extend_trial": extendTrial(deps.stripe),
     "billing.report_usage": reportUsage(deps.stripe),
+    "integrations.refresh_token": refreshToken(deps),
     "integrations.deliver_webhook": deliverWebhook(deps.safeFetch),
     "studio.creation": makeCreation(deps),
     "studio.cancel_at_provider": cancelAtProvider(deps.providers),

@@ -44,6 +44,7 @@ export const subscriptionUpdate = z.strictObject({
   payment_behavior,
   cancel_at_period_end: flag.optional(),
   cancel_at: z.union([z.literal(""), amount]).optional(),
+  trial_end: amount.optional(),
   cancellation_details,
   default_payment_method: text.optional(),
   metadata: metadata.optional(),

@@ -43,6 +43,7 @@ export function updateSubscription(
   if (cancel_at_period_end !== undefined || cancel_at !== undefined) refuseUnderSchedule(subscription);
   if (metadata) Object.assign(subscription.metadata, metadata);
   if (default_payment_method) subscription.default_payment_method = default_payment_method;
+  if (params.trial_end !== undefined) extendTrial(deps, subscription, params.trial_end);
   const [item] = params.items ?? [];
   if (item?.price) {
     if (item.id !== itemOf(subscription).id) throw invalid("Invalid item id.", "items[0][id]");
@@ -50,6 +51,19 @@ export function updateSubscription(
   } else setEnd(deps, subscription, params);
   tell(deps, subscription, cause);
   return subscription;
+}
+
+/** The trial, and with it the period that costs nothing, goes on until then. */
+function extendTrial(deps: Deps, subscription: Subscription, end: number): void {
+  if (end <= clock(deps))
+    throw invalid("Invalid timestamp: must be an integer Unix timestamp in the future.", "trial_end");
+  Object.assign(subscription, {
+    status: "trialing",
+    trial_start: subscription.trial_start ?? clock(deps),
+    trial_end: end,
+    billing_cycle_anchor: end,
+  });
+  itemOf(subscription).current_period_end = end;
 }
 
 /** When the subscription is to end, as the two parameters say it; both show in `cancel_at`. */
