@@ -5,7 +5,7 @@ import type { SubscribeRequest } from "../../types/contracts-subscriptions.ts";
 import type { Database } from "../_shared/db.ts";
 import { ApiError } from "../_shared/errors.ts";
 import type { Log } from "../_shared/log.ts";
-import { customerOf, providerPrice } from "../_shared/plans/catalog.ts";
+import { providerPrice, withCustomer } from "../_shared/plans/catalog.ts";
 import { type CheckoutFacts, closeCheckout } from "../_shared/sql/plans.ts";
 
 /**
@@ -20,10 +20,12 @@ export function planSession(
 ): Promise<Stripe.Checkout.Session> {
   return unavailable(async () => {
     if (checkout.provider_session_id) return stripe.checkout.sessions.retrieve(checkout.provider_session_id);
-    const customer = await customerOf(stripe, db, checkout);
     const price = await providerPrice(stripe, db, checkout);
-    const params = sessionParams(checkout, customer, price, request);
-    return stripe.checkout.sessions.create(params, { idempotencyKey: `subscription:${checkout.id}` });
+    return withCustomer(stripe, db, checkout, (customer) =>
+      stripe.checkout.sessions.create(sessionParams(checkout, customer, price, request), {
+        idempotencyKey: `subscription:${checkout.id}`,
+      }),
+    );
   });
 }
 

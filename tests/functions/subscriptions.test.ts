@@ -147,6 +147,27 @@ describe("a checkout", () => {
     expect((await begin(user, prices.trial)).trial_days).toBe(0);
   });
 
+  test.each(["told", "not told"])(
+    "after the customer was deleted at Stripe makes a new one, %s",
+    async (how) => {
+      const { userId, workspaceId, stripeId } = await s.subscriber();
+      const { customer: lost } = await stripe.subscriptions.retrieve(stripeId);
+      await stripe.customers.del(String(lost));
+      if (how === "not told") s.events.splice(0);
+      await testDb.service.call("billing.look_at_subscription", { provider_subscription_id: stripeId });
+      await s.deliverAll();
+      expect(await s.rowOf(workspaceId)).toMatchObject({ status: "cancelled" });
+      const { session_id } = await begin({ id: userId, workspaceId }, prices.pro);
+      const { customer } = await stripe.checkout.sessions.retrieve(session_id);
+      expect(customer).not.toBe(lost);
+      const wallets = await testDb.query(
+        "select provider_customer_id from billing.wallets where workspace_id = $1",
+        [workspaceId],
+      );
+      expect(wallets).toEqual([{ provider_customer_id: customer }]);
+    },
+  );
+
   test("is for admins", async () => {
     const user = await testDb.createUser();
     const editor = await testDb.createUser();
@@ -246,6 +267,20 @@ describe("an upgrade", () => {
       cancel_at: null,
     });
   });
+});
+
+test("an upgrade on trial begins at once and costs nothing before the trial's end", async () => {
+  const who = await s.subscriber("trial");
+  expect(await change(who, "change", { plan_price_id: prices.pro })).toMatchObject({
+    kind: "upgrade",
+    status: "completed",
+    proration_minor: null,
+  });
+  expect(await s.rowOf(who.workspaceId)).toMatchObject({ status: "trialing", plan_id: prices.proPlan });
+  await s.pass(15 * day);
+  await s.deliverAll();
+  const [invoice] = (await stripe.invoices.list({ subscription: who.stripeId })).data;
+  expect(invoice).toMatchObject({ status: "paid", total: 3000 });
 });
 
 describe("a downgrade", () => {
@@ -487,6 +522,20 @@ describe("looking", () => {
     expect(await applySubscription(s.db, early, old, false)).toMatchObject({ outcome: "stale" });
     expect(await s.rowOf(who.workspaceId)).toMatchObject({ status: "cancelled" });
     s.events.splice(0);
+  });
+
+  test("a subscription that Stripe does not know keeps its row, and is asked about daily", async () => {
+    const who = await s.subscriber();
+    delete s.data.subscriptions[who.stripeId];
+    await testDb.service.call("billing.look_at_subscription", { provider_subscription_id: who.stripeId });
+    await s.work();
+    expect(await s.rowOf(who.workspaceId)).toMatchObject({ status: "active" });
+    const [noted] = await testDb.query(
+      `select error, next_look_at > private.now() + interval '23 hours' as later from billing.subscription_looks
+        where provider_subscription_id = $1`,
+      [who.stripeId],
+    );
+    expect(noted).toEqual({ error: "unknown_at_provider", later: true });
   });
 
   test("many events make one job", async () => {

@@ -2,7 +2,7 @@
 
 import Stripe from "stripe";
 import type { Database } from "../db.ts";
-import { attachCustomer, attachProviderPrice, type PriceFacts } from "../sql/plans.ts";
+import { attachCustomer, attachProviderPrice, detachCustomer, type PriceFacts } from "../sql/plans.ts";
 
 /**
  * The price's id at Stripe; made there when the catalogue has none. It is found again by its lookup key, and a plan's
@@ -47,18 +47,40 @@ async function planProduct(stripe: Stripe, price: PriceFacts): Promise<string> {
   return id;
 }
 
-/** The workspace's customer at Stripe; one a workspace, whoever asks first. */
+/** The workspace's customer at Stripe; one a workspace, whoever asks first. `lost`: one that was deleted there. */
 export async function customerOf(
   stripe: Stripe,
   db: Database,
   workspace: { workspace_id: string; workspace_name: string; provider_customer_id: string | null },
+  lost?: string,
 ): Promise<string> {
-  if (workspace.provider_customer_id) return workspace.provider_customer_id;
+  if (workspace.provider_customer_id && workspace.provider_customer_id !== lost)
+    return workspace.provider_customer_id;
+  if (lost) await detachCustomer(db, lost);
   const { workspace_id, workspace_name: name } = workspace;
-  const customer = await stripe.customers.create(
-    { name, metadata: { workspace_id } },
-    // a workspace that was renamed in between is another request
-    { idempotencyKey: `customer:${workspace_id}:${encodeURIComponent(name).slice(0, 100)}` },
-  );
+  // A workspace that was renamed, or whose customer was deleted, makes another request.
+  const request = encodeURIComponent(name).slice(0, 100);
+  const idempotencyKey = ["customer", workspace_id, request, ...(lost ? [lost] : [])].join(":");
+  const customer = await stripe.customers.create({ name, metadata: { workspace_id } }, { idempotencyKey });
   return attachCustomer(db, workspace_id, customer.id);
+}
+
+/** Carries out what needs the customer; with a new one when it was deleted at Stripe. */
+export async function withCustomer<T>(
+  stripe: Stripe,
+  db: Database,
+  workspace: Parameters<typeof customerOf>[2],
+  use: (customer: string) => Promise<T>,
+): Promise<T> {
+  const customer = await customerOf(stripe, db, workspace);
+  try {
+    return await use(customer);
+  } catch (error) {
+    const isGone =
+      error instanceof Stripe.errors.StripeError &&
+      error.code === "resource_missing" &&
+      error.param === "customer";
+    if (!isGone) throw error;
+    return use(await customerOf(stripe, db, workspace, customer));
+  }
 }

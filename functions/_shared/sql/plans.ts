@@ -66,6 +66,16 @@ const statements = {
     text: "select billing.attach_customer($1, $2) as customer",
     repeatable: true,
   },
+  detach: {
+    name: "detach_customer",
+    text: "select billing.detach_customer($1)",
+    repeatable: true,
+  },
+  missing: {
+    name: "note_missing_subscription",
+    text: "select billing.note_missing_subscription($1)",
+    repeatable: true,
+  },
   providerPrice: {
     name: "attach_provider_price",
     text: "select billing.attach_provider_price($1, $2, $3) as price",
@@ -195,6 +205,16 @@ export async function closeCheckout(db: Database, session: Json): Promise<void> 
 /** The workspace's customer: this one, or the one it had before. */
 export async function attachCustomer(db: Database, workspaceId: string, customerId: string): Promise<string> {
   return (await db.row<{ customer: string }>(statements.customer, [workspaceId, customerId])).customer;
+}
+
+/** Forgets a customer that is gone at the provider. */
+export async function detachCustomer(db: Database, customerId: string): Promise<void> {
+  await db.rows(statements.detach, [customerId]);
+}
+
+/** Notes that the provider does not know a subscription. */
+export async function noteMissing(db: Database, id: string): Promise<void> {
+  await db.rows(statements.missing, [id]);
 }
 
 /** The price's id at the provider: this one, or the one it had before. */

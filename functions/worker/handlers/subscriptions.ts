@@ -5,7 +5,13 @@ import { z } from "zod";
 import { carryOut } from "../../_shared/plans/change.ts";
 import { look } from "../../_shared/plans/look.ts";
 import { undoSurplus } from "../../_shared/plans/surplus.ts";
-import { askForLook, type CheckoutFacts, checkoutFacts, closeCheckout } from "../../_shared/sql/plans.ts";
+import {
+  askForLook,
+  type CheckoutFacts,
+  checkoutFacts,
+  closeCheckout,
+  noteMissing,
+} from "../../_shared/sql/plans.ts";
 import { completed, type Handler, type Handlers, JobError, waiting } from "../job.ts";
 
 const subject = z.object({ provider_subscription_id: z.string() });
@@ -30,11 +36,21 @@ function lookAtSubscription(stripe: Stripe): Handler {
   return async (job, { db }) => {
     const { provider_subscription_id: id } = subject.parse(job.payload);
     for (let looked = 1; ; looked++) {
-      const { outcome, again } = await asking(() => look(stripe, db, id, { forJob: true }));
+      const looking = await asking(() => look(stripe, db, id, { forJob: true }).catch(isMissing));
+      if (looking === "missing") {
+        await noteMissing(db, id);
+        return completed({ outcome: "missing", looked });
+      }
+      const { outcome, again } = looking;
       if (!again) return completed({ outcome, looked });
       if (looked === mostLooks) return waiting({ poll_in: 1 });
     }
   };
+}
+
+function isMissing(error: unknown): "missing" {
+  if (error instanceof Stripe.errors.StripeError && error.code === "resource_missing") return "missing";
+  throw error;
 }
 
 /** billing.change_subscription: carries out a change that nobody has carried out yet. */

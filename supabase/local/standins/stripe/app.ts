@@ -18,6 +18,7 @@ import { createRefund } from "./refunds.ts";
 import { createSession, findSession } from "./sessions.ts";
 import type { Deps } from "./state.ts";
 import { subscriptionRoutes } from "./subscription-routes.ts";
+import { deleteCustomer } from "./subscriptions.ts";
 
 /** The part of Stripe's API that wallets and subscriptions need, in Stripe's wire format. */
 export function createStripeStandIn(deps: Deps): Hono {
@@ -76,6 +77,10 @@ function customers(app: Hono<Env>, deps: Deps): void {
     return c.json(page(all, "/v1/customers", params));
   });
   app.get("/customers/:id", (c) => c.json(find(c.req.param("id"))));
+  app.delete("/customers/:id", (c) => {
+    const customer = find(c.req.param("id"));
+    return c.json(deleteCustomer(deps, customer, c.get("cause")));
+  });
   app.post("/customers/:id", (c) => {
     const { expand, metadata, ...params } = check(schema.customerCreate, c.get("params"));
     const customer = find(c.req.param("id"));

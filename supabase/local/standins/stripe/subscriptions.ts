@@ -179,6 +179,17 @@ export function endSubscription(
   return subscription;
 }
 
+/** A customer who is deleted takes his subscriptions with him. */
+export function deleteCustomer(deps: Deps, customer: Stripe.Customer, cause: Cause): Stripe.DeletedCustomer {
+  for (const subscription of Object.values(deps.data.subscriptions)) {
+    if (subscription.customer === customer.id && !hasEnded(subscription))
+      endSubscription(deps, subscription, "canceled", { cause });
+  }
+  delete deps.data.customers[customer.id];
+  emit(deps, cause, [{ type: "customer.deleted", object: customer }]);
+  return { id: customer.id, object: "customer", deleted: true };
+}
+
 export function dropPendingUpdate(deps: Deps, subscription: Subscription, cause: Cause): boolean {
   if (!subscription.pending_update) return false;
   subscription.pending_update = null;
