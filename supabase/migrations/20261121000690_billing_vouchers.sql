@@ -58,7 +58,13 @@ create index vouchers_expiring on billing.vouchers (expires_at) where status = '
 create index vouchers_campaign on billing.vouchers (campaign) where campaign is not null;
 alter table billing.vouchers enable row level security;
 revoke all on table billing.vouchers from public, anon, authenticated, service_role;
-grant select, insert, update, delete on table billing.vouchers to service_role;
+-- everything but the count of uses
+grant select, delete,
+  insert (code, kind, status, app, campaign, description, credits_micro, bonus_percent, bonus_limit_micro, plan_id,
+    trial_days, credits_valid_days, max_redemptions, max_per_user, starts_at, expires_at, created_by, metadata),
+  update (code, kind, status, app, campaign, description, credits_micro, bonus_percent, bonus_limit_micro, plan_id,
+    trial_days, credits_valid_days, max_redemptions, max_per_user, starts_at, expires_at, created_by, metadata)
+  on table billing.vouchers to service_role;
 
 -- Folds the code and keeps the status at what the counts and the time say; only inactive is somebody's decision.
 create function billing._keep_voucher() returns trigger

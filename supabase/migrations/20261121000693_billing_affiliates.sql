@@ -68,7 +68,8 @@ create policy "Affiliates see themselves" on billing.affiliates for select to au
   using (user_id = (select auth.uid()));
 revoke all on table billing.affiliates from public, anon, authenticated, service_role;
 grant select on table billing.affiliates to authenticated;
-grant select, insert, update on table billing.affiliates to service_role;
+grant select, update (commission_rate, commission_months, attribution_days, minimum_payout_micro,
+  provider_affiliate_id) on table billing.affiliates to service_role;
 
 create function private.affiliate_ids() returns uuid[]
 language sql stable security definer
@@ -168,7 +169,7 @@ revoke all on table billing.affiliate_referrals from public, anon, authenticated
 grant select (id, affiliate_id, click_id, referral_code, referral_source, status, commission_rate,
   commission_ends_at, referred_at, converted_at, created_at, updated_at)
   on table billing.affiliate_referrals to authenticated;
-grant select, insert, update on table billing.affiliate_referrals to service_role;
+grant select, update (provider_referral_id, metadata, notes) on table billing.affiliate_referrals to service_role;
 
 -- What affiliates, visitors and staff do: apply, be reviewed, choose a slug and a way of payment, click, sign up.
 
@@ -348,6 +349,10 @@ begin
   if not found then
     return null;
   end if;
+  -- an address is what the request says it is: this limit holds whatever it says
+  if not ops.check_rate_limit('clicks:' || v_affiliate, 1000, interval '1 minute') then
+    perform private.fail('too_many_attempts', 'Too many clicks came on this link.', '{"most": 1000, "per_minutes": 1}');
+  end if;
   insert into billing.affiliate_clicks (affiliate_id, user_id, referral_code, address_hash, user_agent, referrer_url,
     landing_page, utm_source, utm_medium, utm_campaign, utm_term, utm_content, country, device_type, clicked_at)
   values (v_affiliate, auth.uid(), upper(btrim(left(code, 100))), v_address,
@@ -358,6 +363,7 @@ begin
     case when device_type in ('desktop', 'mobile', 'tablet', 'tv', 'headset') then device_type else 'other' end,
     private.now())
   returning id into v_id;
+  update billing.affiliates a set total_clicks = a.total_clicks + 1 where a.id = v_affiliate;
   return v_id;
 end $$;
 comment on function private.record_click is 'Core of billing.record_click; for visitors, limited by address.';
@@ -430,3 +436,22 @@ as $$ select private.attribute_signup(click_id) $$;
 comment on function billing.attribute_signup(uuid) is 'Tells by which click the caller, who is new, came.';
 revoke all on function billing.attribute_signup from public, anon, authenticated, service_role;
 grant execute on function billing.attribute_signup to authenticated;
+
+-- Clicks that came to nothing are of no use once no window reaches back to them (a year at most).
+create function billing.prune_clicks() returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_count integer;
+begin
+  delete from billing.affiliate_clicks c where c.id in (select o.id from billing.affiliate_clicks o
+    where o.clicked_at < private.now() - interval '400 days' and not o.converted
+    order by o.clicked_at limit 1000 for update skip locked);
+  get diagnostics v_count = row_count;
+  return v_count;
+end $$;
+comment on function billing.prune_clicks() is 'Sweep: deletes clicks of over 400 days ago that nobody signed up by.';
+revoke all on function billing.prune_clicks from public, anon, authenticated, service_role;
+grant execute on function billing.prune_clicks to service_role;
+insert into ops.sweeps (name, function_name, every) values ('prune clicks', 'billing.prune_clicks', interval '1 hour');

@@ -112,11 +112,17 @@ language plpgsql security definer
 set search_path = ''
 as $$
 begin
-  insert into billing.payment_effects (payment_id, changed_at) values (new.id, private.now())
-  on conflict on constraint payment_effects_pkey do update set changed_at = excluded.changed_at;
+  if exists (select from billing.affiliate_referrals r where r.user_id = billing._payer_of(new)
+      and r.status <> 'invalid')
+    or exists (select from billing.affiliate_commissions c where c.payment_id = new.id)
+    or exists (select from billing.voucher_redemptions r where r.payment_id = new.id) then
+    insert into billing.payment_effects (payment_id, changed_at) values (new.id, private.now())
+    on conflict on constraint payment_effects_pkey do update set changed_at = excluded.changed_at;
+  end if;
   return null;
 end $$;
-comment on function billing._note_payment_effect() is 'Trigger: notes a payment that was made or refunded.';
+comment on function billing._note_payment_effect() is
+  'Trigger: notes a payment of somebody''s affiliate or with a bonus that was made or refunded.';
 revoke all on function billing._note_payment_effect from public, anon, authenticated, service_role;
 create trigger payments_note_effect after insert or update on billing.payments for each row
   when (new.paid_at is not null) execute function billing._note_payment_effect();

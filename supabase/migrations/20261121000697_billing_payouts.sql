@@ -156,6 +156,30 @@ $$;
 comment on function billing._next_payout_at(text, integer) is 'The next day of a payout schedule, midnight UTC.';
 revoke all on function billing._next_payout_at from public, anon, authenticated, service_role;
 
+-- Payouts are multiples of this many minor units. Source: Stripe, Supported currencies (special cases): forints and new
+-- Taiwan dollars leave in whole units, currencies of three decimals with a zero at the end.
+create function billing._payout_step(currency text) returns bigint
+language sql stable
+set search_path = ''
+as $$
+  select case when c.code in ('HUF', 'TWD') then 100 when c.exponent = 3 then 10 else 1 end
+  from ref.currencies c where c.code = _payout_step.currency
+$$;
+comment on function billing._payout_step(text) is 'Minor units of which a payout in a currency is a multiple.';
+revoke all on function billing._payout_step from public, anon, authenticated, service_role;
+
+-- What of a balance can be paid out, in minor units.
+create function billing._payable_minor(workspace_id uuid, currency text) returns bigint
+language sql stable
+set search_path = ''
+as $$
+  select coalesce((select greatest(0, div(div(b.payable_micro, private.minor_unit_micro(b.currency)), s.step) * s.step)
+    from billing.payable_balances b cross join billing._payout_step(b.currency) as s (step)
+    where b.workspace_id = _payable_minor.workspace_id and b.currency = _payable_minor.currency), 0)::bigint
+$$;
+comment on function billing._payable_minor(uuid, text) is 'What a workspace could be paid out now, in minor units.';
+revoke all on function billing._payable_minor from public, anon, authenticated, service_role;
+
 create function private.start_payout_account(workspace_id uuid, country text, currency text)
 returns billing.payout_accounts
 language plpgsql security definer
@@ -167,9 +191,10 @@ declare
 begin
   perform private.require_role(workspace_id, 'admin');
   if not exists (select from ref.countries c where c.alpha2 = upper(country))
-    or private.minor_unit_micro(upper(currency)) is null then
-    perform private.fail('invalid_argument', 'country is an ISO 3166 code of two letters, currency one of ISO 4217.',
-      '{"argument": "country"}');
+    or private.minor_unit_micro(upper(currency)) is null or upper(currency) in ('ISK', 'UGX') then
+    -- the provider counts these two in hundredths that do not exist
+    perform private.fail('invalid_argument', 'country is an ISO 3166 code of two letters, currency one of ISO 4217 '
+      || 'except ISK and UGX.', '{"argument": "country"}');
   end if;
   insert into billing.payout_accounts (workspace_id, country, currency, created_by)
   values (workspace_id, upper(country), upper(currency), auth.uid())
@@ -297,9 +322,7 @@ begin
     perform private.fail('wallet_frozen', 'Nothing is paid out of a frozen workspace.');
   end if;
   select * into v_account from billing.payout_accounts a where a.workspace_id = request_payout.workspace_id;
-  v_payable := coalesce((select div(b.payable_micro, private.minor_unit_micro(b.currency))
-    from billing.payable_balances b
-    where b.workspace_id = request_payout.workspace_id and b.currency = v_account.currency), 0);
+  v_payable := billing._payable_minor(workspace_id, v_account.currency);
   amount_minor := coalesce(amount_minor, v_payable);
   if v_account.status is distinct from 'active' then
     perform private.fail('payout_account_not_ready', 'The workspace cannot be paid out to yet.',
@@ -307,6 +330,9 @@ begin
   elsif amount_minor > v_payable then
     perform private.fail('payout_too_large', format('%s of %s are payable.', v_payable, amount_minor),
       jsonb_build_object('payable_minor', v_payable, 'currency', v_account.currency));
+  elsif amount_minor % billing._payout_step(v_account.currency) <> 0 then
+    perform private.fail('invalid_argument', format('%s is paid out in multiples of %s minor units.',
+      v_account.currency, billing._payout_step(v_account.currency)), '{"argument": "amount_minor"}');
   elsif amount_minor < v_account.minimum_minor then
     perform private.fail('payout_too_small', format('The least payout is %s.', v_account.minimum_minor),
       jsonb_build_object('minimum_minor', v_account.minimum_minor, 'payable_minor', v_payable));
@@ -343,8 +369,7 @@ begin
     where a.next_payout_at <= private.now() and w.status = 'active'
     order by a.next_payout_at limit 200 for no key update of w, a skip locked
   loop
-    select div(b.payable_micro, private.minor_unit_micro(b.currency)) into v_payable from billing.payable_balances b
-    where b.workspace_id = v_account.workspace_id and b.currency = v_account.currency;
+    v_payable := billing._payable_minor(v_account.workspace_id, v_account.currency);
     if v_account.status = 'active' and v_payable >= v_account.minimum_minor then
       perform billing._queue_payout(v_account.workspace_id, v_payable, v_account.currency,
         'schedule:' || extract(epoch from v_account.next_payout_at));

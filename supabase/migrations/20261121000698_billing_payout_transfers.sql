@@ -264,21 +264,35 @@ set search_path = ''
 as $$
 declare
   v_account billing.payout_accounts;
+  v_known text;
   v_transfers boolean := coalesce(account -> 'capabilities' ->> 'transfers' = 'active', false);
   v_payouts boolean := coalesce((account ->> 'payouts_enabled')::boolean, false);
   v_submitted boolean := coalesce((account ->> 'details_submitted')::boolean, false);
 begin
+  select * into v_account from billing.payout_accounts a
+  where a.provider = 'stripe' and a.provider_account_id = account ->> 'id' for update;
+  if not found or v_account.provider_seen_at > seen_at then
+    return v_account;
+  end if;
+  v_known := v_account.status;
   update billing.payout_accounts a
   set transfers_enabled = v_transfers, payouts_enabled = v_payouts, details_submitted = v_submitted,
     status = case when v_transfers and v_payouts then 'active' when v_submitted then 'restricted' else 'pending' end,
     requirements = coalesce(account -> 'requirements', '{}'),
     disabled_reason = account -> 'requirements' ->> 'disabled_reason', provider_seen_at = seen_at
-  where a.provider = 'stripe' and a.provider_account_id = account ->> 'id'
-    and coalesce(a.provider_seen_at <= seen_at, true)
+  where a.id = v_account.id
   returning * into v_account;
-  if not found then
-    select * into v_account from billing.payout_accounts a
-    where a.provider = 'stripe' and a.provider_account_id = account ->> 'id';
+  if v_account.status <> v_known and v_account.status <> 'pending' then
+    perform private.notify_user(m.user_id, v_account.workspace_id,
+      case v_account.status when 'active' then 'success' else 'warning' end,
+      case v_account.status when 'active' then 'Payouts are ready' else 'Payouts need attention' end,
+      case v_account.status when 'active' then 'The workspace can be paid out to.'
+        else 'The payment provider asks for more before it pays out.' end, '/payouts',
+      jsonb_build_object('payout_account_id', v_account.id, 'disabled_reason', v_account.disabled_reason),
+      format('payout_account:%s:%s:%s', v_account.id, v_account.status, extract(epoch from seen_at)),
+      'billing.payout_account_' || v_account.status)
+    from identity.workspace_members m
+    where m.workspace_id = v_account.workspace_id and m.role in ('owner', 'admin');
   end if;
   return v_account;
 end $$;

@@ -132,6 +132,41 @@ describe("a click", () => {
     );
     await visitor.close();
   });
+
+  test("is limited by link whatever address the request claims: the 1,001st in a minute is 429", async () => {
+    const affiliate = await newAffiliate(db);
+    const click = (n: number) => ({ "x-forwarded-for": `198.51.${100 + (n >> 8)}.${n & 255}` });
+    const visitor = await db.connect("anon");
+    await db.query(
+      `insert into ops.rate_limits (bucket, period_seconds, window_started_at, hits)
+      select 'clicks:' || $1, 60, to_timestamp(floor(extract(epoch from private.now()) / 60) * 60), 999`,
+      [affiliate.affiliateId],
+    );
+    const from = async (n: number) => {
+      await visitor.query("select set_config('request.headers', $1, false)", [JSON.stringify(click(n))]);
+      return visitor.call("billing.record_click", { code: affiliate.code });
+    };
+    expect(await from(1)).not.toBeNull();
+    await expectError(from(2), "too_many_attempts", "PT429");
+    await visitor.close();
+  });
+});
+
+describe("old clicks", () => {
+  test("that came to nothing go after 400 days, the others stay", async () => {
+    const affiliate = await newAffiliate(db);
+    const { clickId } = await newCustomer(db, affiliate);
+    await db.anon.call("billing.record_click", { code: affiliate.code });
+    const left = () =>
+      db.query("select id from billing.affiliate_clicks where affiliate_id = $1", [affiliate.affiliateId]);
+    await db.advanceClock("399 days");
+    await db.service.call("billing.prune_clicks");
+    expect(await left()).toHaveLength(2);
+    await db.advanceClock("2 days");
+    await db.service.call("billing.prune_clicks");
+    expect(await left()).toEqual([{ id: clickId }]);
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ total_clicks: 2 });
+  });
 });
 
 describe("a sign-up", () => {

@@ -154,6 +154,24 @@ describe("requesting a payout", () => {
     await expectError(ask({ key: null }), "key_required", "PT400");
   });
 
+  test.each([
+    ["HUF", 12_345, 12_300],
+    ["KWD", 1_234, 1_230],
+    ["JPY", 777, 777],
+  ])("in %s takes of %i what the provider can pay, and no part of it", async (currency, minor, payable) => {
+    const organizer = await newOrganizer(db, { currency });
+    await earn(db, organizer.workspaceId, minor, { currency, hold_days: 0 });
+    await release();
+    if (payable < minor)
+      await expectError(
+        requestPayout(db, organizer, { amount_minor: payable - 1 }),
+        "invalid_argument",
+        "PT400",
+      );
+    expect(await requestPayout(db, organizer)).toMatchObject({ amount_minor: payable, currency });
+    await expectAllSound();
+  });
+
   test("cannot take an affiliate's commissions, which batches pay", async () => {
     const affiliate = await newAffiliate(db, { payout_method: "transfer" });
     const row = await db.user(affiliate.userId).call("billing.start_payout_account", {
@@ -451,6 +469,11 @@ describe("the account at the provider", () => {
       [payoutAccountId],
     );
     expect(jobs).toHaveLength(3);
+    const news = await db.query(
+      "select title from messaging.notifications where metadata ->> 'payout_account_id' = $1 order by created_at",
+      [payoutAccountId],
+    );
+    expect(news.map(({ title }) => title)).toEqual(["Payouts are ready", "Payouts need attention"]);
     expect(await deliver(db, "account.updated", account("acct_unknown"))).toBe("ignored");
   });
 
