@@ -20,6 +20,9 @@ export const statementTotals = z.object({
   opening_held_micro: z.number(),
 });
 
+/** A numeric column; some servers of the API send it as text, so that no digit is lost. */
+const quantity = z.coerce.number();
+
 /** A line of billing.statement_lines and billing.history, in micro-units. */
 export const ledgerLine = z.object({
   transaction_id: z.number(),
@@ -27,7 +30,7 @@ export const ledgerLine = z.object({
   event_at: z.string(),
   kind: z.string(),
   meter: z.string().nullable(),
-  quantity: z.number().nullable(),
+  quantity: quantity.nullable(),
   reason: z.string().nullable(),
   user_id: z.string().nullable(),
   usage_event_id: z.string().nullable(),
@@ -46,7 +49,7 @@ export const usageLine = z.object({
   completed_at: z.string().nullable(),
   status: z.string(),
   meter: z.string().nullable(),
-  quantity: z.number(),
+  quantity,
   amount_micro: z.number(),
   captured_micro: z.number(),
   refunded_micro: z.number(),

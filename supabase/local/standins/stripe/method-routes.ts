@@ -3,7 +3,7 @@ import { z } from "zod";
 import { openDispute, resolveDispute } from "./disputes.ts";
 import { ApiError, check, missing } from "./errors.ts";
 import type { Env } from "./gate.ts";
-import { authenticate } from "./intents.ts";
+import { authenticate, confirmIntent } from "./intents.ts";
 import { expanded, page } from "./lists.ts";
 import * as schema from "./method-params.ts";
 import { attach, confirmSetup, createSetup, detach, findMethod } from "./methods.ts";
@@ -56,6 +56,7 @@ const disputed = z.object({
   inquiry: z.boolean().optional(),
 });
 const decided = z.object({ outcome: z.enum(["won", "lost"]) });
+const saved = z.object({ payment_method: z.string().default("pm_card_visa") });
 const confirmed = z.object({ outcome: z.enum(["success", "fail"]).default("success") });
 
 /** What happens outside of the API: the customer at his bank, the bank itself. None asks for a key. */
@@ -65,9 +66,23 @@ export function bankRoutes(deps: Deps): Hono {
     if (error instanceof ApiError) return c.json({ error: error.body }, error.status);
     throw error;
   });
+  // what Stripe.js does with the client secret of a payment that needs its customer, and the customer confirms
+  app.post("/bank/confirm/:secret", (c) => {
+    const secret = c.req.param("secret");
+    const intent = Object.values(deps.data.intents).find(({ client_secret }) => client_secret === secret);
+    if (!intent) throw missing("payment_intent", secret.split("_secret_")[0] ?? "");
+    const method = intent.last_payment_error?.payment_method?.id ?? intent.payment_method;
+    confirmIntent(deps, intent, { ...(method && { payment_method: String(method) }) }, null);
+    return c.json(intent.status === "requires_action" ? authenticate(deps, intent.id, true) : intent);
+  });
   app.post("/bank/authenticate/:intent", async (c) => {
     const { outcome } = confirmed.parse(await c.req.json());
     return c.json(authenticate(deps, c.req.param("intent"), outcome === "success"));
+  });
+  // what Stripe.js does with the client secret of a setup intent
+  app.post("/bank/setups/:setup", async (c) => {
+    const { payment_method } = saved.parse(await c.req.json());
+    return c.json(confirmSetup(deps, c.req.param("setup"), payment_method, null));
   });
   app.post("/bank/disputes/:charge", async (c) => {
     const { amount, inquiry } = disputed.parse(await c.req.json());

@@ -1,0 +1,295 @@
+// The page for clients is one program: its examples run in order, as they stand there, against the local stack. After
+// each of them what it found is checked, and what happens outside (a card is paid with, work is done) is done.
+
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { createClient } from "@supabase/supabase-js";
+import { beforeAll, expect, test } from "vitest";
+import { eventually, useStack } from "../e2e/stack.ts";
+
+const page = await readFile(join(import.meta.dirname, "../../docs/billing.md"), "utf8");
+// biome-ignore lint/suspicious/noExplicitAny: the values of the page's program.
+type Values = Record<string, any>;
+interface Block {
+  heading: string;
+  code: string;
+  names: string[];
+}
+
+const s = useStack({ functions: ["webhooks", "worker", "billing"] });
+const visited: string[] = [];
+let today: string;
+
+/** The blocks of one language with the heading above each, and what each declares. */
+function blocks(language: string): Block[] {
+  let heading = "";
+  const found: Block[] = [];
+  for (const [, title, lang, code = ""] of page.matchAll(/^#{1,3} ([^\n]*)$|^```(\w+)\n(.*?)^```$/gms)) {
+    if (title) heading = title;
+    else if (lang === language) found.push({ heading, code, names: declared(code) });
+  }
+  return found;
+}
+
+function declared(code: string): string[] {
+  const names = [...code.matchAll(/^const (\w+)/gm)].map(([, name]) => name!);
+  for (const [, list] of code.matchAll(/^const [{[]([^}\]]*)[}\]] =/gm)) {
+    names.push(...list!.split(",").map((part) => part.split(":").at(-1)!.trim()));
+  }
+  return names;
+}
+
+async function pay(path: string, form: Record<string, string>): Promise<void> {
+  await fetch(path, { method: "POST", body: new URLSearchParams(form), redirect: "manual" });
+}
+
+/** Each block's heading, and what is to be seen or done after it. */
+const checks: [string, (values: Values) => unknown][] = [
+  ["Billing for clients", ({ workspace_id }) => grant(workspace_id, 100_000)],
+  ["Balance", ({ canSpend, beingSpent }) => expect([canSpend, beingSpent]).toEqual([100_000, 0])],
+  [
+    "What work costs",
+    ({ meters, price, enough }) => {
+      expect(meters.map(({ slug }: Values) => slug)).toContain("generation");
+      expect([price, enough]).toEqual([4 * 2298, true]);
+    },
+  ],
+  ["Plans and prices", ({ offer }) => expect(offer).toMatchObject({ amount_minor: 1000, currency: "USD" })],
+  [
+    "Buying a plan",
+    async ({ checkout, workspace_id }) => {
+      expect(checkout).toMatchObject({ status: "open" });
+      expect(visited.pop()).toBe(checkout.checkout_url);
+      await pay(checkout.checkout_url, { outcome: "success" });
+      await eventually(
+        "the plan",
+        async () =>
+          (
+            await s.sql("select from billing.subscriptions where workspace_id = $1 and status = 'active'", [
+              workspace_id,
+            ])
+          )[0],
+      );
+    },
+  ],
+  [
+    "Buying a plan",
+    ({ subscription, hasPlan }) => {
+      expect(subscription).toMatchObject({ plan: { slug: "starter" }, cancel_at_period_end: false });
+      expect(hasPlan).toBe(true);
+    },
+  ],
+  [
+    "What a plan allows",
+    ({ allowed, everything }) => {
+      expect(allowed).toMatchObject({ feature: "weekly_credits", plan: "starter", limit_value: 20_000 });
+      expect(everything.length).toBeGreaterThan(10);
+    },
+  ],
+  [
+    "Changing, cancelling, resuming",
+    ({ change, cancelled, endsAt, resumed }) => {
+      expect(change).toMatchObject({ kind: "upgrade", status: "completed", payment_url: null });
+      expect(cancelled).toMatchObject({ kind: "cancel", status: "scheduled" });
+      expect(Date.parse(endsAt)).toBeGreaterThan(Date.now());
+      expect(resumed).toMatchObject({ kind: "resume", status: "completed" });
+    },
+  ],
+  ["The customer portal", ({ portal }) => expect(visited.pop()).toBe(portal.portal_url)],
+  [
+    "Buying credits",
+    async ({ topUp }) => {
+      expect(topUp.status).toBe("pending");
+      expect(visited.pop()).toBe(topUp.checkout_url);
+      await pay(topUp.checkout_url, { outcome: "success" });
+      await eventually(
+        "the payment",
+        async () =>
+          (
+            await s.sql("select from billing.payments where id = $1 and status = 'succeeded'", [
+              topUp.payment_id,
+            ])
+          )[0],
+      );
+    },
+  ],
+  [
+    "Buying credits",
+    ({ payment }) => expect(payment).toMatchObject({ status: "succeeded", credits_micro: 500_000 }),
+  ],
+  [
+    "Reloading by itself",
+    async ({ setup }) => {
+      const url = `${s.stack.standins.stripe}/bank/setups/${setup.setup_intent_id}`;
+      const answer = await fetch(url, { method: "POST", body: "{}" });
+      expect(answer.status).toBe(200);
+      await s.sql(
+        "insert into billing.vouchers (code, kind, credits_micro) values ('WELCOME-10', 'credits', 7000)",
+      );
+    },
+  ],
+  [
+    "Reloading by itself",
+    ({ card, reload, reloads }) => {
+      expect(card).toMatchObject({ brand: "visa", last4: "4242" });
+      expect(reload).toMatchObject({ enabled: true, threshold_minor: 500, payment_method_id: card.id });
+      expect(reloads).toEqual([]);
+    },
+  ],
+  ["Vouchers", ({ gained }) => expect(gained).toBe(7000)],
+  [
+    "Referrals",
+    ({ me, terms }) => {
+      expect(me.referral_code).toMatch(/^[A-Z0-9]{8}$/);
+      expect(terms).toMatchObject({ qualifies_on: "first_payment" });
+    },
+  ],
+  [
+    "Referrals",
+    async ({ accepted, referrals, workspace_id }) => {
+      expect(accepted).toBe(true);
+      expect(referrals).toHaveLength(1);
+      await work(workspace_id);
+    },
+  ],
+  [
+    "History",
+    ({ newest, older, line }) => {
+      expect(newest.map(({ kind }: Values) => kind)).toEqual(["capture", "authorize"]);
+      expect(older.map(({ kind }: Values) => kind)).toEqual(["capture", "authorize"]);
+      expect(line).toMatchObject({ meter: "message", held_change_micro: -102, held_micro: 0 });
+      expect(older[0].available_micro).toBe(line.available_micro + 102);
+    },
+  ],
+  [
+    "Usage and cost",
+    ({ byDay, byMember }) => {
+      expect(byDay).toMatchObject([{ charges: 2, cost_micro: 2298 + 102 }]);
+      expect(byMember).toMatchObject([
+        { meter: "generation", cost_micro: 2298 },
+        { meter: "message", cost_micro: 102 },
+      ]);
+      expect(byMember[0].user_id).toEqual(expect.any(String));
+    },
+  ],
+  [
+    "Usage and cost",
+    ({ dearest, count }) => {
+      expect(count).toBe(2);
+      expect(dearest[0]).toMatchObject({ day: today, meter: "generation", charges: 1, source: "web" });
+    },
+  ],
+  [
+    "Budgets and caps",
+    async ({ budgets, budget }) => {
+      expect(budgets).toMatchObject([{ budget_id: budget.id, spent_micro: 2400, left_micro: 497_600 }]);
+      expect(await s.sql("select from billing.budgets")).toEqual([]);
+    },
+  ],
+  [
+    "Statements",
+    async ({ statement, closing, spent, lines, workspace_id }) => {
+      expect(statement).toMatchObject({ opening_available_micro: 0, transactions: lines.length });
+      expect(spent).toMatchObject({ transactions: 2, held_change_micro: -2400 });
+      const [wallet] = await s.sql("select * from billing.balance($1)", [workspace_id]);
+      expect(closing).toBe(Number(wallet!.available_micro));
+      expect(lines.at(-1).available_micro).toBe(closing);
+    },
+  ],
+  [
+    "Statements",
+    ({ ledgerCsv, usageCsv, lines }) => {
+      expect(ledgerCsv.trim().split("\r\n")).toHaveLength(lines.length + 3);
+      expect(usageCsv.trim().split("\r\n")).toHaveLength(3);
+    },
+  ],
+  [
+    "When it is refused",
+    ({ name, facts, advice }) => {
+      expect([name, facts]).toEqual(["unknown_meter", { meter: "moonshine" }]);
+      expect(advice).toMatch(/\.$/);
+    },
+  ],
+  ["When it is refused", ({ reason }) => expect(reason.code).toBe("invalid_argument")],
+];
+
+async function grant(workspace_id: string, amount_micro: number): Promise<void> {
+  const args = { workspace_id, amount_micro, kind: "prepaid", key: "start" };
+  await s.service.schema("billing").rpc("grant_credits", args).throwOnError();
+}
+
+/** Two charges of a member's work, and the sweep that sums them up. */
+async function work(workspace_id: string): Promise<void> {
+  const [member] = await s.sql("select user_id from identity.workspace_members where workspace_id = $1", [
+    workspace_id,
+  ]);
+  const metadata = { user_id: member!.user_id, source_platform: "web" };
+  for (const meter of ["generation", "message"]) {
+    const args = { workspace_id, meter, quantity: 1, key: meter, metadata };
+    await s.service.schema("billing").rpc("record_usage", args).throwOnError();
+  }
+  await eventually("the sums", async () => {
+    await s.service
+      .schema("billing")
+      .rpc("roll_up_usage" as "release_expired_holds")
+      .throwOnError();
+    return (await s.sql("select from billing.usage_changes")).length === 0;
+  });
+}
+
+beforeAll(async () => {
+  // the documents tell no prices of these plans, so that they are not on sale by themselves
+  for (const [slug, amount_minor] of Object.entries({ starter: 1000, pro: 3000 })) {
+    await s.sql(
+      `select billing.change_plan('selify', $1, 'on sale', null,
+        '{"is_active": true, "is_visible": true, "allowance_micro": 120000}', '{"weekly_credits": 20000}', $2)`,
+      [slug, JSON.stringify([{ currency: "USD", billing_period: "month", amount_minor }])],
+    );
+  }
+  today = (await s.sql<{ today: string }>("select (now() at time zone 'UTC')::date::text as today"))[0]!
+    .today;
+});
+
+test("the page's examples run from top to bottom and show what it says", async () => {
+  const program = blocks("ts");
+  expect(program.map(({ heading }) => heading)).toEqual(checks.map(([heading]) => heading));
+  const names = new Set<string>();
+  for (const name of program.flatMap((block) => block.names)) {
+    expect(names, "names are declared once").not.toContain(name);
+    names.add(name);
+  }
+  const source = program.map(({ code }, index) => {
+    const sofar = program.slice(0, index + 1).flatMap((block) => block.names);
+    return `${code.replace(/^import .*$/m, "")}\nawait after(${index}, { ${sofar.join(", ")} });`;
+  });
+  const friend = createClient(s.stack.apiUrl, s.stack.publishableKey, { auth: { persistSession: false } });
+  await friend.auth.signUp({ email: `${crypto.randomUUID()}@example.org`, password: "a long password" });
+  const given: Values = {
+    createClient,
+    friend,
+    API_URL: s.stack.apiUrl,
+    PUBLISHABLE_KEY: s.stack.publishableKey,
+    APP_URL: "https://app.example.com",
+    TODAY: today,
+    email: `${crypto.randomUUID()}@example.com`,
+    password: "a long password",
+    location: { assign: (url: string) => visited.push(url) },
+    after: (index: number, values: Values) => checks[index]![1](values),
+  };
+  const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
+  await new AsyncFunction(...Object.keys(given), source.join("\n"))(...Object.values(given));
+  expect(await s.faults()).toEqual([]);
+});
+
+test("the operators' statements run", async () => {
+  const [insert, begin, look, verify, ...more] = blocks("sql").map(({ code }) =>
+    code.replace(/;[^\n]*\n$/, ""),
+  );
+  expect(more).toEqual([]);
+  const [customer] = await s.sql("select workspace_id from billing.subscriptions");
+  await s.sql(insert!);
+  const [reporting] = await s.sql(begin!, [customer!.workspace_id]);
+  expect(reporting).toMatchObject({ is_active: true, provider_customer_id: expect.stringMatching(/^cus_/) });
+  expect(await s.sql(look!)).toEqual([]);
+  expect(await s.sql(verify!)).toEqual([]);
+});
