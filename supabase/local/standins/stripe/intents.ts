@@ -73,6 +73,7 @@ export function createIntent(deps: Deps, params: NewIntent): Stripe.PaymentInten
 /** The bank's answer to a payment. The events of it are the caller's to emit. */
 export function settle(deps: Deps, intent: Stripe.PaymentIntent, decline: Decline | null): Stripe.Charge {
   intent.payment_method ??= newId("pm");
+  const method = deps.data.methods[String(intent.payment_method)];
   const charge = createCharge(deps, intent, decline);
   intent.latest_charge = charge.id;
   intent.processing = null;
@@ -82,6 +83,7 @@ export function settle(deps: Deps, intent: Stripe.PaymentIntent, decline: Declin
       type: "card_error",
       charge: charge.id,
       ...decline,
+      ...(method && { payment_method: structuredClone(method) }),
     } as Stripe.PaymentIntent.LastPaymentError;
     intent.payment_method = null;
   } else {
