@@ -97,29 +97,25 @@ begin
   return query
   with source as materialized (select * from private.entitlement_sources(workspace_id, v_now))
   select entitlements_of.workspace_id, f.slug, f.kind, f.app, f.unit,
-    case f.kind when 'switch' then e.enabled when 'text' then e.enabled and e.text_value is not null
-      else e.enabled and (e.limit_value is null or u.used < e.limit_value) end,
-    f.kind = 'limit' and e.enabled and e.limit_value is null,
-    case when f.kind = 'limit' then case when e.enabled then e.limit_value else 0 end end,
-    e.limit_period, case when e.enabled then e.text_value end, case when e.limit_period is not null then u.used end,
-    case when e.limit_period is not null and (e.limit_value is not null or not e.enabled)
-      then greatest(case when e.enabled then e.limit_value else 0 end - u.used, 0) end,
+    e.enabled and case f.kind when 'switch' then true when 'text' then e.text_value is not null
+      else coalesce(u.used < e.limit_value, true) end,
+    f.kind = 'limit' and e.enabled and e.limit_value is null, u.most, e.limit_period,
+    case when e.enabled then e.text_value end, case when e.limit_period is not null then u.used end,
+    case when e.limit_period is not null and u.most is not null then greatest(u.most - u.used, 0) end,
     coalesce(q.period_start, case e.limit_period when 'total' then born.created_at else fresh.starts_at end),
     coalesce(q.period_end, fresh.ends_at), e.source, e.plan, e.admin_grant_id, cycle.subscription_id, e.valid_until
   from unnest(features) with ordinality as asked (slug, n)
   join billing.features f on f.slug = asked.slug
   left join lateral (
-    select s.source, s.plan, s.admin_grant_id, s.valid_until, coalesce(pf.enabled, true) as enabled,
-      case when s.feature is null then pf.limit_value else s.limit_value end as limit_value,
-      coalesce(s.limit_period, pf.limit_period) as limit_period, pf.text_value
+    select s.source, s.plan, s.admin_grant_id, s.valid_until, coalesce(pf.enabled, true) as enabled, pf.text_value,
+      coalesce(s.limit_value, pf.limit_value) as limit_value, coalesce(s.limit_period, pf.limit_period) as limit_period
     from source s
     left join billing.plan_features pf on pf.plan_id = s.plan_id and pf.feature = f.slug
     where case when s.plan_id is not null then pf.plan_id is not null when s.feature is not null
       then s.feature = f.slug else f.kind <> 'text' and coalesce(s.app = f.app, true) end
-    order by 5 desc, (case when s.feature is null then pf.limit_value else s.limit_value end) is null desc,
-      (case when s.feature is null then pf.limit_value else s.limit_value end)::numeric
-        * case coalesce(s.limit_period, pf.limit_period, f.limit_period) when 'week' then 52 when 'month' then 12
-          else 1 end desc, s.source, s.plan_rank desc
+    order by coalesce(pf.enabled, true) desc, coalesce(s.limit_value, pf.limit_value) is null desc,
+      coalesce(s.limit_value, pf.limit_value)::numeric * case coalesce(s.limit_period, pf.limit_period, f.limit_period)
+        when 'week' then 52 when 'month' then 12 else 1 end desc, s.source, s.plan_rank desc
     limit 1) best on true
   -- a grant that says no period counts in the plan's
   left join lateral (
@@ -128,7 +124,7 @@ begin
     order by s.plan_rank desc limit 1) planned on true
   cross join lateral (
     select coalesce(best.source, 'default') as source, best.plan, best.admin_grant_id, best.valid_until,
-      case when best.source is null then f.default_enabled else best.enabled end as enabled,
+      coalesce(best.enabled, f.default_enabled) as enabled,
       case when best.source is null then f.default_limit else best.limit_value end as limit_value,
       coalesce(best.limit_period, planned.limit_period, f.limit_period) as limit_period,
       case when best.source is null then f.default_text else best.text_value end as text_value) e
@@ -137,19 +133,18 @@ begin
     where e.limit_period is not null and s.subscription_id is not null and coalesce(s.app = f.app, true)
     order by s.anchor, s.subscription_id limit 1) cycle on true
   left join lateral (
-    select latest.used_value, latest.period_start, latest.period_end
-    from (select * from billing.quotas q
-      where e.limit_period is not null and q.workspace_id = entitlements_of.workspace_id
-        and q.feature = f.slug and (q.period_end is null) = (e.limit_period = 'total')
-      order by q.period_start desc limit 1) latest
-    where latest.period_end is null or latest.period_end > v_now) q on true
+    select q.used_value, q.period_start, q.period_end from billing.quotas q
+    where e.limit_period is not null and q.workspace_id = entitlements_of.workspace_id and q.feature = f.slug
+      and (q.period_end is null) = (e.limit_period = 'total')
+    order by q.period_start desc limit 1) q on q.period_end is null or q.period_end > v_now
   left join lateral (
     select w.created_at from identity.workspaces w
     where w.id = entitlements_of.workspace_id and q.period_start is null and e.limit_period is not null
       and (cycle.anchor is null or e.limit_period = 'total')) born on true
   left join lateral private.quota_period(coalesce(cycle.anchor, born.created_at),
     case when q.period_start is null then e.limit_period end, v_now) fresh on true
-  cross join lateral (select coalesce(q.used_value, 0)) as u (used)
+  cross join lateral (select coalesce(q.used_value, 0), case when f.kind <> 'limit' then null
+    when e.enabled then e.limit_value else 0 end) as u (used, most)
   order by asked.n;
 end $$;
 comment on function private.entitlements_of(uuid, text[]) is 'What holds of features of a workspace, in one read.';

@@ -16,7 +16,7 @@ try {
   );
   const [service] = bench.clients as [pg.Client];
   const ask = "select * from billing.entitlement($1, 'videos')";
-  const bare = "select * from billing.wallets where workspace_id = $1";
+  const bare = "select * from identity.workspaces where id = $1";
   const figures = {
     bare: await latencies(service, bare),
     one: await latencies(service, ask),
@@ -96,7 +96,6 @@ async function fill({ admin }: Bench): Promise<void> {
         from generate_series(1, ${count}) n;
       insert into identity.workspaces (id, name, slug) select id, 'Bench', 'bench-' || n from tenant;
       insert into identity.workspace_members (workspace_id, user_id, role) select id, id, 'owner' from tenant;
-      insert into billing.wallets (workspace_id) select id from tenant;
       insert into billing.subscriptions (workspace_id, app, plan_id)
         select t.id, p.app, p.id from tenant t join billing.plans p on p.slug = 'basic'
         and (p.app = 'amplify' or (p.app = 'spikeland' and t.n % 10 = 0));
