@@ -2,6 +2,7 @@
 
 import { z } from "zod";
 import { addressBase } from "./addresses.ts";
+import { oauthClients } from "./oauth-clients.ts";
 
 const text = z.string().min(1);
 const url = z.url({ protocol: /^https?$/ }).transform((value) => value.replace(/\/+$/, ""));
@@ -60,6 +61,13 @@ const variables = {
   /** Our app at Shopify; without it, no shop can be connected. */
   SHOPIFY_CLIENT_ID: text.optional(),
   SHOPIFY_CLIENT_SECRET: text.optional(),
+  /** Page for merchants who install our app and have no account yet. */
+  SHOPIFY_INSTALL_URL: url.optional(),
+  /** JSON {provider: {client_id, client_secret, ...}}: where else accounts can be connected. */
+  OAUTH_CLIENTS: text
+    .transform((value) => parseJson(value))
+    .pipe(oauthClients)
+    .default({}),
   META_APP_SECRETS: list.optional(),
   /** What Meta is told to show when it asks whether the webhook address is ours. */
   META_VERIFY_TOKEN: text.optional(),
@@ -110,6 +118,7 @@ export const workerVariables = [
   "SHOPIFY_SHOP_URL",
   "SHOPIFY_CLIENT_ID",
   "SHOPIFY_CLIENT_SECRET",
+  "OAUTH_CLIENTS",
   "WEBHOOKS_ALLOW_LOCAL",
   "WORKER_LEASE_SECONDS",
   "WORKER_BUDGET_SECONDS",

@@ -7,6 +7,7 @@ import { razorpayOf } from "../_shared/razorpay.ts";
 import { createSafeFetch } from "../_shared/safe-fetch.ts";
 import { shopifyConfig } from "../_shared/shopify.ts";
 import { createStripe } from "../_shared/stripe.ts";
+import { configuredOAuth } from "../oauth/providers/index.ts";
 import { createApp } from "./app.ts";
 import { createHandlers } from "./handlers/index.ts";
 import { background, handOnTo } from "./platform.ts";
@@ -32,6 +33,7 @@ const handlers = createHandlers({
   providers: { fal },
   functionsUrl,
   shopify: shopifyConfig(env),
+  oauth: configuredOAuth(env.OAUTH_CLIENTS, shopifyConfig(env)),
   vault: env.ENCRYPTION_KEYS && createVault(env.ENCRYPTION_KEYS),
   safeFetch: createSafeFetch({ allowLocal: env.WEBHOOKS_ALLOW_LOCAL }),
 });

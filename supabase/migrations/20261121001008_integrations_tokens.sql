@@ -16,7 +16,10 @@ declare
 begin
   for v_account in
     select a.id, a.workspace_id, a.token_expires_at from integrations.connected_accounts a
-    where a.status = 'active' and a.token_expires_at < private.now() + interval '10 minutes'
+    where a.status = 'active' and (a.token_expires_at < private.now() + interval '10 minutes'
+        -- tokens of weeks are renewed days before, once a day until it works
+        or (a.token_expires_at < private.now() + interval '7 days'
+          and coalesce(a.token_last_refreshed_at, a.connected_at) < private.now() - interval '1 day'))
       and a.token_expires_at > private.now() - interval '7 days'
       and exists (select from integrations.account_secrets s where s.account_id = a.id and s.kind = 'refresh_token')
     order by a.token_expires_at limit 500
@@ -29,7 +32,8 @@ begin
   end loop;
   return v_begun;
 end $$;
-comment on function private.refresh_due_tokens() is 'Sweep: renews tokens that end within ten minutes.';
+comment on function private.refresh_due_tokens() is
+  'Sweep: renews tokens that end within ten minutes, those of weeks within seven days.';
 revoke all on function private.refresh_due_tokens from public, anon, authenticated, service_role;
 grant execute on function private.refresh_due_tokens to service_role;
 

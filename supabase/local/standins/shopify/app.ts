@@ -31,14 +31,23 @@ export function createShopifyStandIn(deps: Deps): Hono {
   app.route("/", merchants(deps, shopOf, nextId));
   app.use(recorder(control));
   app.route("/", oauthRoutes(data, shopOf, changed));
-  app.post("/:shop/admin/api/:version/graphql.json", (c) => {
+  app.use("/:shop/admin/*", async (c, next) => {
+    const token = shopOf(c.req.param("shop")).tokens[c.req.header("x-shopify-access-token") ?? ""];
+    if (token && (token.until === null || token.until >= Date.now())) return next();
+    const errors = "[API] Invalid API key or access token (unrecognized login or wrong password)";
+    return c.json({ errors }, 401);
+  });
+  app.post("/:shop/admin/api/:version/graphql.json", (c) =>
+    answerQuery(c, shopOf(c.req.param("shop")), nextId, changed),
+  );
+  // The app takes itself out of the shop.
+  app.delete("/:shop/admin/api_permissions/current.json", async (c) => {
     const shop = shopOf(c.req.param("shop"));
-    const token = shop.tokens[c.req.header("x-shopify-access-token") ?? ""];
-    if (!token || (token.until !== null && token.until < Date.now())) {
-      const errors = "[API] Invalid API key or access token (unrecognized login or wrong password)";
-      return c.json({ errors }, 401);
-    }
-    return answerQuery(c, shop, nextId, changed);
+    const events = new Merchant(shop, nextId).uninstall();
+    await announce(deps, shop, events, nextId);
+    shop.subscriptions = {};
+    changed();
+    return c.json({});
   });
   return app;
 }

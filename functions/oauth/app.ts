@@ -1,0 +1,215 @@
+import { randomBytes } from "node:crypto";
+import type { Context, Hono } from "hono";
+import { cors } from "hono/cors";
+import { secureHeaders } from "hono/secure-headers";
+import {
+  type OAuthAccount,
+  type OAuthStarted,
+  oauthClaim,
+  oauthDisconnect,
+  oauthStart,
+} from "../../types/contracts-oauth.ts";
+import { createBase, limitBody, parseBody } from "../_shared/app.ts";
+import { ApiError } from "../_shared/errors.ts";
+import { findAccount, openSecret } from "../_shared/sql/accounts.ts";
+import { beginInstallation, noteOAuth, takeState } from "../_shared/sql/oauth.ts";
+import type { Backend } from "./backend.ts";
+import { type Arrival, type ConnectDeps, createConnections } from "./connections.ts";
+import type { OAuthProvider } from "./providers/provider.ts";
+import { verifierOf } from "./providers/standard.ts";
+
+export interface Deps extends ConnectDeps {
+  backend: Backend;
+  /** Public base of the functions; providers send browsers back to <functionsUrl>/oauth/<provider>/callback. */
+  functionsUrl: string;
+  /** Origins a browser may be returned to; without them, any. */
+  appOrigins?: readonly string[] | undefined;
+  /** Where a merchant goes who installs our app and has no account yet. */
+  installUrl?: string | undefined;
+}
+
+/**
+ * POST /oauth/<provider>/start begins a connection for an admin of a workspace and answers the provider's address;
+ * GET .../callback ends it, for whom it was begun. GET .../install is where a provider's app store sends a browser;
+ * POST .../claim takes such an installation over. POST /oauth/disconnect ends a connection here and at the provider.
+ * Errors: those of integrations.start_oauth and connect_account, unknown_provider (404), invalid_signature (401),
+ * access_denied, provider_refused (502); a callback that knows where to return tells them as ?error=<code>.
+ */
+export function createApp(deps: Deps): Hono {
+  const { db, vault, log, providers, backend, functionsUrl, appOrigins, installUrl, now = Date.now } = deps;
+  const connections = createConnections(deps);
+  const app = createBase("oauth", log);
+  app.use(
+    cors({
+      origin: "*",
+      allowMethods: ["GET", "POST"],
+      allowHeaders: ["authorization", "apikey", "content-type", "x-client-info"],
+      maxAge: 86_400,
+    }),
+    secureHeaders({ crossOriginResourcePolicy: "cross-origin", referrerPolicy: "no-referrer" }),
+  );
+
+  app.post("/disconnect", limitBody(16 * 1024), async (c) => {
+    const { account_id } = parseBody(oauthDisconnect, await c.req.text());
+    const account = await findAccount(db, account_id);
+    // Read before it is deleted, used only after the caller's right to disconnect has been proved.
+    const token = account && (await openSecret(db, vault, account, "access_token"));
+    const { workspace_id } = await backend.disconnect(c.req.header("authorization"), account_id);
+    const provider = account && providers.get(account.provider);
+    if (account && token && provider?.revoke) {
+      await provider
+        .revoke(token, account.external_account_id)
+        .catch((error: unknown) => log.warn("the provider did not end the grant", { account_id, error }));
+    }
+    const { provider: name = "unknown", external_account_id = null } = account ?? {};
+    await noteOAuth(db, {
+      event_type: "account_disconnected",
+      provider: name,
+      workspace_id,
+      external_account_id,
+      ...senderOf(c),
+    });
+    return c.json({ account_id, provider: name, status: "disconnected" } satisfies OAuthAccount);
+  });
+
+  app.post("/:provider/start", limitBody(16 * 1024), async (c) => {
+    const provider = providerOf(c);
+    const { workspace_id, account, return_to = null } = parseBody(oauthStart, await c.req.text());
+    if (return_to !== null) checkReturn(return_to, appOrigins);
+    const named = provider.account?.(account) ?? null;
+    const request = { workspace_id, provider: provider.name, external_account_id: named, return_to };
+    const state = await backend.startOAuth(c.req.header("authorization"), request);
+    return c.json({ url: await authorizeUrl(provider, state, named) } satisfies OAuthStarted);
+  });
+
+  app.get("/:provider/install", async (c) => {
+    const provider = providerOf(c);
+    const account = provider.verify?.(queryOf(c), now());
+    if (!account) throw new ApiError(404, "unknown_route", "Installations do not begin here.");
+    const state = randomBytes(32).toString("base64url");
+    await beginInstallation(db, state, provider.name, account);
+    return c.redirect(await authorizeUrl(provider, state, account));
+  });
+
+  app.post("/:provider/claim", limitBody(16 * 1024), async (c) => {
+    const provider = providerOf(c);
+    const { workspace_id, installation } = parseBody(oauthClaim, await c.req.text());
+    // Who is calling, with which rights, is answered as for a connection that is begun here.
+    const request = { workspace_id, provider: provider.name, external_account_id: null, return_to: null };
+    const state = await backend.startOAuth(c.req.header("authorization"), request);
+    const { user_id } = await takeState(db, state, provider.name);
+    const account = await connections.claim(provider, installation, {
+      workspaceId: workspace_id,
+      userId: user_id!,
+    });
+    await noteOAuth(db, {
+      event_type: "account_connected",
+      ...account,
+      user_id,
+      ...senderOf(c),
+      metadata: { claimed: true },
+    });
+    return c.json(shown(account));
+  });
+
+  app.get("/:provider/callback", async (c) => {
+    const provider = providerOf(c);
+    const query = queryOf(c);
+    const verified = provider.verify?.(query, now()) ?? null;
+    const state = await takeState(db, query.get("state") ?? "", provider.name);
+    const sender = senderOf(c);
+    const { workspace_id, user_id, return_to } = state;
+    try {
+      if (verified !== null && verified !== (state.external_account_id ?? verified)) {
+        throw new ApiError(400, "oauth_state_invalid", "The connection was begun for another account.");
+      }
+      const arrival: Arrival = {
+        state,
+        query,
+        account: verified ?? state.external_account_id,
+        redirectUri: callbackOf(provider),
+        verifier: verifierOf(query.get("state") ?? "", deps.secret),
+      };
+      const arrived = await connections.arrive(provider, arrival);
+      if (arrived.kind === "waiting") {
+        await noteOAuth(db, {
+          event_type: "installation_waits",
+          provider: provider.name,
+          external_account_id: arrived.account,
+          ...sender,
+        });
+        if (!installUrl) return c.json({ installation: arrived.installation });
+        return c.redirect(
+          withQuery(installUrl, { installation: arrived.installation, account: arrived.account }),
+        );
+      }
+      const { account } = arrived;
+      await noteOAuth(db, { event_type: "oauth_callback_success", ...account, user_id, ...sender });
+      if (return_to)
+        return c.redirect(withQuery(return_to, { connected: account.id, provider: provider.name }));
+      return arrived.kind === "again" && installUrl ? c.redirect(installUrl) : c.json(shown(account));
+    } catch (error) {
+      const failure = connections.failureOf(error);
+      await noteOAuth(db, {
+        event_type: "oauth_callback_failed",
+        provider: provider.name,
+        workspace_id,
+        user_id,
+        external_account_id: state.external_account_id,
+        error_message: `${failure.code}: ${failure.message}`,
+        ...sender,
+      });
+      if (!return_to) throw failure;
+      if (failure.status >= 500) log.error("a connection failed", { provider: provider.name, error });
+      return c.redirect(withQuery(return_to, { error: failure.code, provider: provider.name }));
+    }
+  });
+  return app;
+
+  function providerOf(c: Context): OAuthProvider {
+    const provider = providers.get(c.req.param("provider") ?? "");
+    if (!provider)
+      throw new ApiError(404, "unknown_provider", "No accounts can be connected at this provider.");
+    return provider;
+  }
+  function callbackOf({ name }: OAuthProvider): string {
+    return `${functionsUrl}/oauth/${name}/callback`;
+  }
+  async function authorizeUrl(
+    provider: OAuthProvider,
+    state: string,
+    account: string | null,
+  ): Promise<string> {
+    const verifier = verifierOf(state, deps.secret);
+    return provider.authorizeUrl({ state, redirectUri: callbackOf(provider), account, verifier });
+  }
+}
+
+const queryOf = (c: Context) => new URL(c.req.url).searchParams;
+const shown = ({ id, provider, status }: { id: string; provider: string; status: string }): OAuthAccount => ({
+  account_id: id,
+  provider,
+  status,
+});
+
+function senderOf(c: Context) {
+  const address = c.req.header("x-forwarded-for")?.split(",")[0]?.trim() ?? "";
+  const isAddress = /^[0-9a-f.:]{2,45}$/i.test(address) && /[.:]/.test(address);
+  return { ip_address: isAddress ? address : null, user_agent: c.req.header("user-agent") ?? null };
+}
+
+function withQuery(url: string, more: Record<string, string>): string {
+  const target = new URL(url);
+  for (const [name, value] of Object.entries(more)) target.searchParams.set(name, value);
+  return target.toString();
+}
+
+/** Errors: invalid_argument (400). */
+function checkReturn(url: string, origins: readonly string[] | undefined): void {
+  if (!origins || origins.includes(new URL(url).origin)) return;
+  const message = "is not an address of one of our apps";
+  throw new ApiError(400, "invalid_argument", `return_to: ${message}.`, {
+    details: { issues: [{ argument: "return_to", message }] },
+    hint: "Return to an origin that APP_ORIGINS lists.",
+  });
+}
