@@ -257,6 +257,17 @@ describe("an upgrade", () => {
     ]);
   }, 20_000);
 
+  test("whose answers from Stripe are lost is invoiced once", async () => {
+    const who = await s.subscriber();
+    s.deps.control.add({ fail: "answer", http_status: 500, times: 2 });
+    expect(await change(who, "change", { plan_price_id: prices.pro })).toMatchObject({ status: "completed" });
+    s.deps.control.reset();
+    const invoices = await stripe.invoices.list({ subscription: who.stripeId });
+    expect(
+      invoices.data.filter(({ billing_reason }) => billing_reason === "subscription_update"),
+    ).toHaveLength(1);
+  }, 20_000);
+
   test("while the plan is to end lets it go on", async () => {
     const who = await s.subscriber();
     await change(who, "cancel");
@@ -487,6 +498,35 @@ describe("two checkouts that are paid at once", () => {
     expect(Object.values(s.data.refunds).map(({ amount }) => amount)).toEqual([3000]);
     expect(await s.notices(user.id)).toEqual(["surplus"]);
   });
+
+  test("are undone once, however often Stripe's answers are lost", async () => {
+    const { userId, workspaceId, stripeId } = await s.subscriber();
+    const { customer } = await stripe.subscriptions.retrieve(stripeId);
+    const price = Object.values(s.data.prices).find(
+      ({ lookup_key }) => lookup_key === `backlot_${prices.pro}`,
+    )!;
+    await s.pass(1);
+    const second = await stripe.subscriptions.create({
+      customer: String(customer),
+      items: [{ price: price.id }],
+      metadata: { workspace_id: workspaceId },
+    });
+    const before = Object.keys(s.data.refunds).length;
+    s.deps.control.add({ fail: "answer", http_status: 500, times: 12 });
+    await s.deliverAll();
+    for (let tries = 0; tries < 5; tries++) {
+      await s.pass(600);
+      await s.work();
+    }
+    s.deps.control.reset();
+    expect((await stripe.subscriptions.retrieve(second.id)).status).toBe("canceled");
+    expect(Object.values(s.data.refunds).slice(before)).toMatchObject([{ amount: 3000 }]);
+    expect(await s.rowOf(workspaceId)).toMatchObject({
+      provider_subscription_id: stripeId,
+      status: "active",
+    });
+    expect(await s.notices(userId)).toEqual(["surplus"]);
+  }, 30_000);
 
   test("do not condemn a new subscription because an old end was missed", async () => {
     const who = await s.subscriber();
