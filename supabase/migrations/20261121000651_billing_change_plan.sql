@@ -145,10 +145,34 @@ comment on function private.figure_plan_prices(uuid) is 'Figures what prices of 
 revoke all on function private.figure_plan_prices from public, anon, authenticated, service_role;
 grant execute on function private.figure_plan_prices to service_role;
 
+-- The columns of the plan that are named take what is stated, whichever the table has.
+create function private.set_plan_columns(plan_id uuid, stated jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_unknown text := (select min(key) from jsonb_object_keys(stated) key
+    where key in ('id', 'app', 'slug', 'created_at', 'updated_at') or not exists (
+      select from pg_catalog.pg_attribute a
+      where a.attrelid = 'billing.plans'::regclass and a.attname = key and a.attnum > 0 and not a.attisdropped));
+begin
+  if v_unknown is not null then
+    perform private.fail('invalid_argument', format('There is no field %s of a plan to change.', v_unknown),
+      jsonb_build_object('argument', 'plan', 'field', v_unknown));
+  elsif stated <> '{}' then
+    execute (select format('update billing.plans p set (%1$s) = (select %1$s from jsonb_populate_record(p, $1))
+      where p.id = $2 and p is distinct from jsonb_populate_record(p, $1)', string_agg(quote_ident(key), ', '))
+      from jsonb_object_keys(stated) key) using stated, plan_id;
+  end if;
+end $$;
+comment on function private.set_plan_columns(uuid, jsonb) is 'Sets the columns of a plan that are named.';
+revoke all on function private.set_plan_columns from public, anon, authenticated, service_role;
+grant execute on function private.set_plan_columns to service_role;
+
 -- Makes or changes a plan. plan: columns by name; features: what is stated of each (see plan_feature_from, null
 -- takes it out); prices: one object each, by provider, currency and period. What is not named stays. The same call
 -- twice makes one version. Rows of subscribers are not touched: entitlements are read from the plan.
--- Errors: invalid_argument, unknown_feature, feature_mismatch, price_in_use, allowance_mismatch.
+-- Errors: invalid_argument, unknown_plan, unknown_feature, feature_mismatch, price_in_use, allowance_mismatch.
 create function billing.change_plan(app text, slug text, change_reason text, changed_by uuid default null,
   plan jsonb default '{}', features jsonb default '{}', prices jsonb default '[]')
 returns billing.plan_versions
@@ -156,40 +180,28 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_plan billing.plans;
+  v_plan_id uuid;
   v_version billing.plan_versions;
 begin
-  if plan - '{name,description,allowance_micro,allowance_interval,rollover_cap_micro,display_features,is_active,
-    is_visible,is_legacy,is_featured,sort_order,metadata,deleted_at}'::text[] <> '{}' then
-    perform private.fail('invalid_argument', 'The plan has a field that is not known.',
-      jsonb_build_object('argument', 'plan', 'value', plan));
-  elsif coalesce(btrim(change_reason), '') = '' then
+  if coalesce(btrim(change_reason), '') = '' then
     perform private.fail('invalid_argument', 'A plan changes for a reason.', '{"argument": "change_reason"}');
-  end if;
-  if plan ? 'name' then
+  elsif plan ? 'name' then
     insert into billing.plans (app, slug, name) values (change_plan.app, change_plan.slug, plan ->> 'name')
     on conflict on constraint plans_app_slug_key do nothing;
   end if;
-  select * into v_plan from billing.plans p
+  select p.id into v_plan_id from billing.plans p
   where p.app = change_plan.app and p.slug = change_plan.slug for no key update;
   if not found then
     perform private.fail('unknown_plan', 'There is no such plan; a new one needs a name.',
       jsonb_build_object('app', app, 'slug', slug));
   end if;
-  v_plan := jsonb_populate_record(v_plan, plan);
-  update billing.plans p set name = v_plan.name, description = v_plan.description,
-    allowance_micro = v_plan.allowance_micro, allowance_interval = v_plan.allowance_interval,
-    rollover_cap_micro = v_plan.rollover_cap_micro, display_features = v_plan.display_features,
-    is_active = v_plan.is_active, is_visible = v_plan.is_visible, is_legacy = v_plan.is_legacy,
-    is_featured = v_plan.is_featured, sort_order = v_plan.sort_order, metadata = v_plan.metadata,
-    deleted_at = v_plan.deleted_at
-  where p.id = v_plan.id and p is distinct from v_plan;
-  perform private.set_plan_features(v_plan.id, features);
-  perform private.set_plan_price(v_plan.id, stated) from jsonb_array_elements(prices) stated;
-  perform private.figure_plan_prices(v_plan.id);
+  perform private.set_plan_columns(v_plan_id, plan);
+  perform private.set_plan_features(v_plan_id, features);
+  perform private.set_plan_price(v_plan_id, stated) from jsonb_array_elements(prices) stated;
+  perform private.figure_plan_prices(v_plan_id);
   perform set_config('backlot.changed_by', coalesce(changed_by::text, ''), true),
     set_config('backlot.change_reason', change_reason, true);
-  v_version := private.keep_plan_version(v_plan.id);
+  v_version := private.keep_plan_version(v_plan_id);
   perform set_config('backlot.changed_by', '', true), set_config('backlot.change_reason', '', true);
   return v_version;
 end $$;

@@ -21,7 +21,7 @@ describe("change_plan", () => {
   test("makes a plan with features and prices in one version, by somebody, for a reason", async () => {
     const { id } = await db.createUser();
     const version = await changePlan(db.service, "amplify", "made", {
-      plan: { name: "Made", sort_order: 7 },
+      plan: { name: "Made", sort_order: 7, upgrade_rule: "none" },
       features: { videos: 10, white_label: true, storage_gb: "unlimited", support_level: "chat" },
       prices: [month, year],
       change_reason: "Autumn offer",
@@ -32,7 +32,7 @@ describe("change_plan", () => {
       fields_changed: [],
       changed_by: id,
       change_reason: "Autumn offer",
-      plan_snapshot: { slug: "made", name: "Made", sort_order: 7 },
+      plan_snapshot: { slug: "made", name: "Made", sort_order: 7, upgrade_rule: "none" },
       features_snapshot: {
         videos: { enabled: true, limit_value: 10 },
         white_label: { enabled: true },
@@ -96,7 +96,14 @@ describe("change_plan", () => {
       "invalid_argument",
       "PT400",
     );
-    await expectError(changePlan(db.service, "amplify", "free", { plan: { slug: "x" } }), "invalid_argument");
+    for (const field of ["slug", "id", "price", "created_at", "xmin"]) {
+      const plan = { [field]: "x" };
+      const error = await expectError(
+        changePlan(db.service, "amplify", "free", { plan }),
+        "invalid_argument",
+      );
+      expect(error.facts).toMatchObject({ field });
+    }
     await expectError(changePlan(db.service, "amplify", "nobody", {}), "unknown_plan", "PT404");
     await expectError(
       changePlan(db.service, "amplify", "free", { prices: [{ ...month, savings_minor: 3 }] }),
