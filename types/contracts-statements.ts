@@ -46,6 +46,7 @@ export type LedgerLine = z.infer<typeof ledgerLine>;
 export const usageLine = z.object({
   usage_event_id: z.string(),
   created_at: z.string(),
+  event_at: z.string(),
   completed_at: z.string().nullable(),
   status: z.string(),
   meter: z.string().nullable(),

@@ -1,7 +1,7 @@
 -- Usage summed up by quarter of an hour, hour and day. A charge never touches a sum: the transaction that settles
 -- it appends what it changed, and a sweep moves that into the sums. The sweep takes rows away as it adds them, in
 -- one statement, so each is added once, and one whose transaction ends late is simply taken later: no watermark
--- can pass it by. A usage event counts once it is captured, at the time at which it was asked for.
+-- can pass it by. A usage event counts once it is captured, at the time at which the work was done (event_at).
 
 create table billing.usage_changes (
   id bigint generated always as identity primary key,
@@ -61,7 +61,7 @@ create type billing.usage_facts as (
   quantity numeric, refunded_quantity numeric, captured_micro bigint, refunded_micro bigint
 );
 
--- What one usage event adds to the sums. A part that was captured or refunded is the same part of the quantity.
+-- What one usage event adds to the sums. A part of the price that was refunded is the same part of the quantity.
 create function billing._usage_facts(event billing.usage_events) returns billing.usage_facts
 language plpgsql immutable
 set search_path = ''
@@ -70,15 +70,14 @@ declare
   v_facts billing.usage_facts;
 begin
   v_facts.workspace_id := event.workspace_id;
-  v_facts.starts_at := date_bin(interval '15 minutes', event.created_at, timestamptz '2000-01-01 00:00:00+00');
+  v_facts.starts_at := date_bin(interval '15 minutes', event.event_at, timestamptz '2000-01-01 00:00:00+00');
   v_facts.meter_id := event.meter_id;
   v_facts.user_id := event.user_id;
   v_facts.source := event.source_platform;
   v_facts.charges := (event.status in ('captured', 'refunded'))::integer;
   v_facts.captured_micro := event.captured_micro;
   v_facts.refunded_micro := event.refunded_micro;
-  v_facts.quantity := case when v_facts.charges = 0 then 0 when event.captured_micro = event.amount_micro
-    then event.quantity else round(event.quantity * event.captured_micro / event.amount_micro, 6) end;
+  v_facts.quantity := case when v_facts.charges = 0 then 0 else coalesce(event.captured_quantity, event.quantity) end;
   v_facts.refunded_quantity := case when event.status = 'refunded' then v_facts.quantity
     when event.refunded_micro = 0 then 0
     else round(v_facts.quantity * event.refunded_micro / event.captured_micro, 6) end;

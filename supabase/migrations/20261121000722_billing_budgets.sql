@@ -50,7 +50,7 @@ create table billing.budget_periods (
   constraint budget_periods_not_negative check (held_micro >= 0 and spent_micro >= 0)
 ) with (fillfactor = 50);
 comment on table billing.budget_periods is
-  'What the charges asked for in a budget''s period hold and have cost, refunds taken off; micro-units.';
+  'What the work done in a budget''s period holds and has cost, refunds taken off; micro-units.';
 alter table billing.budget_periods enable row level security;
 create policy "Members may read the periods of their workspace's budgets" on billing.budget_periods for select
   to authenticated
@@ -162,7 +162,7 @@ begin
     select * from billing.budgets b
     where b.workspace_id = new.workspace_id and (b.user_id is null or b.user_id = new.user_id) order by b.id
   loop
-    select * into v_at from billing._budget_period(v_budget.period, v_budget.timezone, new.created_at);
+    select * into v_at from billing._budget_period(v_budget.period, v_budget.timezone, new.event_at);
     continue when v_at.starts_at < v_budget.counted_from_at;
     if tg_op = 'INSERT' then
       insert into billing.budget_periods (budget_id, starts_at, ends_at)

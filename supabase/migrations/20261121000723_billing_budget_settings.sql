@@ -1,7 +1,7 @@
 -- How budgets are set, seen, told about and checked.
 
--- What charges asked for between two moments hold and have cost; user_id null: of everybody. The caller holds the
--- wallet's lock.
+-- What work done between two moments holds and has cost; user_id null: of everybody. Work is booked when it is done
+-- or later, so created_at, which is indexed, bounds it from below. The caller holds the wallet's lock.
 create function billing._count_charges(budget billing.budgets, from_at timestamptz, to_at timestamptz,
   out held_micro bigint, out spent_micro bigint)
 language sql stable
@@ -10,7 +10,8 @@ as $$
   select coalesce(sum(e.amount_micro) filter (where e.status = 'held'), 0)::bigint,
     coalesce(sum(e.captured_micro - e.refunded_micro), 0)::bigint
   from billing.usage_events e
-  where e.workspace_id = budget.workspace_id and e.created_at >= from_at and e.created_at < to_at
+  where e.workspace_id = budget.workspace_id and e.created_at >= from_at and e.event_at >= from_at
+    and e.event_at < to_at
     and (budget.user_id is null or e.user_id = budget.user_id)
 $$;
 comment on function billing._count_charges is
@@ -38,8 +39,8 @@ begin
     union
     select l.starts_at, l.ends_at
     from billing.usage_events e
-    cross join lateral billing._budget_period(v_budget.period, v_budget.timezone, e.created_at) l
-    where e.workspace_id = v_budget.workspace_id and e.created_at > private.now()
+    cross join lateral billing._budget_period(v_budget.period, v_budget.timezone, e.event_at) l
+    where e.workspace_id = v_budget.workspace_id and e.created_at > private.now() and e.event_at > private.now()
       and l.starts_at > v_budget.counted_from_at
   ) p
   cross join lateral billing._count_charges(v_budget, p.starts_at, p.ends_at) c;

@@ -208,13 +208,13 @@ comment on function billing.statement_lines is
 revoke all on function billing.statement_lines from public, anon, authenticated, service_role;
 grant execute on function billing.statement_lines to authenticated, service_role;
 
--- The charges that were asked for on the days from_day to to_day, oldest first, whatever became of them. The next
+-- The charges that were booked on the days from_day to to_day, oldest first, whatever became of them. The next
 -- page: after created_at and usage_event_id of the last line. Errors: as statement_lines.
 create function billing.usage_lines(workspace_id uuid, from_day date default null, to_day date default null,
   timezone text default null, after_at timestamptz default null, after_id uuid default null, most integer default 500)
-returns table (usage_event_id uuid, created_at timestamptz, completed_at timestamptz, status text, meter text,
-  quantity numeric, amount_micro bigint, captured_micro bigint, refunded_micro bigint, cost_micro bigint, user_id uuid,
-  source text, source_id text, plan_slug text, reason text)
+returns table (usage_event_id uuid, created_at timestamptz, event_at timestamptz, completed_at timestamptz,
+  status text, meter text, quantity numeric, amount_micro bigint, captured_micro bigint, refunded_micro bigint,
+  cost_micro bigint, user_id uuid, source text, source_id text, plan_slug text, reason text)
 language plpgsql stable
 set search_path = ''
 as $$
@@ -227,7 +227,7 @@ begin
   select r.* into v_range from billing._day_range(from_day, to_day,
     billing._timezone(usage_lines.workspace_id, usage_lines.timezone)) r;
   return query
-  select e.id, e.created_at, e.completed_at, e.status, m.slug, e.quantity, e.amount_micro, e.captured_micro,
+  select e.id, e.created_at, e.event_at, e.completed_at, e.status, m.slug, e.quantity, e.amount_micro, e.captured_micro,
     e.refunded_micro, e.captured_micro - e.refunded_micro, e.user_id, e.source_platform, e.source_id, e.plan_slug,
     e.reason
   from billing.usage_events e

@@ -82,7 +82,7 @@ test("a list of charges tells what became of each, and hands no formula to a spr
   const { userId, workspaceId } = await eventful();
   const response = await get("usage.csv", userId, { workspace_id: workspaceId, ...january });
   const [header, first, second, end] = (await response.text()).split("\r\n");
-  expect(header!.split(",")).toHaveLength(15);
+  expect(header!.split(",")).toHaveLength(16);
   expect(first).toContain(`,captured,hundred,3,300,300,10,290,${userId},"'=cmd|' /C calc'!A0","a ""b"", c",`);
   expect(first).toContain(',"\'+1, sorry"');
   expect(second).toContain(",held,unit,50,50,0,0,0,,,,,");

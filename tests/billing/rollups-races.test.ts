@@ -7,7 +7,6 @@ let db: TestDatabase;
 
 beforeAll(async () => {
   db = await billingDatabase({ poolSize: 12 });
-  await db.query("alter table billing.usage_events alter column created_at set default private.now()");
 });
 
 const rollUp = () => db.service.call<number>("billing.roll_up_usage");

@@ -9,8 +9,6 @@ let db: TestDatabase;
 
 beforeAll(async () => {
   db = await billingDatabase();
-  // charges are made at the time of the tests' clock
-  await db.query("alter table billing.usage_events alter column created_at set default private.now()");
 });
 
 const rollUp = () => db.service.call<number>("billing.roll_up_usage");
@@ -112,7 +110,7 @@ describe("sums of usage", () => {
     const id = randomUUID();
     await db.query(
       `insert into billing.usage_events (id, workspace_id, meter_id, quantity, unit_amount_micro, amount_micro,
-        captured_micro, status, key, content_hash, hold_expires_at, completed_at, created_at)
+        captured_micro, status, key, content_hash, hold_expires_at, completed_at, event_at)
       select $1::uuid, $2, id, 4, 0, 0, 0, 'captured', gen_random_uuid(), '', now(), now(), '2026-02-03T04:50:00Z'
       from billing.meters where slug = 'free'`,
       [id, workspaceId],
@@ -120,7 +118,7 @@ describe("sums of usage", () => {
     await rollUp();
     expect(await sumsOf(workspaceId)).toMatchObject([{ quantity: 4 }, { quantity: 4 }, { quantity: 4 }]);
     await db.query(
-      "update billing.usage_events set quantity = 5, created_at = '2026-02-04T00:00:00Z' where id = $1",
+      "update billing.usage_events set quantity = 5, event_at = '2026-02-04T00:00:00Z' where id = $1",
       [id],
     );
     expect(await faults()).toEqual([]);

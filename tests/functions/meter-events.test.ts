@@ -28,7 +28,6 @@ let folder: string;
 beforeAll(async () => {
   db = await billingDatabase();
   functions = functionsDatabase(db);
-  await db.query("alter table billing.usage_events alter column created_at set default private.now()");
   folder = await mkdtemp(join(tmpdir(), "backlot-meters-"));
   standIn = startStripe({
     path: join(folder, "stripe.json"),
