@@ -7,6 +7,7 @@ import type { Handlers } from "../job.ts";
 import type { ShopDeps } from "../shopify/shop.ts";
 import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
+import { importCsv } from "./csv-import.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
 import { extendTrial } from "./extend-trial.ts";
 import { type PaymentDeps, paymentHandlers } from "./payments.ts";
@@ -31,6 +32,7 @@ export function createHandlers(
     "billing.extend_trial": extendTrial(deps.stripe),
     "billing.report_usage": reportUsage(deps.stripe),
     "integrations.refresh_token": refreshToken(deps),
+    "commerce.csv_import": importCsv(deps),
     "integrations.deliver_webhook": deliverWebhook(deps.safeFetch),
     "studio.creation": makeCreation(deps),
     "studio.cancel_at_provider": cancelAtProvider(deps.providers),
