@@ -74,7 +74,9 @@ describe("npm start -- --ephemeral --json", () => {
       publishable_key: expect.stringMatching(/^sb_publishable_/),
       secret_key: expect.stringMatching(/^sb_secret_/),
       functions_url: `${line.api_url}/functions/v1`,
-      standins: { stripe: expect.stringMatching(/^http/), fal: expect.stringMatching(/^http/) },
+      standins: Object.fromEntries(
+        ["stripe", "fal", "shopify", "razorpay"].map((name) => [name, expect.stringMatching(/^http/)]),
+      ),
     });
 
     const client = createClient(line.api_url, line.publishable_key, { auth: { persistSession: false } });
