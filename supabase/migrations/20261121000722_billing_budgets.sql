@@ -154,6 +154,10 @@ declare
   v_at record;
   v_period billing.budget_periods;
 begin
+  -- most have none, and this is asked at every charge
+  if not exists (select from billing.budgets b where b.workspace_id = new.workspace_id) then
+    return null;
+  end if;
   if tg_op = 'UPDATE' then
     v_held := v_held - case when old.status = 'held' then old.amount_micro else 0 end;
     v_spent := v_spent - (old.captured_micro - old.refunded_micro);
