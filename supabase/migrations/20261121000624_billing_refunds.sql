@@ -1,5 +1,46 @@
 -- Refunds: captured credits go back to the sources they came from, last drawn first.
 
+-- Gives a part of what a charge captured back to its sources, under its wallet's lock. Returns the charge as it is
+-- then.
+create function billing._return_charge(event billing.usage_events, amount_micro bigint, kind text, reason text,
+  key text default null) returns billing.usage_events
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+  v_event billing.usage_events;
+  v_source jsonb;
+  v_sources jsonb := '[]';
+  v_left bigint := amount_micro;
+  v_give bigint;
+  v_lines billing.posting[] := '{}';
+begin
+  for v_source in select s from jsonb_array_elements(event.sources) with ordinality as e (s, n) order by n desc loop
+    v_give := least(v_left, (v_source ->> 'captured')::bigint - (v_source ->> 'refunded')::bigint);
+    v_left := v_left - v_give;
+    v_sources := jsonb_build_array(v_source
+      || jsonb_build_object('refunded', (v_source ->> 'refunded')::bigint + v_give)) || v_sources;
+    if v_give > 0 then
+      v_lines := v_lines || billing._return_line(event.id, v_source, v_give);
+    end if;
+  end loop;
+  update billing.usage_events e
+  set refunded_micro = e.refunded_micro + amount_micro, sources = v_sources, refunded_at = private.now(),
+    reason = _return_charge.reason,
+    status = case when e.refunded_micro + amount_micro = e.captured_micro then 'refunded' else 'captured' end
+  where e.id = event.id
+  returning e.* into v_event;
+  -- a charge that cost nothing can be refunded as a whole, and no money moves
+  if amount_micro > 0 then
+    perform billing._post(event.workspace_id, kind, v_lines || row('revenue', null, -amount_micro)::billing.posting,
+      key, usage_event_id => event.id, reason => reason);
+  end if;
+  return v_event;
+end $$;
+comment on function billing._return_charge is 'Gives back a part of a captured charge, last drawn first.';
+revoke all on function billing._return_charge from public, anon, authenticated, service_role;
+
 -- Gives captured credits back, all that is left (amount_micro null) or a part. The reason names the refund:
 -- the same event, reason and amount is one refund however often it is asked for, so a second partial refund
 -- needs a reason of its own. Errors: unknown_usage_event, usage_not_captured, refund_too_large, invalid_argument.
@@ -14,11 +55,6 @@ declare
   v_key text := format('refund:%s:%s:%s', usage_event_id, coalesce(amount_micro::text, 'all'),
     encode(private.content_hash(to_jsonb(coalesce(reason, ''))), 'hex'));
   v_done bigint;
-  v_source jsonb;
-  v_sources jsonb := '[]';
-  v_left bigint := v_amount;
-  v_give bigint;
-  v_lines billing.posting[] := '{}';
 begin
   if coalesce(length(trim(reason)), 0) = 0 then
     perform private.fail('invalid_argument', 'A refund needs a reason.', '{"argument": "reason"}');
@@ -40,26 +76,7 @@ begin
       v_event.captured_micro), jsonb_build_object('refundable_micro', v_event.captured_micro - v_event.refunded_micro));
   end if;
 
-  for v_source in select s from jsonb_array_elements(v_event.sources) with ordinality as e (s, n) order by n desc loop
-    v_give := least(v_left, (v_source ->> 'captured')::bigint - (v_source ->> 'refunded')::bigint);
-    v_left := v_left - v_give;
-    v_sources := jsonb_build_array(v_source
-      || jsonb_build_object('refunded', (v_source ->> 'refunded')::bigint + v_give)) || v_sources;
-    if v_give > 0 then
-      v_lines := v_lines || billing._return_line(v_event.id, v_source, v_give);
-    end if;
-  end loop;
-  update billing.usage_events e
-  set refunded_micro = e.refunded_micro + v_amount, sources = v_sources, refunded_at = private.now(),
-    reason = refund_usage.reason,
-    status = case when e.refunded_micro + v_amount = e.captured_micro then 'refunded' else 'captured' end
-  where e.id = v_event.id
-  returning e.* into v_event;
-  -- a charge that cost nothing can be refunded as a whole, and no money moves
-  if v_amount > 0 then
-    perform billing._post(v_event.workspace_id, 'refund', v_lines || row('revenue', null, -v_amount)::billing.posting,
-      v_key, usage_event_id => v_event.id, reason => reason);
-  end if;
+  v_event := billing._return_charge(v_event, v_amount, 'refund', reason, v_key);
   return row(v_event.id, v_event.status, v_amount, true)::billing.usage_result;
 end $$;
 comment on function billing.refund_usage is
