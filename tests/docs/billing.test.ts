@@ -290,6 +290,21 @@ test("the operators' statements run", async () => {
   await s.sql(insert!);
   const [reporting] = await s.sql(begin!, [customer!.workspace_id]);
   expect(reporting).toMatchObject({ is_active: true, provider_customer_id: expect.stringMatching(/^cus_/) });
+  // usage of some hours ago is reported by the worker; the stand-in knows no such meter, and refuses it
+  await s.sql("update billing.meter_reporting set report_from_at = report_from_at - interval '1 day'");
+  await s.sql("update billing.usage_events set event_at = event_at - interval '3 hours'");
+  await s.sql("select billing.roll_up_usage()");
+  const [refused] = await eventually("the refusal", async () => {
+    await s.sql("select billing.plan_meter_reports()");
+    const rows = await s.sql<Values>(look!);
+    return rows.length > 0 && rows;
+  });
+  expect(refused).toMatchObject({
+    status: "refused",
+    value: "1",
+    error: expect.stringContaining("generations"),
+  });
+  await s.sql("select billing.decide_meter_report($1, counted => true)", [refused!.id]);
   expect(await s.sql(look!)).toEqual([]);
   expect(await s.sql(verify!)).toEqual([]);
 });
