@@ -7,6 +7,7 @@ import {
   newCustomer,
   newPerson,
   newVoucher,
+  type Person,
   paidTopUp,
   redeem,
   refundPayment,
