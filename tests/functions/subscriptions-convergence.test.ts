@@ -198,9 +198,9 @@ test.each(ways)(
           lives++;
         },
       ),
-      { numRuns: 200, interruptAfterTimeLimit: 6_000 },
+      { numRuns: 25, interruptAfterTimeLimit: 20_000 },
     );
-    expect(lives).toBeGreaterThan(3);
+    expect(lives).toBeGreaterThan(0);
   },
   120_000,
 );
