@@ -12,46 +12,47 @@ language sql stable
 set search_path = ''
 set work_mem = '256MB'
 as $$
-  with lines as materialized (
-    select e.transaction_id, e.line, e.account_id, e.lot_id, e.amount_micro, e.balance_after_micro, a.workspace_id,
-      a.code, a.id is null as astray
-    from billing.ledger_entries e left join billing.ledger_accounts a on a.id = e.account_id
-  ), sums as materialized (
-    select l.transaction_id, sum(l.amount_micro) as off, count(distinct l.workspace_id) as workspaces,
-      (array_agg(l.workspace_id order by l.workspace_id))[1] as workspace_id
-    from lines l group by 1
+  -- one pass in order of the transactions
+  with sums as materialized (
+    select t.id, t.workspace_id, sum(e.amount_micro)::bigint as off, count(e.transaction_id) as entries,
+      bool_or(a.workspace_id <> t.workspace_id) as strays
+    from billing.ledger_transactions t
+    left join billing.ledger_entries e on e.transaction_id = t.id
+    left join billing.ledger_accounts a on a.id = e.account_id
+    group by t.id
+    having sum(e.amount_micro) <> 0 or count(e.transaction_id) = 0 or bool_or(a.workspace_id <> t.workspace_id)
   )
-  select 'unbalanced transaction', s.workspace_id, s.transaction_id::text, 0::bigint, s.off::bigint
-  from sums s where s.off <> 0
+  select 'unbalanced transaction', s.workspace_id, s.id::text, 0::bigint, s.off from sums s where s.off <> 0
   union all
-  select 'transaction without entries', t.workspace_id, t.id::text, null, null
-  from billing.ledger_transactions t where not exists (select from sums s where s.transaction_id = t.id)
+  select 'transaction without entries', s.workspace_id, s.id::text, null, null from sums s where s.entries = 0
   union all
-  select 'entry without a transaction', s.workspace_id, s.transaction_id::text, null, null
-  from sums s where not exists (select from billing.ledger_transactions t where t.id = s.transaction_id)
+  select 'entry in a foreign account', s.workspace_id, s.id::text, null, null from sums s where s.strays
   union all
-  select 'entry without an account', null, l.transaction_id || '/' || l.line, null, l.amount_micro
-  from lines l where l.astray
+  select 'entry without a transaction', null, e.transaction_id || '/' || e.line, null, e.amount_micro
+  from billing.ledger_entries e
+  where not exists (select from billing.ledger_transactions t where t.id = e.transaction_id)
   union all
-  select 'entry in a foreign account', t.workspace_id, s.transaction_id::text, null, null
-  from sums s join billing.ledger_transactions t on t.id = s.transaction_id
-  where s.workspaces > 1 or s.workspace_id <> t.workspace_id
+  select 'entry without an account', null, e.transaction_id || '/' || e.line, null, e.amount_micro
+  from billing.ledger_entries e where not exists (select from billing.ledger_accounts a where a.id = e.account_id)
   union all
   -- what moves a lot is in the account of its workspace and kind
-  select 'entry of a foreign lot', l.workspace_id, l.transaction_id || '/' || l.line, null, l.amount_micro
-  from lines l left join billing.credit_lots c on c.id = l.lot_id
-  where not l.astray and ((l.code in ('allowance', 'lots')) <> (c.id is not null)
-    or (l.lot_id is null) <> (c.id is null) or c.workspace_id is distinct from l.workspace_id and c.id is not null
-    or c.code <> l.code)
+  select 'entry of a foreign lot', a.workspace_id, e.transaction_id || '/' || e.line, null, e.amount_micro
+  from billing.ledger_entries e
+  join billing.ledger_accounts a on a.id = e.account_id
+  left join billing.credit_lots c on c.id = e.lot_id
+  where (e.lot_id is not null or a.code in ('allowance', 'lots'))
+    and (c.workspace_id, c.code) is distinct from (a.workspace_id, a.code)
   union all
   -- each entry says what its account had after its transaction
-  select 'running balance differs', r.workspace_id, r.transaction_id || '/' || r.line, r.running,
+  select 'running balance differs', a.workspace_id, r.transaction_id || '/' || r.line, r.running,
     r.balance_after_micro
   from (
-    select l.workspace_id, l.transaction_id, l.line, l.balance_after_micro,
-      (sum(l.amount_micro) over (partition by l.account_id order by l.transaction_id))::bigint as running
-    from lines l where l.workspace_id is not null
+    select e.account_id, e.transaction_id, e.line, e.balance_after_micro,
+      (sum(e.amount_micro) over (partition by e.account_id order by e.transaction_id))::bigint as running
+    from billing.ledger_entries e
+    where e.account_id <> all (array(select s.id from billing.ledger_accounts s where s.workspace_id is null))
   ) r
+  join billing.ledger_accounts a on a.id = r.account_id
   where r.running is distinct from r.balance_after_micro
 $$;
 comment on function billing._verify_entries() is 'Faults of the ledger''s entries.';
