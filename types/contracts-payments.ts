@@ -5,13 +5,13 @@ import { z } from "zod";
 const key = z.string().min(1).max(255);
 const currency = z.string().regex(/^[A-Z]{3}$/, "must be an ISO 4217 code");
 
-/** Body of `POST /billing/orders`: the purchase of a package through Razorpay. */
-export const orderRequest = z.strictObject({
-  workspace_id: z.uuid(),
-  package: z.string().min(1).max(100),
-  currency: currency.default("INR"),
-  key: key.optional(),
-});
+const order = { workspace_id: z.uuid(), currency: currency.default("INR"), key: key.optional() };
+
+/** Body of `POST /billing/orders`: through Razorpay, a package of credits or one period of a plan is bought. */
+export const orderRequest = z.union([
+  z.strictObject({ ...order, package: z.string().min(1).max(100) }),
+  z.strictObject({ ...order, plan_price_id: z.uuid() }),
+]);
 export type OrderRequest = z.infer<typeof orderRequest>;
 
 /** What Razorpay's checkout in the browser needs; `amount_minor` in minor units (paise). */

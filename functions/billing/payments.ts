@@ -33,7 +33,7 @@ export interface PaymentRouteDeps {
 type Handle = Payment & { provider: string; provider_payment_id: string | null };
 
 /**
- * POST /orders: an order at Razorpay for a package. POST /orders/verify: what its checkout proves. GET
+ * POST /orders: an order at Razorpay for a package or a plan. POST /orders/verify: what its checkout proves. GET
  * /payments/<id>/action: what a payment of Stripe needs its customer for. POST /refunds: asks for a refund. Errors:
  * those of the SQL functions behind them, not_signed_in (401), invalid_signature (400), provider_not_configured (404),
  * payment_provider_unavailable (502).
@@ -44,17 +44,14 @@ export function paymentRoutes({ backend, db, stripe, razorpay, rates }: PaymentR
 
   app.post("/orders", small, async (c) => {
     const authorization = authorizationOf(c);
-    const { workspace_id, package: slug, currency, key } = parseBody(orderRequest, await c.req.text());
+    const request = parseBody(orderRequest, await c.req.text());
     const client = configured(razorpay);
-    await rates?.("USD", currency);
-    const payment = await backend.rpc<Payment>(authorization, "start_top_up", {
-      workspace_id,
-      package: slug,
-      provider: "razorpay",
-      currency,
-      ...(key && { key }),
-    });
-    const order = await orderOf(db, client, payment.id, workspace_id, payment);
+    await rates?.("USD", request.currency);
+    const payment =
+      "package" in request
+        ? await backend.rpc<Payment>(authorization, "start_top_up", { ...request, provider: "razorpay" })
+        : await backend.rpc<Payment>(authorization, "start_plan_order", request);
+    const order = await orderOf(db, client, payment.id, request.workspace_id, payment);
     const facts = await paymentFacts(db, payment.id);
     return c.json({
       payment_id: payment.id,

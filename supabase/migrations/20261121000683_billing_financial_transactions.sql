@@ -106,14 +106,17 @@ language plpgsql security definer
 set search_path = ''
 as $$
 begin
-  perform billing._record_money('payment:' || new.id, new, new.kind, new.amount_minor, new.credits_micro,
-    'completed', case new.kind when 'auto_reload' then 'Automatic reload' else 'Credits bought' end);
+  perform billing._lock_wallet(new.workspace_id);
+  perform billing._record_money('payment:' || new.id, new,
+    case new.kind when 'subscription' then 'subscription_payment' else new.kind end, new.amount_minor,
+    new.credits_micro, 'completed', case new.kind when 'auto_reload' then 'Automatic reload'
+      when 'subscription' then 'Plan bought' else 'Credits bought' end);
   return null;
 end $$;
 comment on function private.record_payment() is 'Trigger: a payment that is paid is money that came.';
 revoke all on function private.record_payment from public, anon, authenticated, service_role;
 create trigger payments_record after update of paid_at on billing.payments for each row
-  when (old.paid_at is null and new.paid_at is not null and new.kind <> 'subscription')
+  when (old.paid_at is null and new.paid_at is not null)
   execute function private.record_payment();
 
 -- What was paid on an invoice of Stripe for a subscription: a payment, so that it can be refunded and disputed like

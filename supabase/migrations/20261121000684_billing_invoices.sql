@@ -176,9 +176,10 @@ begin
   if old.paid_at is null and new.paid_at is not null then
     perform billing._issue_invoice(new, 'INV', new.amount_minor, new.credits_micro,
       case new.kind when 'auto_reload' then 'Automatic reload of credits'
+        when 'subscription' then (select p.name from billing.plans p where p.id = new.plan_id)
         else (select p.name from billing.credit_packages p where p.id = new.credit_package_id) end);
   else
-    update billing.invoices i set receipt_url = new.receipt_url,
+    update billing.invoices i set receipt_url = coalesce(new.receipt_url, i.receipt_url),
       status = case new.status when 'refunded' then 'refunded' else 'paid' end
     where i.payment_id = new.id and i.kind = 'invoice';
   end if;
@@ -188,7 +189,7 @@ comment on function private.document_payment() is
   'Trigger: a paid payment has an invoice, which follows its receipt and refunds.';
 revoke all on function private.document_payment from public, anon, authenticated, service_role;
 create trigger payments_document after update of paid_at, status, receipt_url on billing.payments for each row
-  when (new.paid_at is not null and new.kind <> 'subscription') execute function private.document_payment();
+  when (new.paid_at is not null) execute function private.document_payment();
 
 create function private.document_refund() returns trigger
 language plpgsql security definer

@@ -127,6 +127,28 @@ describe("an order", () => {
     expect(made.map(({ id }) => id)).toEqual([answer.order_id]);
   });
 
+  test("may buy one period of a plan", async () => {
+    const [plan] = await testDb.query(
+      "insert into billing.plans (app, slug, name) values ('neostream', 'by-order', 'By order') returning id",
+    );
+    const [price] = await testDb.query(
+      `insert into billing.plan_prices (plan_id, provider, currency, amount_minor, billing_period)
+        values ($1, 'razorpay', 'INR', 49900, 'month') returning id`,
+      [plan!.id],
+    );
+    const { workspaceId, id } = await testDb.createUser();
+    const { body } = await call("orders", { workspace_id: workspaceId, plan_price_id: price!.id }, id);
+    const { payment_id, order_id } = orderAnswer.parse(body);
+    const proof = await pay(order_id);
+    expect((await call("orders/verify", { payment_id, ...proof }, id)).body).toMatchObject({
+      status: "succeeded",
+    });
+    const [open] = await testDb.query("select * from billing.subscriptions where workspace_id = $1", [
+      workspaceId,
+    ]);
+    expect(open).toMatchObject({ status: "active", provider: "razorpay", plan_price_id: price!.id });
+  });
+
   test("is for admins, for currencies of Razorpay, and needs its keys", async () => {
     const stranger = await testDb.createUser();
     const body = { workspace_id: buyer.workspaceId, package: "starter" };
