@@ -17,8 +17,9 @@ declare
   v_look billing.subscription_looks;
   v_job bigint;
 begin
-  insert into billing.subscription_looks as l (provider_subscription_id, wanted)
-  values (look_at_subscription.provider_subscription_id, true)
+  -- should the job die, the sweep asks again
+  insert into billing.subscription_looks as l (provider_subscription_id, wanted, next_look_at)
+  values (look_at_subscription.provider_subscription_id, true, private.now() + interval '1 hour')
   on conflict on constraint subscription_looks_pkey do update set wanted = true
   returning l.* into v_look;
   if exists (select from ops.jobs j where j.id = v_look.job_id

@@ -163,6 +163,18 @@ describe("the sweep", () => {
     await db.setClock(noon);
   });
 
+  test("asks again when the first look of a subscription came to nothing", async () => {
+    const id = `sub_${randomUUID()}`;
+    await db.service.call("billing.look_at_subscription", { provider_subscription_id: id });
+    const [job] = await jobsOf(id);
+    await begin(id, true);
+    await db.service.call("ops.cancel_job", { id: job!.id });
+    await db.advanceClock("61 minutes");
+    await sweep();
+    expect(await jobsOf(id)).toHaveLength(2);
+    await db.setClock(noon);
+  });
+
   test("learns of a subscription that came by another way", async () => {
     const { workspaceId } = await newWorkspace(db);
     await db.query(
