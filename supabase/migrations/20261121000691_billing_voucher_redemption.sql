@@ -234,7 +234,8 @@ begin
     and (r.expires_at is null or r.expires_at > private.now())
   order by r.redeemed_at, r.created_at, r.id limit 1 for update;
   v_credits := floor(payment.credits_micro * v_bonus.bonus_percent / 100);
-  v_credits := least(v_credits, coalesce(v_bonus.bonus_limit_micro, v_credits));
+  -- the ledger's largest grant, because a bonus must never be what a purchase fails by
+  v_credits := least(v_credits, v_bonus.bonus_limit_micro, 1000000000000);
   if v_bonus.id is null or coalesce(v_credits, 0) < 1
     or exists (select from billing.voucher_redemptions r where r.payment_id = payment.id) then
     return;

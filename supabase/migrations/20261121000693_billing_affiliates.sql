@@ -3,7 +3,7 @@
 
 create table billing.affiliates (
   id uuid primary key default gen_random_uuid(),
-  user_id uuid not null,
+  user_id uuid,
   workspace_id uuid not null,
   status text not null default 'applied',
   code text not null,
@@ -28,7 +28,7 @@ create table billing.affiliates (
   joined_at timestamptz not null default now(),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
-  constraint affiliates_user_id_fkey foreign key (user_id) references auth.users (id) on delete cascade,
+  constraint affiliates_user_id_fkey foreign key (user_id) references auth.users (id) on delete set null,
   constraint affiliates_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id),
   constraint affiliates_reviewed_by_fkey foreign key (reviewed_by) references auth.users (id) on delete set null,
   constraint affiliates_user_key unique (user_id),
@@ -50,6 +50,7 @@ create table billing.affiliates (
     and total_clicks >= 0 and total_referrals >= 0 and total_conversions >= 0)
 );
 comment on table billing.affiliates is 'People who earn a share of what those they bring pay; amounts in micro-units.';
+comment on column billing.affiliates.user_id is 'Null: the person has left; what they are owed stays in the books.';
 comment on column billing.affiliates.workspace_id is 'Where payouts go: credits, or the money owed to be transferred.';
 comment on column billing.affiliates.commission_rate is 'Share of each payment: 0.2 is a fifth.';
 comment on column billing.affiliates.commission_months is 'How long after the sign-up payments count; null: for ever.';

@@ -190,12 +190,13 @@ begin
   -- wallets in one order, as everybody who takes several
   for v_workspace in
     select distinct a.workspace_id from billing.affiliates a where a.status = 'active' and a.balance_micro > 0
+      and a.user_id is not null
     order by 1
   loop
     perform billing._lock_wallet(v_workspace);
     for v_affiliate in
       select * from billing.affiliates a
-      where a.workspace_id = v_workspace and a.status = 'active' and a.balance_micro > 0
+      where a.workspace_id = v_workspace and a.status = 'active' and a.balance_micro > 0 and a.user_id is not null
         and not exists (select from billing.affiliate_payouts p
           where p.affiliate_id = a.id and p.batch = pay_affiliates.batch)
       order by a.id for no key update

@@ -201,3 +201,24 @@ comment on function billing.verify_growth is
   'Checks that vouchers, commissions, earnings and payouts add up; a row for each fault, none when sound.';
 revoke all on function billing.verify_growth from public, anon, authenticated, service_role;
 grant execute on function billing.verify_growth to service_role;
+
+-- Sweep: proves it each night; a fault goes into the audit log as critical. Returns how many there are.
+create function billing.prove_growth() returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_faults jsonb := (select coalesce(jsonb_agg(to_jsonb(v)), '[]') from billing.verify_growth() v);
+begin
+  if v_faults <> '[]' then
+    insert into ops.audit_log (event_id, action, resource, status, error_message, risk_level, metadata)
+    values ('growth_proof:' || gen_random_uuid(), 'billing.growth.fault', 'billing.payable_balances', 'failure',
+      format('%s faults in commissions, earnings or payouts', jsonb_array_length(v_faults)), 'critical',
+      jsonb_build_object('first', v_faults -> 0));
+  end if;
+  return jsonb_array_length(v_faults);
+end $$;
+comment on function billing.prove_growth() is 'Sweep: runs billing.verify_growth and records faults; returns how many.';
+revoke all on function billing.prove_growth from public, anon, authenticated, service_role;
+grant execute on function billing.prove_growth to service_role;
+insert into ops.sweeps (name, function_name, every) values ('prove growth', 'billing.prove_growth', interval '1 day');

@@ -476,6 +476,32 @@ describe("a batch", () => {
   });
 });
 
+describe("somebody who leaves", () => {
+  test("leaves the books whole: affiliate, customer and friend may delete their accounts", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const friend = await newPerson(db);
+    const [{ referral_code }] = (await db.query(
+      "select referral_code from identity.personal_details where user_id = $1",
+      [affiliate.userId],
+    )) as [{ referral_code: string }];
+    await db.user(friend.userId).call("billing.claim_referral", { code: referral_code });
+    await paidTopUp(db, customer);
+    await sweep();
+    await db.advanceClock("14 days");
+    await sweep();
+    for (const { userId } of [customer, friend, affiliate])
+      await db.query("delete from auth.users where id = $1", [userId]);
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      user_id: null,
+      balance_micro: 100_000,
+    });
+    const paid = await pay("after they left");
+    expect(paid.filter(({ affiliate_id }) => affiliate_id === affiliate.affiliateId)).toEqual([]);
+    await expectAllSound();
+  });
+});
+
 describe("a voucher's bonus", () => {
   test("goes back with its refunded purchase as far as it is unspent, once", async () => {
     const person = await newPerson(db);

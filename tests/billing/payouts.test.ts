@@ -584,6 +584,11 @@ describe("what a workspace brings and costs", () => {
     expect(await db.service.rpc("billing.verify_growth")).toMatchObject([
       { fault: "payable balance differs", workspace_id: workspaceId, expected: 500_000, actual: 500_001 },
     ]);
+    expect(await db.service.call("billing.prove_growth")).toBe(1);
+    const [entry] = await db.query(
+      "select risk_level, metadata -> 'first' ->> 'fault' as fault from ops.audit_log where action = 'billing.growth.fault'",
+    );
+    expect(entry).toEqual({ risk_level: "critical", fault: "payable balance differs" });
     await db.query(
       "update billing.payable_balances set payable_micro = payable_micro - 1 where workspace_id = $1",
       [workspaceId],
