@@ -157,8 +157,10 @@ begin
     return 'deleted';
   end if;
   if v_known.id is not null and v_known.deleted_at is null then
-    if (v_at, seen, v_hash) < (v_known.shopify_updated_at, v_known.observed_at, v_known.payload_hash)
-      or (v_at = v_known.shopify_updated_at and v_hash = v_known.payload_hash) then
+    -- what was described in part is completed by what is told of the same change, whenever that was read
+    if not (v_known.sync_status = 'pending' and v_at = v_known.shopify_updated_at and not product ? 'variant_ids')
+      and ((v_at, seen, v_hash) < (v_known.shopify_updated_at, v_known.observed_at, v_known.payload_hash)
+        or (v_at = v_known.shopify_updated_at and v_hash = v_known.payload_hash)) then
       update commerce.shopify_products p
       set last_synced_at = greatest(p.last_synced_at, seen),
         observed_at = case when p.shopify_updated_at = v_at and p.payload_hash = v_hash

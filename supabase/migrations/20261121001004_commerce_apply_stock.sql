@@ -119,8 +119,13 @@ begin
     return 'deleted';
   end if;
   if v_known.id is not null and v_known.deleted_at is null
-    and (v_at, seen, v_hash) <= (v_known.shopify_updated_at, v_known.observed_at, v_known.payload_hash) then
-    update commerce.shopify_collections c set last_synced_at = seen where c.id = v_known.id and c.last_synced_at < seen;
+    and ((v_at, seen, v_hash) < (v_known.shopify_updated_at, v_known.observed_at, v_known.payload_hash)
+      or (v_at = v_known.shopify_updated_at and v_hash = v_known.payload_hash)) then
+    update commerce.shopify_collections c
+    set last_synced_at = greatest(c.last_synced_at, seen),
+      observed_at = case when c.shopify_updated_at = v_at and c.payload_hash = v_hash
+        then greatest(c.observed_at, seen) else c.observed_at end
+    where c.id = v_known.id and (c.last_synced_at < seen or c.observed_at < seen);
     return case when v_hash = v_known.payload_hash then 'unchanged' else 'stale' end;
   end if;
   insert into commerce.shopify_collections as c (workspace_id, connected_account_id, shopify_collection_id,

@@ -1,0 +1,369 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { functionsDatabase } from "../functions/harness.ts";
+import { createTestDatabase } from "../helpers/database.ts";
+import { expectError } from "../helpers/errors.ts";
+import { createShop, expectedCatalog, storedCatalog } from "./shop.ts";
+
+const testDb = await createTestDatabase();
+const db = functionsDatabase(testDb);
+
+let ada: { id: string; workspaceId: string };
+let stage: Awaited<ReturnType<typeof createShop>>;
+let store: string;
+beforeEach(async () => {
+  ada = await testDb.createUser();
+  stage = await createShop(testDb, db, ada);
+  store = stage.merchant.addLocation("Store");
+});
+
+const member = async (role: string) => {
+  const user = await testDb.createUser();
+  await testDb.query(
+    "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, $3)",
+    [ada.workspaceId, user.id, role],
+  );
+  return user;
+};
+const tellAll = async (events: Parameters<typeof stage.tell>[0][]) => {
+  const results = [];
+  for (const event of events) results.push(await stage.tell(event));
+  return results;
+};
+const product = async (id: string) =>
+  (
+    await testDb.query(
+      "select * from commerce.shopify_products where connected_account_id = $1 and shopify_product_id = $2",
+      [stage.accountId, id],
+    )
+  )[0]!;
+/** Makes a product known with so much in the store. */
+async function sell(
+  input: Parameters<typeof stage.merchant.createProduct>[0] = {},
+  stock = 5,
+): Promise<string> {
+  const { id, events } = stage.merchant.createProduct(input, stock);
+  await tellAll(events);
+  stage.clock.now += 2000;
+  return id;
+}
+
+describe("a webhook", () => {
+  test("that comes twice changes nothing the second time", async () => {
+    const { events } = stage.merchant.createProduct({ title: "Tee" }, 3);
+    expect(await tellAll(events)).toEqual(["applied", "applied", "applied"]);
+    expect(await tellAll(events)).toEqual(["unchanged", "stale", "stale"]);
+  });
+
+  test("that is older than what is known is stale", async () => {
+    const id = await sell({ title: "First" });
+    const older = stage.merchant.updateProduct(id, { title: "Second" });
+    stage.clock.now += 2000;
+    expect(await tellAll(stage.merchant.updateProduct(id, { title: "Third" }))).toEqual(["applied"]);
+    expect(await tellAll(older)).toEqual(["stale"]);
+    expect((await product(id)).title).toBe("Third");
+  });
+
+  test("of a deleted product brings it back never, known or not", async () => {
+    const { id, events } = stage.merchant.createProduct({});
+    const deleted = stage.merchant.deleteProduct(id);
+    expect((await tellAll(deleted))[0]).toBe("unchanged");
+    expect((await tellAll(events))[0]).toBe("deleted");
+    expect(await storedCatalog(testDb, stage.accountId)).toEqual(expectedCatalog(stage.shop));
+  });
+
+  test("about a time in the future is believed no further than now", async () => {
+    const id = await sell();
+    const [event] = stage.merchant.updateProduct(id, { title: "Soon" });
+    await stage.tell({ ...event!, triggered_at: "2999-01-01T00:00:00Z" });
+    const { observed_at } = await product(id);
+    expect(observed_at.getTime()).toBeLessThan(Date.parse("2030-01-02"));
+  });
+
+  test("that describes 100 of 120 variants keeps the others and has the product read", async () => {
+    const variants = Array.from({ length: 120 }, (_, i) => ({ options: [`V${i}`] }));
+    const { id, events } = stage.merchant.createProduct({ variants });
+    await stage.tell(events[0]!);
+    expect(await product(id)).toMatchObject({ variants_count: 100, sync_status: "pending" });
+    expect(
+      await testDb.query(
+        "select payload ->> 'what' as what, payload ->> 'id' as id from ops.jobs where kind = 'shopify.refresh' and workspace_id = $1",
+        [ada.workspaceId],
+      ),
+    ).toEqual([{ what: "product", id }]);
+    await stage.sync();
+    expect(await product(id)).toMatchObject({ variants_count: 120, sync_status: "synced" });
+    stage.clock.now += 2000;
+    await tellAll(stage.merchant.updateProduct(id, { title: "Still all" }));
+    expect(await product(id)).toMatchObject({ variants_count: 120, title: "Still all" });
+  });
+
+  test("of a topic or a shop that nobody knows is ignored", async () => {
+    const [event] = stage.merchant.createProduct({}).events;
+    expect(await stage.tell({ ...event!, topic: "moons/land" })).toBe("ignored");
+    await testDb.call("private.disconnect_account", { id: stage.accountId });
+    expect(await stage.tell(event!)).toBe("ignored");
+  });
+});
+
+describe("stock", () => {
+  test("is the sum over locations, with totals of the product and a history", async () => {
+    const id = await sell({ variants: [{ options: ["S"] }, { options: ["M"] }] }, 5);
+    const outlet = stage.merchant.addLocation("Outlet");
+    const [small, medium] = stage.shop.products[id]!.variants.map(
+      ({ inventory_item_id }) => inventory_item_id,
+    );
+    await tellAll(stage.merchant.setStock(small!, outlet, 7));
+    await tellAll(stage.merchant.setStock(medium!, store, -2));
+    expect(await product(id)).toMatchObject({
+      total_inventory: 10,
+      lowest_stock_level: -2,
+      has_variants_in_stock: true,
+    });
+    stage.clock.now += 2000;
+    await tellAll(stage.merchant.disconnect(small!, outlet));
+    await tellAll(stage.merchant.setStock(small!, store, 0));
+    expect(await product(id)).toMatchObject({
+      total_inventory: -2,
+      has_variants_in_stock: false,
+      available_for_sale: false,
+    });
+    expect(
+      await testDb.user(ada.id).query(
+        `select previous_quantity as was, new_quantity as is, change_amount as by, change_source as source,
+          change_reason as reason from commerce.inventory_history where workspace_id = $1 order by id`,
+        [ada.workspaceId],
+      ),
+    ).toEqual([
+      { was: 5, is: 12, by: 7, source: "webhook", reason: "inventory_levels/connect" },
+      { was: 5, is: -2, by: -7, source: "webhook", reason: "inventory_levels/update" },
+      { was: 12, is: 5, by: -7, source: "webhook", reason: "inventory_levels/disconnect" },
+      { was: 5, is: 0, by: -5, source: "webhook", reason: "inventory_levels/update" },
+    ]);
+  });
+
+  test("of products that run low is listed, the scarcest first", async () => {
+    const plenty = await sell({ title: "Plenty" }, 50);
+    const low = await sell({ title: "Low" }, 3);
+    const gone = await sell({ title: "Gone" }, 0);
+    const list = async () =>
+      (await testDb.user(ada.id).rpc("commerce.low_stock_products", { workspace_id: ada.workspaceId })).map(
+        ({ shopify_product_id }) => shopify_product_id,
+      );
+    expect(await list()).toEqual([gone, low]);
+    await tellAll(
+      stage.merchant.setStock(stage.shop.products[plenty]!.variants[0]!.inventory_item_id, store, 9),
+    );
+    expect(await list()).toEqual([gone, low, plenty]);
+  });
+
+  test("that the shop does not count is always there", async () => {
+    const id = await sell({}, 0);
+    await tellAll(
+      stage.merchant.updateItem(stage.shop.products[id]!.variants[0]!.inventory_item_id, { tracked: false }),
+    );
+    expect(await product(id)).toMatchObject({ available_for_sale: true, lowest_stock_level: null });
+  });
+});
+
+describe("search", () => {
+  const found = async (args: object, user = ada.id) =>
+    (await testDb.user(user).rpc("commerce.search_products", { workspace_id: ada.workspaceId, ...args })).map(
+      ({ title }) => title,
+    );
+  beforeEach(async () => {
+    await sell({ title: "Linen dress", body_html: "<p>For warm evenings</p>", tags: ["summer", "women"] });
+    await sell({ title: "Wool coat", vendor: "Northern", tags: ["winter", "women"] }, 0);
+    await sell({ title: "Summer hat", product_type: "Hats", tags: ["summer"] });
+  });
+
+  test("finds words in titles, makers, kinds, tags and texts, titles first, beginnings of words too", async () => {
+    expect(await found({ query: "summer" })).toEqual(["Summer hat", "Linen dress"]);
+    expect(await found({ query: "northern" })).toEqual(["Wool coat"]);
+    expect(await found({ query: "evening" })).toEqual(["Linen dress"]);
+    expect(await found({ query: "linen dre" })).toEqual(["Linen dress"]);
+    expect(await found({ query: "summer -hat" })).toEqual(["Linen dress"]);
+    expect(await found({ query: "'); drop table & | ! :*" })).toEqual([]);
+  });
+
+  test("finds by all tags, and what is in stock alone", async () => {
+    expect(await found({ tags: ["women"] })).toEqual(["Wool coat", "Linen dress"]);
+    expect(await found({ tags: ["women", "summer"] })).toEqual(["Linen dress"]);
+    expect(await found({ tags: ["women"], only_in_stock: true })).toEqual(["Linen dress"]);
+    expect(await found({})).toEqual(["Summer hat", "Wool coat", "Linen dress"]);
+  });
+
+  test("is for members of the workspace", async () => {
+    const stranger = await testDb.createUser();
+    await expectError(found({ query: "summer" }, stranger.id), "unknown_workspace", "PT404");
+    expect(await found({ query: "summer" }, (await member("viewer")).id)).toHaveLength(2);
+  });
+});
+
+describe("a sync", () => {
+  test("reads everything once more without changing what is the same", async () => {
+    stage.merchant.createCollection("All", [await sell({ tags: ["a"] }), await sell()]);
+    await stage.sync();
+    const before = await storedCatalog(testDb, stage.accountId);
+    stage.clock.now += 60_000;
+    const { counts } = await stage.sync();
+    expect(counts.products).toEqual({ unchanged: 2 });
+    expect(counts.collections).toEqual({ unchanged: 1 });
+    expect(await storedCatalog(testDb, stage.accountId)).toEqual(before);
+    expect(before).toEqual(expectedCatalog(stage.shop));
+  });
+
+  test("of changes reads only what changed since the last one", async () => {
+    for (let i = 0; i < 20; i++) stage.merchant.createProduct({ title: `P${i}` });
+    stage.clock.now += 3_600_000;
+    await stage.sync();
+    stage.clock.now += 3_600_000;
+    const [id] = Object.keys(stage.shop.products);
+    stage.merchant.updateProduct(id!, { title: "Changed" });
+    stage.clock.now += 60_000;
+    const { counts, total } = await stage.sync("changes");
+    expect([counts.products, total]).toEqual([{ applied: 1 }, 1]);
+    expect((await product(id!)).title).toBe("Changed");
+  });
+
+  test("is one at a time for a shop, and members ask for it", async () => {
+    const ask = (id: string) =>
+      testDb.user(id).call("commerce.request_shopify_sync", { account_id: stage.accountId });
+    const member1 = await member("member");
+    const [first, second] = await Promise.all([ask(member1.id), ask(ada.id)]);
+    expect(first.id).toBe(second.id);
+    await expectError(ask((await member("viewer")).id), "role_too_low", "PT403");
+    await expectError(ask((await testDb.createUser()).id), "unknown_account", "PT404");
+    expect(
+      (await testDb.user(member1.id).call("commerce.cancel_shopify_sync", { sync_id: first.id })).status,
+    ).toBe("cancelled");
+    await testDb.call("private.disconnect_account", { id: stage.accountId });
+    await expectError(ask(ada.id), "shop_not_connected", "PT409");
+  });
+
+  test("is begun by the sweep: whole once a day, changes once an hour", async () => {
+    const kinds = () =>
+      testDb.query(
+        "select kind from commerce.shopify_syncs where connected_account_id = $1 order by created_at",
+        [stage.accountId],
+      );
+    await testDb.call("commerce.sweep_shops");
+    await testDb.call("commerce.sweep_shops");
+    expect(await kinds()).toEqual([{ kind: "full" }]);
+    await stage.sync();
+    await testDb.query("update commerce.shopify_syncs set created_at = now() - interval '2 hours'");
+    await testDb.call("commerce.sweep_shops");
+    expect(await kinds()).toEqual([{ kind: "full" }, { kind: "changes" }]);
+  });
+});
+
+describe("a shop that leaves", () => {
+  const uninstalled = () => stage.tell(stage.merchant.uninstall()[0]!);
+  const account = async () =>
+    (
+      await testDb.query(
+        "select status, disconnected_at from integrations.connected_accounts where id = $1",
+        [stage.accountId],
+      )
+    )[0];
+
+  test("is disconnected, keeps its catalog for its return, and loses it when Shopify says so", async () => {
+    const id = await sell();
+    expect(await uninstalled()).toBe("disconnected");
+    expect(await account()).toMatchObject({ status: "disconnected" });
+    expect((await product(id)).title).toBeDefined();
+    const redact = {
+      topic: "shop/redact",
+      payload: { shop_domain: stage.domain },
+      triggered_at: "2029-06-03T12:00:00Z",
+    };
+    await stage.tell(redact);
+    expect(await account()).toBeUndefined();
+    expect(await product(id)).toBeUndefined();
+  });
+
+  test("and was connected again since is not disconnected by the late word of the first leaving", async () => {
+    const [event] = stage.merchant.uninstall();
+    await testDb.query(
+      "update integrations.connected_accounts set connected_at = '2029-06-02' where id = $1",
+      [stage.accountId],
+    );
+    expect(await stage.tell(event!)).toBe("stale");
+    expect(await account()).toMatchObject({ status: "active" });
+  });
+});
+
+test("clients read the catalog of their workspaces and write none of it, but for what a collection fills", async () => {
+  const id = await sell();
+  const { id: collection, events } = stage.merchant.createCollection("All", [id]);
+  await tellAll(events);
+  const editor = testDb.user((await member("editor")).id);
+  const stranger = testDb.user((await testDb.createUser()).id);
+  for (const table of [
+    "shopify_products",
+    "shopify_product_variants",
+    "shopify_collections",
+    "inventory_levels",
+    "inventory_items",
+  ]) {
+    expect(
+      await editor.query(`select 1 from commerce.${table} where connected_account_id = $1`, [
+        stage.accountId,
+      ]),
+    ).not.toEqual([]);
+    expect(
+      await stranger.query(`select 1 from commerce.${table} where connected_account_id = $1`, [
+        stage.accountId,
+      ]),
+    ).toEqual([]);
+    await expectError(testDb.anon.query(`select 1 from commerce.${table}`), "42501");
+  }
+  await expectError(editor.query("update commerce.shopify_products set title = 'x'"), "42501");
+  const fill =
+    "update commerce.shopify_collections set auto_sync_enabled = true where shopify_collection_id = $1 returning 1";
+  expect(await editor.query(fill, [collection])).toHaveLength(1);
+  expect(await stranger.query(fill, [collection])).toEqual([]);
+  await expectError(editor.query("select 1 from commerce.shopify_tombstones"), "42501");
+});
+
+describe("brand settings", () => {
+  test("are read off the catalog and kept as people set them", async () => {
+    await sell({
+      title: "Linen dress",
+      product_type: "Dresses",
+      tags: ["summer"],
+      body_html: `<p>${"soft ".repeat(20)}</p>`,
+    });
+    await sell({ title: "Wool coat", product_type: "Coats", tags: ["summer", "winter"] });
+    const editor = testDb.user((await member("editor")).id);
+    const brand = await editor.call("commerce.analyze_brand", { account_id: stage.accountId });
+    expect(brand).toMatchObject({
+      products_analyzed: 2,
+      common_tags: ["summer", "winter"],
+      price_ranges: { Dresses: { min: 1990, median: 1990, max: 1990 } },
+      analysis_insights: { products: 2, active: 2, without_description: 1, types: { Coats: 1, Dresses: 1 } },
+    });
+    expect([...brand.sample_titles].sort()).toEqual(["Linen dress", "Wool coat"]);
+    await editor.query("update commerce.brand_settings set brand_voice = 'luxury' where id = $1", [brand.id]);
+    const again = await editor.call("commerce.analyze_brand", { account_id: stage.accountId });
+    expect([again.id, again.brand_voice]).toEqual([brand.id, "luxury"]);
+  });
+
+  test("are for editors, of accounts of the same workspace", async () => {
+    const viewer = testDb.user((await member("viewer")).id);
+    await expectError(
+      viewer.call("commerce.analyze_brand", { account_id: stage.accountId }),
+      "role_too_low",
+      "PT403",
+    );
+    const stranger = await testDb.createUser();
+    await expectError(
+      testDb
+        .user(stranger.id)
+        .query("insert into commerce.brand_settings (workspace_id, connected_account_id) values ($1, $2)", [
+          stranger.workspaceId,
+          stage.accountId,
+        ]),
+      "42501",
+    );
+  });
+});
