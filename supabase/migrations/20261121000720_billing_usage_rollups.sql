@@ -45,6 +45,7 @@ create table billing.usage_rollups (
 ) with (fillfactor = 70);
 comment on table billing.usage_rollups is
   'Captured usage by quarter of an hour, hour and day (UTC), meter, member and source; amounts are micro-units.';
+comment on column billing.usage_rollups.charges is 'What corrects a charge counts in all the rest, and not here.';
 comment on column billing.usage_rollups.quantity is
   'Units captured; those refunded are counted in refunded_quantity too.';
 comment on column billing.usage_rollups.source is 'The source_platform of the charges; null: none was told.';
@@ -68,16 +69,17 @@ set search_path = ''
 as $$
 declare
   v_facts billing.usage_facts;
+  v_settled boolean := event.status in ('captured', 'refunded');
 begin
   v_facts.workspace_id := event.workspace_id;
   v_facts.starts_at := date_bin(interval '15 minutes', event.event_at, timestamptz '2000-01-01 00:00:00+00');
   v_facts.meter_id := event.meter_id;
   v_facts.user_id := event.user_id;
   v_facts.source := event.source_platform;
-  v_facts.charges := (event.status in ('captured', 'refunded'))::integer;
+  v_facts.charges := (v_settled and event.corrects_id is null)::integer;
   v_facts.captured_micro := event.captured_micro;
   v_facts.refunded_micro := event.refunded_micro;
-  v_facts.quantity := case when v_facts.charges = 0 then 0 else coalesce(event.captured_quantity, event.quantity) end;
+  v_facts.quantity := case when v_settled then coalesce(event.captured_quantity, event.quantity) else 0 end;
   v_facts.refunded_quantity := case when event.status = 'refunded' then v_facts.quantity
     when event.refunded_micro = 0 then 0
     else round(v_facts.quantity * event.refunded_micro / event.captured_micro, 6) end;
@@ -108,7 +110,7 @@ begin
     v_new.refunded_quantity := v_new.refunded_quantity - v_old.refunded_quantity;
     v_new.captured_micro := v_new.captured_micro - v_old.captured_micro;
     v_new.refunded_micro := v_new.refunded_micro - v_old.refunded_micro;
-  elsif v_old.charges > 0 then
+  elsif tg_op <> 'INSERT' and old.status in ('captured', 'refunded') then
     insert into billing.usage_changes (workspace_id, starts_at, meter_id, user_id, source, charges, quantity,
       refunded_quantity, captured_micro, refunded_micro)
     values (v_old.workspace_id, v_old.starts_at, v_old.meter_id, v_old.user_id, v_old.source, -v_old.charges,
@@ -166,7 +168,8 @@ begin
       refunded_micro = r.refunded_micro + excluded.refunded_micro
   )
   select count(*) into v_taken from taken;
-  delete from billing.usage_rollups r where r.charges = 0;
+  delete from billing.usage_rollups r where r.charges = 0 and r.quantity = 0 and r.refunded_quantity = 0
+    and r.captured_micro = 0 and r.refunded_micro = 0;
   return v_taken;
 end $$;
 comment on function billing.roll_up_usage() is

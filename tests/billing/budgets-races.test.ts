@@ -88,6 +88,7 @@ test("whatever happens to charges, budgets count what a direct aggregate says, a
       "release",
       "refund",
       "budget",
+      "amend",
       "later",
     ),
     fc.nat(1000),
@@ -118,6 +119,15 @@ test("whatever happens to charges, budgets count what a direct aggregate says, a
         const id = charges[n % Math.max(charges.length, 1)];
         if (!id) continue;
         if (what === "capture") await maybe(capture(db.service, id));
+        if (what === "amend") {
+          const correction = {
+            usage_event_id: id,
+            quantity: size,
+            reason: "wrong",
+            key: `${n}-${charges.length}`,
+          };
+          await maybe(db.service.call("billing.amend_usage", correction));
+        }
         if (what === "part") await maybe(capture(db.service, id, size / 2));
         if (what === "release") await maybe(release(db.service, id));
         if (what === "refund") await maybe(refund(db.service, id, `refund ${size}`, n % 2 ? null : size));

@@ -7,6 +7,8 @@ let db: TestDatabase;
 
 beforeAll(async () => {
   db = await billingDatabase({ poolSize: 12 });
+  // charges are booked at the time of the tests' clock
+  await db.query("alter table billing.usage_events alter column created_at set default private.now()");
 });
 
 const rollUp = () => db.service.call<number>("billing.roll_up_usage");
@@ -96,6 +98,32 @@ test("rebuilding makes right what was wrong", async () => {
   expect(await charged(workspaceId)).toBe(2);
 });
 
+test("the nightly proof tells what is wrong and makes it right", async () => {
+  const { workspaceId, userId } = await newWorkspace(db, { prepaid: 100 });
+  expect(await db.service.call("billing.prove_usage")).toBe(0);
+  await db.user(userId).call("billing.set_budget", { workspace_id: workspaceId, limit_micro: 50 });
+  await record(db.service, workspaceId, 3);
+  await rollUp();
+  await db.query("update billing.usage_rollups set quantity = 4 where workspace_id = $1 and grain = 'day'", [
+    workspaceId,
+  ]);
+  await db.query("update billing.budget_periods set spent_micro = 4");
+  expect(await db.service.call("billing.prove_usage")).toBe(2);
+  const told = await db.query(
+    "select target_id, error_message, risk_level from ops.audit_log where action = 'billing.usage.fault'",
+  );
+  expect(told).toEqual([
+    {
+      target_id: workspaceId,
+      error_message: "2 faults in the sums of usage or budgets",
+      risk_level: "critical",
+    },
+  ]);
+  expect(await faults()).toEqual([]);
+  await db.query("update billing.budget_periods set spent_micro = 3");
+  expect(await db.service.call("billing.prove_usage")).toBe(0);
+});
+
 test("whatever happens to charges, in whatever order, the sums are a direct aggregate of them", async () => {
   const people = await Promise.all([newWorkspace(db, { prepaid: 1e9 }), newWorkspace(db, { prepaid: 1e9 })]);
   const meters = ["unit", "hundred", "fraction", "free"];
@@ -116,6 +144,8 @@ test("whatever happens to charges, in whatever order, the sums are a direct aggr
       "roll up",
       "rebuild",
       "forget",
+      "amend",
+      "backfill",
       "later",
     ),
     fc.nat(1000),
@@ -135,8 +165,21 @@ test("whatever happens to charges, in whatever order, the sums are a direct aggr
         if (what === "rebuild")
           await db.service.call("billing.rebuild_usage", n % 3 ? { workspace_id: workspaceId } : {});
         if (what === "later") await db.advanceClock(`${n} minutes`);
+        const correct = {
+          quantity: size / 1000,
+          reason: "wrong",
+          key: `${n}-${size}-${what}-${charges.length}`,
+        };
+        if (what === "backfill") {
+          const event_at = `2027-01-0${1 + (n % 9)}T00:10:00Z`;
+          const work = { workspace_id: workspaceId, meter: options.meter, event_at, metadata };
+          await maybe(db.service.call("billing.backfill_usage", { ...correct, ...work }));
+        }
         const id = pick(n);
         if (!id) continue;
+        if (what === "amend") {
+          await maybe(db.service.call("billing.amend_usage", { ...correct, usage_event_id: id }));
+        }
         if (what === "capture") await maybe(capture(db.service, id));
         if (what === "part") await maybe(capture(db.service, id, size / 1000));
         if (what === "release") await maybe(release(db.service, id));

@@ -105,6 +105,44 @@ describe("sums of usage", () => {
     expect(rows).toEqual([{ user_id: null, charges: 2, quantity: 5 }]);
   });
 
+  test("know corrections and work entered late at the time of the work, and count them as no more charges", async () => {
+    const { workspaceId } = await rich();
+    const { usage_event_id } = await record(db.service, workspaceId, 3, { meter: "hundred" });
+    await db.setClock("2027-02-01T00:00:00Z");
+    const amend = (quantity: number) =>
+      db.service.call("billing.amend_usage", {
+        usage_event_id,
+        quantity,
+        reason: "miscounted",
+        key: randomUUID(),
+      });
+    await amend(5);
+    await rollUp();
+    const sums = { charges: 1, quantity: 5, refunded_quantity: 0, captured_micro: 500, refunded_micro: 0 };
+    expect(await sumsOf(workspaceId)).toEqual(
+      ["day", "hour", "quarter"].map((grain) => ({ grain, ...sums })),
+    );
+    await amend(1);
+    const backfill = {
+      workspace_id: workspaceId,
+      meter: "hundred",
+      quantity: 2,
+      event_at: "2027-01-20T10:00:00Z",
+    };
+    await db.service.call("billing.backfill_usage", { ...backfill, reason: "forgotten", key: randomUUID() });
+    await rollUp();
+    expect(await faults()).toEqual([]);
+    const days = await db.query(
+      `select day, charges, quantity - refunded_quantity as quantity, cost_micro from billing.usage_daily
+      where workspace_id = $1 order by day`,
+      [workspaceId],
+    );
+    expect(days).toEqual([
+      { day: "2027-01-13", charges: 1, quantity: 1, cost_micro: 100 },
+      { day: "2027-01-20", charges: 1, quantity: 2, cost_micro: 200 },
+    ]);
+  });
+
   test("follow usage that is entered settled and late, corrected in its time, or deleted", async () => {
     const { workspaceId } = await rich();
     const id = randomUUID();
