@@ -334,6 +334,8 @@ comment on column billing.quotas.limit_value is 'What was allowed at the last us
 comment on column billing.quotas.period_end is 'Null: a total that never resets.';
 create index quotas_subscription_id on billing.quotas (subscription_id);
 create index quotas_feature on billing.quotas (feature);
+-- the running period is the one that ends last
+create index quotas_running on billing.quotas (workspace_id, feature, period_end desc nulls last);
 create trigger quotas_touch before update on billing.quotas for each row execute function private.touch_updated_at();
 alter table billing.quotas enable row level security;
 create policy "Members may read their workspace's quotas" on billing.quotas for select to authenticated

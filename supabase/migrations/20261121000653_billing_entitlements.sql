@@ -136,7 +136,7 @@ begin
     select q.used_value, q.period_start, q.period_end from billing.quotas q
     where e.limit_period is not null and q.workspace_id = entitlements_of.workspace_id and q.feature = f.slug
       and (q.period_end is null) = (e.limit_period = 'total')
-    order by q.period_start desc limit 1) q on q.period_end is null or q.period_end > v_now
+    order by q.period_end desc nulls last limit 1) q on q.period_end is null or q.period_end > v_now
   left join lateral (
     select w.created_at from identity.workspaces w
     where w.id = entitlements_of.workspace_id and q.period_start is null and e.limit_period is not null
