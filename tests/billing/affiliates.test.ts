@@ -255,6 +255,22 @@ describe("a commission", () => {
     await expectAllSound();
   });
 
+  test("comes of a subscription's invoice too, which names no person: the workspace's maker counts", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const [invoice] = await db.query(
+      `insert into billing.payments (workspace_id, kind, amount_minor, currency, status, provider_session_id, paid_at)
+      values ($1, 'subscription', 2900, 'USD', 'succeeded', 'in_1', private.now()) returning id`,
+      [customer.workspaceId],
+    );
+    await sweep();
+    expect(await commissionOf(invoice!.id)).toMatchObject({
+      commission_type: "first_payment",
+      commission_micro: 580_000,
+      source_workspace_id: customer.workspaceId,
+    });
+  });
+
   test("in another currency follows the cached rate, and waits until there is one", async () => {
     const affiliate = await newAffiliate(db);
     const customer = await newCustomer(db, affiliate);
