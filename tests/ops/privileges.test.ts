@@ -20,6 +20,7 @@ beforeAll(async () => {
     await owner.call("identity.invite_member", { workspace_id, email: "a@b.example", role: "member" })
   ).id;
   ids.apiKey = (await owner.call("identity.create_api_key", { workspace_id, name: "k" })).id;
+  ids.payment = (await owner.call("billing.start_top_up", { workspace_id, package: "starter" })).id;
   const [account] = await db.query(
     "insert into integrations.connected_accounts (workspace_id, provider, external_account_id) values ($1, 'shopify', 'x') returning id",
     [workspace_id],
@@ -104,7 +105,40 @@ const attacks: Attack[] = [
   ["private.rotate_webhook_secret", () => ({ id: ids.endpoint, at_once: true }), "unknown_endpoint"],
   ["private.send_test_event", () => ({ id: ids.endpoint }), "unknown_endpoint"],
   ["private.set_low_balance_threshold", () => ({ ...there(), amount_micro: 1 }), "unknown_workspace"],
-  ["private.start_top_up", () => ({ ...there(), package: "starter", key: "k" }), "unknown_workspace"],
+  ["private.payment_handle", () => ({ payment_id: ids.payment }), "unknown_payment"],
+  [
+    "private.request_payment_refund",
+    () => ({ payment_id: ids.payment, amount_minor: 1, reason: "mine", key: "k" }),
+    "unknown_payment",
+  ],
+  ["private.request_reload", () => ({ ...there(), required_micro: 1 }), "unknown_workspace"],
+  [
+    "private.set_auto_reload",
+    () => ({
+      ...there(),
+      enabled: true,
+      threshold_minor: 500,
+      amount_minor: 1500,
+      monthly_cap_minor: null,
+      payment_method_id: null,
+    }),
+    "unknown_workspace",
+  ],
+  [
+    "private.set_billing_details",
+    () => ({ ...there(), name: "thief", email: null, address: null, tax_id: null }),
+    "unknown_workspace",
+  ],
+  [
+    "private.start_plan_order",
+    () => ({ ...there(), plan_price_id: victim.workspaceId, key: null, currency: "INR" }),
+    "unknown_workspace",
+  ],
+  [
+    "private.start_top_up",
+    () => ({ ...there(), package: "starter", key: "k", provider: "stripe", currency: null }),
+    "unknown_workspace",
+  ],
   [
     "private.update_webhook_endpoint",
     () => ({ id: ids.endpoint, ...endpoint, url: "https://thief.example.com/", enabled: true }),

@@ -116,6 +116,7 @@ describe("one id", () => {
       "job completed",
       "attempt completed",
       "ledger_transaction purchase",
+      "job queued",
     ]);
     const [root] = await db.query("select correlation_id from billing.payments where id = $1", [payment.id]);
     expect(await list(root!.correlation_id)).toEqual([
