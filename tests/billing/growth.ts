@@ -1,8 +1,10 @@
 // What the tests of growth share: vouchers, people who sign up by a code, payments that were made.
 import { randomUUID } from "node:crypto";
+import { expect } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import type { Session } from "../helpers/session.ts";
 import { newTopUp, settleCheckout } from "./checkout.ts";
+import { expectSound } from "./money.ts";
 
 export interface VoucherAnswer {
   redemption_id: string | null;
@@ -110,4 +112,10 @@ export async function newCustomer(db: TestDatabase, affiliate: { code: string })
 export async function sweepGrowth(db: TestDatabase): Promise<void> {
   for (const sweep of ["apply_payment_effects", "clear_commissions", "release_earnings"])
     await db.service.call(`billing.${sweep}`);
+}
+
+/** The ledger is sound, and so is what growth keeps beside it. */
+export async function expectAllSound(db: TestDatabase): Promise<void> {
+  await expectSound(db);
+  expect(await db.service.rpc("billing.verify_growth")).toEqual([]);
 }

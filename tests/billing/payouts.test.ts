@@ -1,21 +1,18 @@
-import fc from "fast-check";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
-import { newAffiliate, newCustomer, paidTopUp, sweepGrowth } from "./growth.ts";
-import { billingDatabase, expectSound, newWorkspace, noon } from "./money.ts";
+import { expectAllSound, newAffiliate, newCustomer, paidTopUp, sweepGrowth } from "./growth.ts";
+import { billingDatabase, newWorkspace, noon } from "./money.ts";
 import {
   account,
-  bankPayoutOf,
-  deliver,
   earn,
   newOrganizer,
   owed,
   owedOrganizer,
-  type Payout,
   payoutNow,
+  recordBank,
+  recordTransfer,
   requestPayout,
-  transferOf,
 } from "./payouts.ts";
 
 let db: TestDatabase;
@@ -26,21 +23,7 @@ beforeEach(async () => {
   await db.setClock(noon);
 });
 
-async function expectAllSound() {
-  await expectSound(db);
-  expect(await db.service.rpc("billing.verify_growth")).toEqual([]);
-}
 const release = () => db.service.call<number>("billing.release_earnings");
-const recordTransfer = (payout: Payout, more = {}) =>
-  db.service.call<Payout>("billing.record_transfer", {
-    payout_id: payout.id,
-    transfer: transferOf(payout, more),
-  });
-const recordBank = (payout: Payout, status: string, more = {}) =>
-  db.service.call<Payout>("billing.record_bank_payout", {
-    payout_id: payout.id,
-    bank_payout: bankPayoutOf(payout, status, more),
-  });
 
 describe("earnings", () => {
   test("are on hold for their days, then payable, and recorded once for a key", async () => {
@@ -54,7 +37,7 @@ describe("earnings", () => {
     await db.advanceClock("3 days");
     await Promise.all([release(), release()]);
     expect(await owed(db, workspaceId)).toEqual({ held: 0, payable: 2_500_000, in_transit: 0 });
-    await expectAllSound();
+    await expectAllSound(db);
   });
 
   test("take the hold of the account that staff set, and 7 days without one", async () => {
@@ -80,7 +63,7 @@ describe("earnings", () => {
       expect(await owed(db, workspaceId, currency)).toMatchObject({ held: micro });
     }
     await expectError(earn(db, workspaceId, 500, { currency: "XXX" }), "invalid_argument", "PT400");
-    await expectAllSound();
+    await expectAllSound(db);
   });
 
   test("are taken back with their sale, in parts, once for a key, also below zero", async () => {
@@ -101,7 +84,7 @@ describe("earnings", () => {
       payable: -700_000,
       in_transit: 700_000,
     });
-    await expectAllSound();
+    await expectAllSound(db);
   });
 });
 
@@ -119,7 +102,7 @@ describe("requesting a payout", () => {
     ]);
     expect(jobs).toEqual([{ kind: "billing.send_payout" }]);
     await expectError(requestPayout(db, organizer, { key: "one", amount_minor: 1 }), "key_reused", "PT409");
-    await expectAllSound();
+    await expectAllSound(db);
   });
 
   test("never pays more than is payable, however many ask at once", async () => {
@@ -129,7 +112,7 @@ describe("requesting a payout", () => {
     );
     expect(answers.filter(({ status }) => status === "fulfilled")).toHaveLength(3);
     expect(await owed(db, organizer.workspaceId)).toMatchObject({ payable: 100_000, in_transit: 900_000 });
-    await expectAllSound();
+    await expectAllSound(db);
   });
 
   test("is refused below the minimum, above what is payable, on hold, frozen, or without an account", async () => {
@@ -169,7 +152,7 @@ describe("requesting a payout", () => {
         "PT400",
       );
     expect(await requestPayout(db, organizer)).toMatchObject({ amount_minor: payable, currency });
-    await expectAllSound();
+    await expectAllSound(db);
   });
 
   test("cannot take an affiliate's commissions, which batches pay", async () => {
@@ -200,18 +183,18 @@ describe("requesting a payout", () => {
       expect(paid).toMatchObject({ status: "processing", amount_micro: 100_000 });
       const payout = await payoutNow(db, paid!.payout_id);
       expect(payout).toMatchObject({ amount_minor: 100, status: "queued" });
-      await recordTransfer(payout);
-      await recordBank(payout, "pending");
-      await recordBank(payout, end);
+      await recordTransfer(db, payout);
+      await recordBank(db, payout, "pending");
+      await recordBank(db, payout, end);
       if (end === "failed") {
-        await recordTransfer(payout, { amount_reversed: 100 });
+        await recordTransfer(db, payout, { amount_reversed: 100 });
         await expectError(requestPayout(db, affiliate), "payout_too_small", "PT409");
       }
       const [state] = await db.query("select status, error from billing.affiliate_payouts where batch = $1", [
         batch,
       ]);
       expect(state).toEqual({ status: end, error: end === "failed" ? "account_closed" : null });
-      await expectAllSound();
+      await expectAllSound(db);
     }
     const [now] = await db.query(
       "select balance_micro, total_paid_micro from billing.affiliates where user_id = $1",
@@ -273,227 +256,6 @@ describe("schedules", () => {
   });
 });
 
-describe("the way of a payout", () => {
-  const started = async (amount = 5000) => {
-    const organizer = await owedOrganizer(db, amount);
-    return { organizer, payout: await requestPayout(db, organizer) };
-  };
-  const state = async (payout: Payout) => (await payoutNow(db, payout.id)).status;
-
-  test("is transfer, bank, paid: then the money has left the books, and the admins are told", async () => {
-    const { organizer, payout } = await started();
-    expect(await recordTransfer(payout)).toMatchObject({ status: "transferred" });
-    expect(await recordBank(payout, "pending")).toMatchObject({ status: "paying" });
-    expect(await owed(db, organizer.workspaceId)).toMatchObject({ in_transit: 5_000_000 });
-    expect(await recordBank(payout, "paid")).toMatchObject({ status: "paid", settled_minor: 5000 });
-    expect(await owed(db, organizer.workspaceId)).toEqual({ held: 0, payable: 0, in_transit: 0 });
-    const news = await db.query(
-      "select title from messaging.notifications where metadata ->> 'payout_id' = $1",
-      [payout.id],
-    );
-    expect(news).toEqual([{ title: "Payout paid" }]);
-    await expectAllSound();
-  });
-
-  test("a refused transfer returns the money at once, and never after there is one", async () => {
-    const { organizer, payout } = await started();
-    const refuse = (id: string) =>
-      db.service.call<Payout>("billing.refuse_payout", {
-        payout_id: id,
-        failure_code: "insufficient_capabilities_for_transfer",
-        error: "no",
-      });
-    await Promise.all([refuse(payout.id), refuse(payout.id), refuse(payout.id)]);
-    expect(await payoutNow(db, payout.id)).toMatchObject({ status: "failed", returned_minor: 5000 });
-    expect(await owed(db, organizer.workspaceId)).toEqual({ held: 0, payable: 5_000_000, in_transit: 0 });
-    await expectError(recordTransfer(payout), "payout_mismatch", "PT409");
-    const second = await requestPayout(db, organizer);
-    await recordTransfer(second);
-    expect(await refuse(second.id)).toMatchObject({ status: "transferred" });
-    await expectAllSound();
-  });
-
-  test("what the bank refuses waits for the reversal, whose job is enqueued once", async () => {
-    const { organizer, payout } = await started();
-    await recordTransfer(payout);
-    await recordBank(payout, "in_transit");
-    for (let i = 0; i < 3; i++) await recordBank(payout, "failed");
-    expect(await state(payout)).toBe("returning");
-    expect(await owed(db, organizer.workspaceId)).toMatchObject({ in_transit: 5_000_000, payable: 0 });
-    const jobs = await db.query(
-      "select 1 from ops.jobs where kind = 'billing.return_payout' and payload ->> 'payout_id' = $1",
-      [payout.id],
-    );
-    expect(jobs).toHaveLength(1);
-    await recordTransfer(payout, { amount_reversed: 5000 });
-    expect(await payoutNow(db, payout.id)).toMatchObject({
-      status: "failed",
-      failure_code: "account_closed",
-    });
-    expect(await owed(db, organizer.workspaceId)).toEqual({ held: 0, payable: 5_000_000, in_transit: 0 });
-    await expectAllSound();
-  });
-
-  test("a bank that fails after it had paid takes the money back into the books", async () => {
-    const { organizer, payout } = await started();
-    await recordTransfer(payout);
-    await recordBank(payout, "paid");
-    await recordBank(payout, "failed");
-    expect(await state(payout)).toBe("returning");
-    expect(await owed(db, organizer.workspaceId)).toMatchObject({ in_transit: 5_000_000 });
-    await recordBank(payout, "paid");
-    expect(await state(payout)).toBe("returning");
-    await recordTransfer(payout, { amount_reversed: 5000 });
-    expect(await state(payout)).toBe("failed");
-    await expectAllSound();
-  });
-
-  test("a foreign transfer, amount, account or bank payout is refused", async () => {
-    const { payout } = await started();
-    for (const fault of [{ amount: 4999 }, { currency: "eur" }, { destination: "acct_other" }, { id: null }])
-      await expectError(recordTransfer(payout, fault), "payout_mismatch", "PT409");
-    await expectError(recordBank(payout, "paid"), "payout_mismatch", "PT409");
-    await recordTransfer(payout);
-    await expectError(recordTransfer(payout, { id: "tr_other" }), "payout_mismatch", "PT409");
-    await recordBank(payout, "pending");
-    await expectError(recordBank(payout, "paid", { id: "po_other" }), "payout_mismatch", "PT409");
-    await expectError(recordBank(payout, "unheard_of"), "payout_mismatch", "PT409");
-    expect(await deliver(db, "payout.paid", bankPayoutOf(payout, "paid"), { account: "acct_thief" })).toBe(
-      "ignored",
-    );
-    expect(await state(payout)).toBe("paying");
-  });
-
-  test("events in any order, repeated as often as they like, come to one end and one set of books", async () => {
-    const happened = {
-      paid: ["transfer.created", "payout.created", "payout.updated", "payout.paid"],
-      failed: ["transfer.created", "payout.created", "payout.failed", "transfer.reversed"],
-      late: ["transfer.created", "payout.created", "payout.paid", "payout.failed", "transfer.reversed"],
-      partly: ["transfer.created", "payout.paid", "transfer.half"],
-    } as const;
-    const statuses: Record<string, string> = {
-      "payout.created": "pending",
-      "payout.updated": "in_transit",
-      "payout.paid": "paid",
-      "payout.failed": "failed",
-    };
-    await fc.assert(
-      fc.asyncProperty(
-        fc.constantFrom(...(Object.keys(happened) as (keyof typeof happened)[])).chain((end) =>
-          fc.record({
-            end: fc.constant(end),
-            extra: fc.array(fc.constantFrom(...happened[end]), { maxLength: 3 }),
-            seed: fc.array(fc.nat(), { minLength: 8, maxLength: 8 }),
-          }),
-        ),
-        async ({ end, extra, seed }) => {
-          const { organizer, payout } = await started(1000);
-          const events = [...happened[end], ...extra]
-            .map((type, i) => ({ type, place: seed[i % seed.length]! + i }))
-            .toSorted((a, b) => a.place - b.place);
-          // A bank payout is only known after its transfer: the job makes them in this order. Events may overtake.
-          await recordTransfer(payout);
-          for (const { type } of events) {
-            const object = type.startsWith("payout.")
-              ? bankPayoutOf(payout, statuses[type]!)
-              : transferOf(payout, {
-                  amount_reversed: type === "transfer.reversed" ? 1000 : type === "transfer.half" ? 400 : 0,
-                });
-            const eventType = type === "transfer.half" ? "transfer.reversed" : type;
-            const more = type.startsWith("payout.") ? { account: organizer.accountId } : {};
-            expect(await deliver(db, eventType, object, more)).toBe("applied");
-          }
-          const left = await owed(db, organizer.workspaceId);
-          const expected = {
-            paid: ["paid", { held: 0, payable: 0, in_transit: 0 }],
-            failed: ["failed", { held: 0, payable: 1_000_000, in_transit: 0 }],
-            late: ["failed", { held: 0, payable: 1_000_000, in_transit: 0 }],
-            partly: ["paid", { held: 0, payable: 400_000, in_transit: 0 }],
-          }[end];
-          expect([await state(payout), left]).toEqual(expected);
-        },
-      ),
-      { numRuns: 40 },
-    );
-    await expectAllSound();
-  }, 60_000);
-
-  test("a job that gave up is followed by another after an hour, until the payout has ended", async () => {
-    const { payout } = await started();
-    const fail = () =>
-      db.query(
-        `select billing.on_payout_job(j, 'dead') from ops.jobs j where j.payload ->> 'payout_id' = $1
-        order by id desc limit 1`,
-        [payout.id],
-      );
-    await fail();
-    const retry = () => db.service.call<number>("billing.retry_payouts");
-    expect(await retry()).toBe(0);
-    await db.advanceClock("1 hour");
-    expect((await Promise.all([retry(), retry()])).toSorted()).toEqual([0, 1]);
-    const jobs = await db.query("select 1 from ops.jobs where payload ->> 'payout_id' = $1", [payout.id]);
-    expect(jobs).toHaveLength(2);
-    await recordTransfer(payout);
-    await recordBank(payout, "paid");
-    await fail();
-    await db.advanceClock("2 hours");
-    expect(await retry()).toBe(0);
-  });
-});
-
-describe("the account at the provider", () => {
-  const now = async (id: string) =>
-    (
-      await db.query(
-        "select status, transfers_enabled, disabled_reason from billing.payout_accounts where id = $1",
-        [id],
-      )
-    )[0];
-
-  test("gets its capabilities by account.updated; an older event changes nothing, and the account is asked", async () => {
-    const { accountId, payoutAccountId } = await newOrganizer(db, { able: false });
-    expect(await now(payoutAccountId)).toMatchObject({ status: "pending" });
-    expect(
-      await deliver(db, "account.updated", account(accountId), { created: 200, account: accountId }),
-    ).toBe("applied");
-    expect(await now(payoutAccountId)).toMatchObject({ status: "active", transfers_enabled: true });
-    await deliver(db, "account.updated", account(accountId, false), { created: 100, account: accountId });
-    expect(await now(payoutAccountId)).toMatchObject({ status: "active" });
-    await deliver(db, "account.updated", account(accountId, false), { created: 300, account: accountId });
-    expect(await now(payoutAccountId)).toMatchObject({
-      status: "restricted",
-      disabled_reason: "requirements.past_due",
-    });
-    const jobs = await db.query(
-      "select 1 from ops.jobs where kind = 'billing.refresh_payout_account' and payload ->> 'payout_account_id' = $1",
-      [payoutAccountId],
-    );
-    expect(jobs).toHaveLength(3);
-    const news = await db.query(
-      "select title from messaging.notifications where metadata ->> 'payout_account_id' = $1 order by created_at",
-      [payoutAccountId],
-    );
-    expect(news.map(({ title }) => title)).toEqual(["Payouts are ready", "Payouts need attention"]);
-    expect(await deliver(db, "account.updated", account("acct_unknown"))).toBe("ignored");
-  });
-
-  test("is one for a workspace, attached once", async () => {
-    const { userId, workspaceId, payoutAccountId } = await newOrganizer(db);
-    const again = await db
-      .user(userId)
-      .call("billing.start_payout_account", { workspace_id: workspaceId, country: "IN" });
-    expect(again).toMatchObject({ id: payoutAccountId, country: "US" });
-    await expectError(
-      db.service.call("billing.attach_payout_account", {
-        payout_account_id: payoutAccountId,
-        provider_account_id: "acct_second",
-      }),
-      "key_reused",
-      "PT409",
-    );
-  });
-});
-
 describe("who may", () => {
   test("admins ask and see, editors and strangers do not, visitors cannot; the rest is the service's", async () => {
     const organizer = await owedOrganizer(db, 5000);
@@ -534,64 +296,5 @@ describe("who may", () => {
         "42501",
       );
     await expectError(db.user(admin!.id).query("update billing.payouts set amount_minor = 1"), "42501");
-  });
-});
-
-describe("what a workspace brings and costs", () => {
-  test("is in one row, and a provider's cost counts once", async () => {
-    const affiliate = await newAffiliate(db);
-    const customer = await newCustomer(db, affiliate);
-    await paidTopUp(db, customer);
-    await sweepGrowth(db);
-    const charge = await db.service.call("billing.record_usage", {
-      workspace_id: customer.workspaceId,
-      meter: "unit",
-      quantity: 30_000,
-      key: "work",
-    });
-    const cost = (cost_micro: number) =>
-      db.service.call<boolean>("billing.record_provider_cost", {
-        provider: "fal",
-        cost_micro,
-        key: "request-1",
-        usage_event_id: charge.usage_event_id,
-        model: "fal-ai/fashn/tryon/v1.6",
-      });
-    expect([await cost(7500), await cost(7500)]).toEqual([true, false]);
-    await expectError(cost(7501), "key_reused", "PT409");
-    const read = "select * from billing.workspace_margin where workspace_id = $1";
-    expect(await db.service.query(read, [customer.workspaceId])).toEqual([
-      {
-        workspace_id: customer.workspaceId,
-        usage_micro: 30_000,
-        payments_micro: 500_000,
-        cost_micro: 7500,
-        commissions_micro: 100_000,
-        margin_micro: 392_500,
-        usage_margin_micro: 22_500,
-      },
-    ]);
-    await expectError(db.user(customer.userId).query(read, [customer.workspaceId]), "42501");
-    await expectError(db.anon.query(read, [customer.workspaceId]), "42501");
-  });
-
-  test("the proof sees a balance that was changed", async () => {
-    const { workspaceId } = await owedOrganizer(db, 500);
-    await db.query(
-      "update billing.payable_balances set payable_micro = payable_micro + 1 where workspace_id = $1",
-      [workspaceId],
-    );
-    expect(await db.service.rpc("billing.verify_growth")).toMatchObject([
-      { fault: "payable balance differs", workspace_id: workspaceId, expected: 500_000, actual: 500_001 },
-    ]);
-    expect(await db.service.call("billing.prove_growth")).toBe(1);
-    const [entry] = await db.query(
-      "select risk_level, metadata -> 'first' ->> 'fault' as fault from ops.audit_log where action = 'billing.growth.fault'",
-    );
-    expect(entry).toEqual({ risk_level: "critical", fault: "payable balance differs" });
-    await db.query(
-      "update billing.payable_balances set payable_micro = payable_micro - 1 where workspace_id = $1",
-      [workspaceId],
-    );
   });
 });

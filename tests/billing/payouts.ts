@@ -105,6 +105,17 @@ export const bankPayoutOf = (payout: Payout, status: string, more: Record<string
   ...more,
 });
 
+export const recordTransfer = (db: TestDatabase, payout: Payout, more = {}) =>
+  db.service.call<Payout>("billing.record_transfer", {
+    payout_id: payout.id,
+    transfer: transferOf(payout, more),
+  });
+export const recordBank = (db: TestDatabase, payout: Payout, status: string, more = {}) =>
+  db.service.call<Payout>("billing.record_bank_payout", {
+    payout_id: payout.id,
+    bank_payout: bankPayoutOf(payout, status, more),
+  });
+
 /** Receives an event of Stripe and applies it; Connect events name their account. */
 export async function deliver(
   db: TestDatabase,

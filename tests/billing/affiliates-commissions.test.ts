@@ -1,0 +1,357 @@
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { TestDatabase } from "../helpers/database.ts";
+import { expectError } from "../helpers/errors.ts";
+import {
+  expectAllSound,
+  newAffiliate,
+  newCustomer,
+  newPerson,
+  paidTopUp,
+  refundPayment,
+  sweepGrowth,
+} from "./growth.ts";
+import { balance, billingDatabase, noon } from "./money.ts";
+
+let db: TestDatabase;
+beforeAll(async () => {
+  db = await billingDatabase();
+});
+beforeEach(async () => {
+  await db.setClock(noon);
+});
+
+const sweep = () => sweepGrowth(db);
+const one = async (sql: string, ...params: unknown[]) => (await db.query(sql, params))[0]!;
+const affiliateNow = (id: string) => one("select * from billing.affiliates where id = $1", id);
+const commissionOf = (paymentId: string) =>
+  one(
+    "select * from billing.affiliate_commissions where payment_id = $1 and commission_type <> 'adjustment'",
+    paymentId,
+  );
+const pay = (batch: string, more = {}) => db.service.rpc("billing.pay_affiliates", { batch, ...more });
+const owed = async (workspaceId: string) =>
+  one(
+    `select held_micro, payable_micro, in_transit_micro from billing.payable_balances
+    where workspace_id = $1 and currency = 'USD'`,
+    workspaceId,
+  );
+
+describe("a commission", () => {
+  test("is the affiliate's share of each payment, once, on hold for 14 days", async () => {
+    const affiliate = await newAffiliate(db, {}, 0.25);
+    const customer = await newCustomer(db, affiliate);
+    const first = await paidTopUp(db, customer);
+    const second = await paidTopUp(db, customer);
+    await Promise.all([sweep(), sweep(), sweep()]);
+    await sweep();
+    expect(await commissionOf(first.payment.id)).toMatchObject({
+      commission_type: "first_payment",
+      source_minor: 500,
+      source_amount_micro: 500_000,
+      commission_rate: "0.2500",
+      commission_micro: 125_000,
+      status: "pending",
+      clears_at: new Date("2027-01-27T12:00:00Z"),
+    });
+    expect(await commissionOf(second.payment.id)).toMatchObject({ commission_type: "recurring" });
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: 0,
+      total_conversions: 1,
+    });
+    expect(await owed(affiliate.workspaceId)).toMatchObject({ held_micro: 250_000, payable_micro: 0 });
+    await db.advanceClock("14 days");
+    await sweep();
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: 250_000,
+      total_earned_micro: 250_000,
+    });
+    await expectAllSound(db);
+  });
+
+  test("comes of a subscription's invoice too, which names no person: the workspace's maker counts", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const [invoice] = await db.query(
+      `insert into billing.payments (workspace_id, kind, amount_minor, currency, status, provider_session_id, paid_at)
+      values ($1, 'subscription', 2900, 'USD', 'succeeded', 'in_1', private.now()) returning id`,
+      [customer.workspaceId],
+    );
+    await sweep();
+    expect(await commissionOf(invoice!.id)).toMatchObject({
+      commission_type: "first_payment",
+      commission_micro: 580_000,
+      source_workspace_id: customer.workspaceId,
+    });
+  });
+
+  test("in another currency follows the cached rate, and waits until there is one", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const { payment } = await paidTopUp(db, customer);
+    await db.query("update billing.payments set currency = 'INR', amount_minor = 83000 where id = $1", [
+      payment.id,
+    ]);
+    await sweep();
+    expect(
+      await db.query("select 1 from billing.affiliate_commissions where payment_id = $1", [payment.id]),
+    ).toEqual([]);
+    await db.service.query("insert into ref.currency_rates values ('INR', 'USD', 0.012)");
+    await db.advanceClock("61 minutes");
+    await sweep();
+    expect(await commissionOf(payment.id)).toMatchObject({
+      source_currency: "INR",
+      source_amount_micro: 996_000,
+      commission_micro: 199_000,
+    });
+    await db.service.query("delete from ref.currency_rates");
+  });
+
+  test("ends with the affiliate's term and is not earned while suspended", async () => {
+    const affiliate = await newAffiliate(db);
+    await db.service.query("update billing.affiliates set commission_months = 1 where id = $1", [
+      affiliate.affiliateId,
+    ]);
+    const customer = await newCustomer(db, affiliate);
+    await db.advanceClock("40 days");
+    await paidTopUp(db, customer);
+    const other = await newAffiliate(db);
+    const lost = await newCustomer(db, other);
+    await db.service.call("billing.review_affiliate", {
+      affiliate_id: other.affiliateId,
+      status: "suspended",
+    });
+    await paidTopUp(db, lost);
+    await sweep();
+    expect(
+      await db.query("select 1 from billing.affiliate_commissions where affiliate_id = any ($1)", [
+        [affiliate.affiliateId, other.affiliateId],
+      ]),
+    ).toEqual([]);
+  });
+
+  test("refunded before it clears is reversed in proportion; a repeat or an older figure changes nothing", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const { payment } = await paidTopUp(db, customer);
+    await sweep();
+    const reverse = (refunded_minor: number) =>
+      db.service.call<number>("billing.reverse_commissions", { payment_id: payment.id, refunded_minor });
+    expect(await Promise.all([reverse(100), reverse(100), reverse(100)])).toContain(20_000);
+    expect([await reverse(100), await reverse(50), await reverse(101)]).toEqual([0, 0, 1000]);
+    expect(await commissionOf(payment.id)).toMatchObject({ reversed_micro: 21_000, status: "pending" });
+    await refundPayment(db, payment.id);
+    await sweep();
+    expect(await commissionOf(payment.id)).toMatchObject({ reversed_micro: 100_000, status: "reversed" });
+    await db.advanceClock("20 days");
+    await sweep();
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: 0,
+      total_earned_micro: 0,
+    });
+    expect(await owed(affiliate.workspaceId)).toMatchObject({ held_micro: 0, payable_micro: 0 });
+    await expectAllSound(db);
+  });
+
+  test("waits while its payment is disputed, and goes when the dispute is lost", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const payments = [await paidTopUp(db, customer), await paidTopUp(db, customer)];
+    await sweep();
+    for (const { payment, workspaceId } of payments)
+      await db.query(
+        `insert into billing.disputes (payment_id, workspace_id, provider, provider_dispute_id, amount_minor, currency, status)
+        values ($1::uuid, $2, 'stripe', 'dp_' || $1::text, 500, 'USD', 'open')`,
+        [payment.id, workspaceId],
+      );
+    await db.advanceClock("15 days");
+    await sweep();
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ balance_micro: 0 });
+    for (const [i, status] of ["lost", "won"].entries())
+      await db.query(
+        "update billing.disputes set status = $2, closed_at = private.now() where payment_id = $1",
+        [payments[i]!.payment.id, status],
+      );
+    await sweep();
+    expect(await commissionOf(payments[0]!.payment.id)).toMatchObject({ status: "reversed" });
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ balance_micro: 100_000 });
+    await expectAllSound(db);
+  });
+
+  test("refunded before the sweep saw the payment is never made", async () => {
+    const customer = await newCustomer(db, await newAffiliate(db));
+    const { payment } = await paidTopUp(db, customer);
+    await refundPayment(db, payment.id);
+    await sweep();
+    expect(
+      await db.query("select 1 from billing.affiliate_commissions where payment_id = $1", [payment.id]),
+    ).toEqual([]);
+  });
+});
+
+describe("a batch", () => {
+  async function earned(method: Record<string, unknown> = {}, payments = 1) {
+    const affiliate = await newAffiliate(db, method);
+    const customer = await newCustomer(db, affiliate);
+    const paid = [];
+    for (let i = 0; i < payments; i++) paid.push((await paidTopUp(db, customer)).payment.id as string);
+    await sweep();
+    await db.advanceClock("14 days");
+    await sweep();
+    return { affiliate, customer, paid };
+  }
+  const mine = (rows: Record<string, unknown>[], affiliate: { affiliateId: string }) =>
+    rows.filter(({ affiliate_id }) => affiliate_id === affiliate.affiliateId);
+
+  test("pays credits once, however often and by however many it is run, with a statement that adds up", async () => {
+    const { affiliate } = await earned({}, 2);
+    const runs = await Promise.all([pay("2027-01"), pay("2027-01"), pay("2027-01")]);
+    const payouts = mine(runs.flat(), affiliate);
+    expect(payouts).toHaveLength(1);
+    expect(payouts[0]).toMatchObject({
+      amount_micro: 200_000,
+      status: "paid",
+      commission_count: 2,
+      referral_count: 1,
+    });
+    expect(mine(await pay("2027-01"), affiliate)).toEqual([]);
+    expect((await balance(db.service, affiliate.workspaceId)).lots_micro).toBe(200_000);
+    const lines = await db
+      .user(affiliate.userId)
+      .query(
+        "select amount_micro, commission_type from billing.affiliate_statements where batch = '2027-01'",
+      );
+    expect(lines.map(({ amount_micro }) => amount_micro)).toEqual([100_000, 100_000]);
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: 0,
+      total_paid_micro: 200_000,
+    });
+    await expectAllSound(db);
+  });
+
+  test("takes back in the next one what was refunded after it was paid", async () => {
+    const { affiliate, customer, paid } = await earned();
+    await pay("first");
+    await refundPayment(db, paid[0]!);
+    await sweep();
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ balance_micro: -100_000 });
+    expect(mine(await pay("second"), affiliate)).toEqual([]);
+    await expectAllSound(db);
+    await paidTopUp(db, customer);
+    await paidTopUp(db, customer);
+    await paidTopUp(db, customer);
+    await sweep();
+    await db.advanceClock("14 days");
+    await sweep();
+    const [payout] = mine(await pay("third"), affiliate);
+    expect(payout).toMatchObject({ amount_micro: 200_000, commission_count: 4 });
+    expect((await balance(db.service, affiliate.workspaceId)).lots_micro).toBe(300_000);
+    await expectAllSound(db);
+  });
+
+  test("leaves what is below the affiliate's minimum and what cleared after its period", async () => {
+    const { affiliate } = await earned();
+    expect(mine(await pay("early", { period_end: noon }), affiliate)).toEqual([]);
+    await db.service.query("update billing.affiliates set minimum_payout_micro = 100001 where id = $1", [
+      affiliate.affiliateId,
+    ]);
+    expect(mine(await pay("small"), affiliate)).toEqual([]);
+  });
+
+  test.each([
+    ["PAYPAL-1", "paid", 0, 100_000],
+    [null, "failed", 100_000, 0],
+  ])("by hand under %s ends as %s", async (transaction_id, status, left, total) => {
+    const { affiliate } = await earned({ payout_method: "manual", payout_email: "a@example.com" });
+    const [payout] = mine(await pay(`manual-${status}`), affiliate);
+    expect(payout).toMatchObject({ status: "pending", payout_email: "a@example.com" });
+    expect(await owed(affiliate.workspaceId)).toMatchObject({ in_transit_micro: 100_000, payable_micro: 0 });
+    const args = { affiliate_payout_id: payout!.id, transaction_id };
+    await expectError(db.user(affiliate.userId).call("billing.settle_affiliate_payout", args), "42501");
+    await db.service.call("billing.settle_affiliate_payout", args);
+    await expectError(
+      db.service.call("billing.settle_affiliate_payout", args),
+      "unknown_affiliate_payout",
+      "PT404",
+    );
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      balance_micro: left,
+      total_paid_micro: total,
+    });
+    expect(await owed(affiliate.workspaceId)).toMatchObject({
+      in_transit_micro: 0,
+      payable_micro: 0,
+      held_micro: left,
+    });
+    await expectAllSound(db);
+    if (status === "failed")
+      expect(mine(await pay("again"), affiliate)[0]).toMatchObject({ amount_micro: 100_000 });
+    await expectAllSound(db);
+  });
+
+  test("refuses to move the affiliate's payouts elsewhere while commissions are open", async () => {
+    const { affiliate } = await earned();
+    const session = db.user(affiliate.userId);
+    const { id: workspace_id } = await session.call("identity.create_workspace", { name: "Mine" });
+    await expectError(
+      session.call("billing.update_affiliate", { workspace_id }),
+      "commissions_open",
+      "PT409",
+    );
+    await pay("all");
+    expect(await session.call("billing.update_affiliate", { workspace_id })).toMatchObject({ workspace_id });
+    const stranger = await newPerson(db);
+    const foreign = { workspace_id: stranger.workspaceId };
+    await expectError(session.call("billing.update_affiliate", foreign), "unknown_workspace", "PT404");
+  });
+});
+
+describe("somebody who leaves", () => {
+  test("leaves the books whole: affiliate, customer and friend may delete their accounts", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const friend = await newPerson(db);
+    const [{ referral_code }] = (await db.query(
+      "select referral_code from identity.personal_details where user_id = $1",
+      [affiliate.userId],
+    )) as [{ referral_code: string }];
+    await db.user(friend.userId).call("billing.claim_referral", { code: referral_code });
+    await paidTopUp(db, customer);
+    await sweep();
+    await db.advanceClock("14 days");
+    await sweep();
+    for (const { userId } of [customer, friend, affiliate])
+      await db.query("delete from auth.users where id = $1", [userId]);
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({
+      user_id: null,
+      balance_micro: 100_000,
+    });
+    const paid = await pay("after they left");
+    expect(paid.filter(({ affiliate_id }) => affiliate_id === affiliate.affiliateId)).toEqual([]);
+    await expectAllSound(db);
+  });
+});
+
+describe("a voucher's bonus", () => {
+  test("goes back with its refunded purchase as far as it is unspent, once", async () => {
+    const person = await newPerson(db);
+    await db.service.query(
+      "insert into billing.vouchers (code, kind, bonus_percent, starts_at) values ('BACK-10', 'bonus', 10, '2020-01-01')",
+    );
+    await db
+      .user(person.userId)
+      .call("billing.redeem_voucher", { workspace_id: person.workspaceId, code: "back-10" });
+    const { payment } = await paidTopUp(db, person);
+    expect((await balance(db.service, person.workspaceId)).lots_micro).toBe(50_000);
+    await db.service.call("billing.record_usage", {
+      workspace_id: person.workspaceId,
+      meter: "unit",
+      quantity: 20_000,
+      key: "spent",
+    });
+    await refundPayment(db, payment.id);
+    await sweep();
+    await sweep();
+    expect((await balance(db.service, person.workspaceId)).lots_micro).toBe(0);
+    await expectAllSound(db);
+  });
+});
