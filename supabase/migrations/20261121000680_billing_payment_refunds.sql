@@ -117,7 +117,10 @@ begin
     reason, key, requested_by)
   returning * into v_refund;
   if v_credits > 0 then
+    perform billing._lock_wallet(payment.workspace_id);
+    perform billing._hold_reload(payment.workspace_id);
     v_taken := billing.claw_back(payment.id, v_credits, reason, 'refund:' || v_refund.id);
+    perform billing._resume_reload(payment.workspace_id, 'refunded', true);
     update billing.payment_refunds r
     set taken_micro = (v_taken ->> 'taken_micro')::bigint, missing_micro = (v_taken ->> 'missing_micro')::bigint
     where r.id = v_refund.id returning * into v_refund;

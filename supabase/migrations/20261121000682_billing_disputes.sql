@@ -59,9 +59,12 @@ begin
   if dispute.frozen_at is not null then
     return;
   end if;
+  perform billing._lock_wallet(payment.workspace_id);
+  perform billing._hold_reload(payment.workspace_id);
   if v_credits > 0 then
     v_taken := billing.claw_back(payment.id, v_credits, 'the payment is disputed', 'dispute:' || dispute.id);
   end if;
+  perform billing._resume_reload(payment.workspace_id, 'disputed', false);
   update billing.disputes d
   set frozen_at = private.now(), taken_micro = (v_taken ->> 'taken_micro')::bigint,
     missing_micro = (v_taken ->> 'missing_micro')::bigint

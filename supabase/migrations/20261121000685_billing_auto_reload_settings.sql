@@ -196,3 +196,46 @@ comment on function billing.set_auto_reload is
   'Sets below which balance credits are bought automatically, how many, with which card; US cents.';
 revoke all on function billing.set_auto_reload from public, anon, authenticated, service_role;
 grant execute on function billing.set_auto_reload to authenticated, service_role;
+
+-- Money that goes back, because it was asked for or because a bank took it, must not be charged anew: a reload that
+-- would follow from it is switched off instead. The caller holds the wallet's lock, takes the credits between the
+-- two calls, and calls the second whatever the first found.
+create function billing._hold_reload(workspace_id uuid) returns void
+language sql
+set search_path = ''
+as $$
+  update billing.wallets w set auto_reload_below_micro = null
+  where w.workspace_id = _hold_reload.workspace_id and w.auto_reload_below_micro is not null
+$$;
+comment on function billing._hold_reload(uuid) is 'Keeps what follows from beginning a reload.';
+revoke all on function billing._hold_reload from public, anon, authenticated, service_role;
+
+create function billing._resume_reload(workspace_id uuid, reason text, only_when_low boolean) returns void
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_variable
+begin
+  if exists (select from billing.auto_reload_settings s join billing.wallets w on w.workspace_id = s.workspace_id
+    where s.workspace_id = _resume_reload.workspace_id and s.enabled
+      and (not only_when_low or w.allowance_micro + w.lots_micro + w.prepaid_micro < s.threshold_minor * 1000)) then
+    perform billing._disable_auto_reload(workspace_id, reason);
+  else
+    perform billing._arm_auto_reload(workspace_id);
+  end if;
+end $$;
+comment on function billing._resume_reload is 'Arms a wallet again, or switches its reload off where it would begin.';
+revoke all on function billing._resume_reload from public, anon, authenticated, service_role;
+
+create function private.arm_thawed_wallet() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  perform billing._arm_auto_reload(new.workspace_id);
+  return null;
+end $$;
+comment on function private.arm_thawed_wallet() is 'Trigger: a wallet that may spend again may reload again.';
+revoke all on function private.arm_thawed_wallet from public, anon, authenticated, service_role;
+create trigger wallets_thaw after update of status on billing.wallets for each row
+  when (old.status = 'frozen' and new.status = 'active') execute function private.arm_thawed_wallet();

@@ -78,8 +78,8 @@ create trigger wallets_auto_reload after update of allowance_micro, lots_micro, 
   for each row when (new.allowance_micro + new.lots_micro + new.prepaid_micro < new.auto_reload_below_micro)
   execute function private.cross_threshold();
 
--- Arms a wallet as its settings say, when no reload is under way; one that is below already begins at once. The
--- caller holds the wallet's lock.
+-- Arms a wallet as its settings say, when it is not frozen and no reload is under way; one that is below already
+-- begins at once. The caller holds the wallet's lock.
 create function billing._arm_auto_reload(workspace_id uuid) returns void
 language plpgsql
 set search_path = ''
@@ -90,7 +90,7 @@ declare
 begin
   update billing.wallets w
   set auto_reload_below_micro = (select s.threshold_minor * 1000 from billing.auto_reload_settings s
-    where s.workspace_id = w.workspace_id and s.enabled and s.paused_until is null
+    where s.workspace_id = w.workspace_id and s.enabled and s.paused_until is null and w.status = 'active'
       and not exists (select from billing.auto_reloads r where r.workspace_id = w.workspace_id and r.ended_at is null))
   where w.workspace_id = _arm_auto_reload.workspace_id
   returning * into v_wallet;
@@ -146,7 +146,10 @@ begin
   perform billing._end_reload(r.id, 'failed', reason) from billing.auto_reloads r
   where r.workspace_id = _disable_auto_reload.workspace_id and r.status <> 'charging' and r.ended_at is null;
   perform billing._tell_of_reload(workspace_id, 'error', 'Automatic reload is off',
-    'The card could not be charged. Check it and switch the reload on again.',
+    case reason when 'refunded' then 'Money went back, and the balance is low. Switch the reload on again to go on.'
+      when 'disputed' then 'A payment is disputed. Switch the reload on again when that is settled.'
+      when 'payment_method_removed' then 'Its card was removed. Save another one and switch the reload on again.'
+      else 'The card could not be charged. Check it and switch the reload on again.' end,
     format('auto_reload_off:%s:%s', workspace_id, private.now()), jsonb_build_object('reason', reason));
 end $$;
 comment on function billing._disable_auto_reload(uuid, text) is 'Switches a workspace''s reload off for a reason.';

@@ -173,9 +173,42 @@ describe("the amount", () => {
         });
       const [reload] = await reloadsOf(db, workspaceId);
       expect(await advance(db, reload!.id)).toMatchObject({ status: "skipped", payment_id: null });
-      expect(await armedBelow(db, workspaceId)).toBe(
-        change === "off" ? null : change === "credits" ? 500_000 : null,
-      );
+      expect(await armedBelow(db, workspaceId)).toBe(change === "credits" ? 500_000 : null);
+      expect(await reloadsOf(db, workspaceId)).toHaveLength(1);
+      if (change !== "frozen") continue;
+      const thaw = { workspace_id: workspaceId, status: "active", reason: null };
+      await db.service.call("billing.set_wallet_status", thaw);
+      expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "skipped" }, { status: "queued" }]);
+    }
+  });
+
+  test("is not charged for money that went back: a refund or a dispute switches the reload off", async () => {
+    for (const way of ["refund", "dispute", "small refund"]) {
+      const { workspaceId, userId } = await reloadingWorkspace(db, 0);
+      const reload = await openReload(db, workspaceId);
+      await settleIntent(db, intentOf(reload, "succeeded"));
+      const at = { provider: "stripe", provider_payment_id: `pi_${reload.payment_id}` };
+      if (way === "dispute")
+        await db.service.call("billing.apply_dispute", {
+          ...at,
+          provider_dispute_id: `du_${workspaceId}`,
+          amount_minor: 500,
+          status: "open",
+        });
+      else
+        await db.user(userId).call("billing.request_payment_refund", {
+          payment_id: reload.payment_id,
+          amount_minor: way === "refund" ? 1_400 : 100,
+          reason: "r",
+          key: "k",
+        });
+      const small = way === "small refund";
+      expect(await settingsOf(db, workspaceId)).toMatchObject({
+        enabled: small,
+        disabled_reason: small ? null : way === "refund" ? "refunded" : "disputed",
+      });
+      expect(await armedBelow(db, workspaceId)).toBe(small ? 500_000 : null);
+      expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "succeeded" }]);
     }
   });
 });
