@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { cpus } from "node:os";
 import { join } from "node:path";
 
-const all = ["ledger", "queue", "webhooks", "latency", "entitlements", "auto-reload"];
+const all = ["ledger", "queue", "webhooks", "latency", "entitlements", "auto-reload", "usage"];
 const chosen = process.argv.slice(2);
 const unknown = chosen.filter((name) => !all.includes(name));
 if (unknown.length > 0) {
