@@ -79,7 +79,7 @@ const timeoutMs = 30_000;
 const tries = 4;
 
 const envelope = z.looseObject({
-  data: z.unknown(),
+  data: z.unknown().optional(),
   errors: z
     .union([
       z.string(),

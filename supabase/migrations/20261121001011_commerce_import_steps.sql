@@ -84,7 +84,7 @@ comment on function commerce.begin_import(uuid, text, text, text, jsonb, boolean
 revoke all on function commerce.begin_import from public, anon, authenticated, service_role;
 grant execute on function commerce.begin_import to authenticated, service_role;
 
--- The batch, locked, for a caller of that role. Errors: unknown_import, role_too_low.
+-- Errors: unknown_import.
 create function private.import_of_caller(batch_id uuid) returns commerce.product_import_batches
 language plpgsql
 set search_path = ''
@@ -97,10 +97,9 @@ begin
     perform private.fail('unknown_import', 'There is no such import among those of your workspaces.',
       jsonb_build_object('batch_id', batch_id));
   end if;
-  perform private.require_role(v_batch.workspace_id, 'member');
   return v_batch;
 end $$;
-comment on function private.import_of_caller(uuid) is 'An import that the caller may act on.';
+comment on function private.import_of_caller(uuid) is 'An import that the caller sees, locked.';
 revoke all on function private.import_of_caller from public, anon, authenticated, service_role;
 
 create function private.confirm_import(batch_id uuid) returns commerce.product_import_batches
@@ -110,6 +109,7 @@ as $$
 declare
   v_batch commerce.product_import_batches := private.import_of_caller(batch_id);
 begin
+  perform private.require_role(v_batch.workspace_id, 'member');
   if v_batch.status <> 'validated' or v_batch.valid_rows = 0 then
     perform private.fail('import_not_ready', 'The import cannot be confirmed.',
       jsonb_build_object('status', v_batch.status, 'valid_rows', v_batch.valid_rows));
@@ -144,6 +144,7 @@ begin
     perform ops.cancel_job(v_batch.job_id);
   end if;
   v_batch := private.import_of_caller(batch_id);
+  perform private.require_role(v_batch.workspace_id, 'member');
   if v_batch.status = 'validated' then
     update commerce.product_import_batches b set status = 'cancelled', completed_at = private.now()
     where b.id = v_batch.id returning * into v_batch;

@@ -120,7 +120,7 @@ export async function call<S extends z.ZodType>(request: TokenCall, shape: S): P
 /** The provider's own word for what is wrong; never the whole answer, which may hold tokens. */
 function faultOf(text: string): string {
   const parsed = z
-    .looseObject({ error: z.unknown(), error_description: z.unknown() })
+    .looseObject({ error: z.unknown().optional(), error_description: z.unknown().optional() })
     .safeParse(parseJson(text));
   if (!parsed.success) return "";
   return JSON.stringify([parsed.data.error, parsed.data.error_description]).slice(0, 300);

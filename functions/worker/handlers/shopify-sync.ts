@@ -27,13 +27,13 @@ export function syncShop(deps: ShopDeps, longest = longestMs): Handler {
       let progress: Progress | null = isProgress(job.checkpoint)
         ? job.checkpoint
         : await beginSync(work, since);
-      while (progress) {
+      for (let steps = 0; progress; steps++) {
         const { stage, counts, seen } = progress;
         const percent = percentOf(progress);
         const live = await noteSync(db, sync.id, { stage, counts, progress: percent, seen: new Date(seen) });
         const held = await context.checkpoint({ checkpoint: progress, progress: percent, stage });
         if (!live || !held) return completed({ status: "ended" });
-        if (now() >= stopAt) return waiting({ poll_in: 0, checkpoint: progress });
+        if (steps > 0 && now() >= stopAt) return waiting({ poll_in: 0, checkpoint: progress });
         progress = await stepSync(work, progress);
       }
       await finishSync(db, sync.id);
