@@ -115,7 +115,36 @@ const checks: [string, (values: Values) => unknown][] = [
   ],
   [
     "Buying credits",
-    ({ payment }) => expect(payment).toMatchObject({ status: "succeeded", credits_micro: 500_000 }),
+    async ({ payment, topUp }) => {
+      expect(payment).toMatchObject({ status: "succeeded", credits_micro: 500_000 });
+      await eventually(
+        "the invoice",
+        async () =>
+          (
+            await s.sql("select from billing.invoices where payment_id = $1 and pdf_path is not null", [
+              topUp.payment_id,
+            ])
+          )[0],
+      );
+    },
+  ],
+  [
+    "Buying credits",
+    ({ currency, local }) => {
+      expect(currency).toMatchObject({ currency: "USD", provider: "stripe" });
+      expect(local.prices[0]).toMatchObject({ slug: "starter", price_minor: 500, price_currency: "USD" });
+    },
+  ],
+  [
+    "Invoices and refunds",
+    async ({ link }) => {
+      const pdf = await (await fetch(link.signedUrl)).text();
+      expect(pdf.slice(0, 5)).toBe("%PDF-");
+    },
+  ],
+  [
+    "Invoices and refunds",
+    ({ refund }) => expect(refund).toMatchObject({ amount_minor: 100, taken_micro: 100_000 }),
   ],
   [
     "Reloading by itself",
