@@ -118,7 +118,9 @@ export function createApp(deps: Deps): Hono {
     const verified = provider.verify?.(query, now()) ?? null;
     const state = await takeState(db, query.get("state") ?? "", provider.name);
     const sender = senderOf(c);
-    const { workspace_id, user_id, return_to } = state;
+    const { workspace_id, user_id } = state;
+    // A state can be made without this function: where it returns to is looked at again.
+    const return_to = mayReturn(state.return_to, appOrigins) ? state.return_to : null;
     try {
       if (verified !== null && verified !== (state.external_account_id ?? verified)) {
         throw new ApiError(400, "oauth_state_invalid", "The connection was begun for another account.");
@@ -204,9 +206,14 @@ function withQuery(url: string, more: Record<string, string>): string {
   return target.toString();
 }
 
+function mayReturn(url: string | null, origins: readonly string[] | undefined): boolean {
+  const { origin, protocol } = (url !== null && URL.parse(url)) || { origin: "", protocol: "" };
+  return /^https?:$/.test(protocol) && (!origins || origins.includes(origin));
+}
+
 /** Errors: invalid_argument (400). */
 function checkReturn(url: string, origins: readonly string[] | undefined): void {
-  if (!origins || origins.includes(new URL(url).origin)) return;
+  if (mayReturn(url, origins)) return;
   const message = "is not an address of one of our apps";
   throw new ApiError(400, "invalid_argument", `return_to: ${message}.`, {
     details: { issues: [{ argument: "return_to", message }] },

@@ -215,6 +215,19 @@ describe("a shop", () => {
     expect(await codeOf(await post("shopify/start", request))).toBe("invalid_argument");
   });
 
+  test("returns to no other origin either when its state was made without the function", async () => {
+    const state = await testDb.user(ada.id).call("integrations.start_oauth", {
+      workspace_id: ada.workspaceId,
+      provider: "shopify",
+      external_account_id: shop,
+      return_to: "https://evil.test/",
+    });
+    const url = new URL(await start());
+    url.searchParams.set("state", state);
+    const answer = await back(await visit(url.toString()));
+    expect([answer.status, answer.headers.get("location")]).toEqual([200, null]);
+  });
+
   test("tells the page when the merchant or the provider refuses", async () => {
     const begun = new URL(await visit(await start({ return_to: "https://app.test/" })));
     data.codes = {};
