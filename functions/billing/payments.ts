@@ -1,5 +1,6 @@
 import { Hono } from "hono";
 import Stripe from "stripe";
+import { z } from "zod";
 import {
   type ActionAnswer,
   type OrderAnswer,
@@ -84,6 +85,9 @@ export function paymentRoutes({ backend, db, stripe, razorpay, rates }: PaymentR
 
   app.get("/payments/:id/action", async (c) => {
     const payment_id = c.req.param("id");
+    if (!z.uuid().safeParse(payment_id).success) {
+      throw new ApiError(404, "unknown_payment", "There is no such payment.");
+    }
     const payment = await backend.rpc<Handle>(authorizationOf(c), "payment_handle", { payment_id });
     const nothing = { payment_id, client_secret: null, payment_method: null };
     const id = payment.provider_payment_id;

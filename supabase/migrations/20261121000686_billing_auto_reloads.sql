@@ -114,7 +114,7 @@ $$;
 comment on function billing._end_reload(uuid, text, text) is 'Ends a reload.';
 revoke all on function billing._end_reload from public, anon, authenticated, service_role;
 
--- Tells whoever set the reload up.
+-- Tells the admins of a workspace, each once for a key.
 create function billing._tell_of_reload(workspace_id uuid, type text, title text, description text, key text,
   metadata jsonb) returns void
 language plpgsql
@@ -122,12 +122,12 @@ set search_path = ''
 as $$
 #variable_conflict use_variable
 begin
-  perform private.notify_user(s.created_by, s.workspace_id, type, title, description, '/billing', metadata, key,
+  perform private.notify_user(m.user_id, m.workspace_id, type, title, description, '/billing', metadata, key,
     'billing.auto_reload')
-  from billing.auto_reload_settings s
-  where s.workspace_id = _tell_of_reload.workspace_id and s.created_by is not null;
+  from identity.workspace_members m
+  where m.workspace_id = _tell_of_reload.workspace_id and m.role in ('admin', 'owner');
 end $$;
-comment on function billing._tell_of_reload is 'Tells whoever set up a workspace''s reload what became of it.';
+comment on function billing._tell_of_reload is 'Tells the admins of a workspace what became of its reload.';
 revoke all on function billing._tell_of_reload from public, anon, authenticated, service_role;
 
 -- Switches the reload off and says why. What is under way and can still be stopped ends.

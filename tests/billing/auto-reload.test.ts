@@ -216,6 +216,11 @@ describe("the amount", () => {
 describe("when Stripe says it is paid", () => {
   test("the credits arrive, the reload ends, the wallet is armed again, and the admin is told", async () => {
     const { workspaceId, userId } = await reloadingWorkspace(db, 0);
+    const [admin, member] = [await db.createUser(), await db.createUser()];
+    await db.query(
+      "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, 'admin'), ($1, $3, 'member')",
+      [workspaceId, admin.id, member.id],
+    );
     const reload = await openReload(db, workspaceId);
     expect((await balance(db.service, workspaceId)).available_micro).toBe(0);
     await settleIntent(db, intentOf(reload, "processing"));
@@ -225,7 +230,8 @@ describe("when Stripe says it is paid", () => {
     expect(await reloadsOf(db, workspaceId)).toMatchObject([{ status: "succeeded" }]);
     expect(await settingsOf(db, workspaceId)).toMatchObject({ last_reload_status: "succeeded" });
     expect(await armedBelow(db, workspaceId)).toBe(500_000);
-    expect(await toldTo(userId)).toEqual(["Credits reloaded"]);
+    for (const id of [userId, admin.id]) expect(await toldTo(id)).toEqual(["Credits reloaded"]);
+    expect(await toldTo(member.id)).toEqual([]);
     const [invoice] = await db.query("select * from billing.invoices where workspace_id = $1", [workspaceId]);
     expect(invoice).toMatchObject({ total_minor: 1500, currency: "USD", credits_micro: 1_500_000 });
     await expectSound(db);

@@ -229,6 +229,7 @@ describe("a bank that wants its customer", () => {
     expect(await work()).toMatchObject({ output: { status: "succeeded" } });
     const stranger = await testDb.createUser();
     expect((await call(stranger.id, `payments/${payment_id}/action`)).status).toBe(404);
+    expect((await call(userId, "payments/nonsense/action")).status).toBe(404);
   });
 
   test("and gets no answer for a day: the intent is cancelled and the reload off", async () => {
