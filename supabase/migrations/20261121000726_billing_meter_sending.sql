@@ -129,7 +129,8 @@ revoke all on function billing.settle_meter_reports from public, anon, authentic
 grant execute on function billing.settle_meter_reports to service_role;
 
 -- An operator's word on a report that was refused or is uncertain, after a look at the provider: it counts there, or
--- it is to be sent again. Error: unknown_meter_report.
+-- it is to be sent again, with a new identifier, because Stripe may know the old one and count nothing by it.
+-- Error: unknown_meter_report.
 create function billing.decide_meter_report(report_id uuid, counted boolean) returns billing.meter_reports
 language plpgsql security definer
 set search_path = ''
@@ -138,7 +139,8 @@ declare
   v_report billing.meter_reports;
 begin
   update billing.meter_reports m
-  set status = case when counted then 'sent' else 'pending' end,
+  set id = case when counted then m.id else gen_random_uuid() end,
+    status = case when counted then 'sent' else 'pending' end,
     sent_at = case when counted then private.now() end, error = null,
     attempts = case when counted then m.attempts else 0 end, tried_at = case when counted then m.tried_at end
   where m.id = report_id and m.status in ('refused', 'uncertain')

@@ -30,6 +30,11 @@ const statements = {
     name: "settle_meter_reports",
     text: "select billing.settle_meter_reports($1::jsonb) as settled",
   },
+  errors: {
+    name: "note_meter_errors",
+    text: "select billing.note_meter_errors($1, $2, $3, $4::jsonb) as refused",
+    repeatable: true,
+  },
 } satisfies Record<string, Statement>;
 
 /** billing.take_meter_reports: the next reports of a workspace, oldest first. */
@@ -41,4 +46,22 @@ export function takeReports(db: Database, workspaceId: string, most: number): Pr
 export async function settleReports(db: Database, results: MeterReportResult[]): Promise<number> {
   const { settled } = await db.row<{ settled: number }>(statements.settle, [JSON.stringify(results)]);
   return settled;
+}
+
+/** A meter event that the provider could not count. */
+export interface MeterError {
+  identifier: string | null;
+  message: string;
+}
+
+/** billing.note_meter_errors: how many reports are refused for it; 0 when the event is known already. */
+export async function noteMeterErrors(
+  db: Database,
+  eventId: string,
+  summary: string,
+  count: number,
+  errors: MeterError[],
+): Promise<number> {
+  const values = [eventId, summary, count, JSON.stringify(errors)];
+  return (await db.row<{ refused: number }>(statements.errors, values)).refused;
 }

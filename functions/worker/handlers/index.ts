@@ -10,6 +10,7 @@ import { type CreationDeps, makeCreation } from "./creation.ts";
 import { importCsv } from "./csv-import.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
 import { extendTrial } from "./extend-trial.ts";
+import { meterErrors } from "./meter-errors.ts";
 import { type PaymentDeps, paymentHandlers } from "./payments.ts";
 import { payoutHandlers } from "./payouts.ts";
 import { type RefreshDeps, refreshToken } from "./refresh-token.ts";
@@ -30,6 +31,7 @@ export function createHandlers(
     ...paymentHandlers(deps),
     "webhook.stripe": applyEvent,
     "billing.extend_trial": extendTrial(deps.stripe),
+    "billing.meter_errors": meterErrors(deps.stripe),
     "billing.report_usage": reportUsage(deps.stripe),
     "integrations.refresh_token": refreshToken(deps),
     "commerce.csv_import": importCsv(deps),
