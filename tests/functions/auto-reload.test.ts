@@ -36,7 +36,8 @@ async function advance(hours: number) {
 }
 
 function run(kind: string, payload: Record<string, unknown>) {
-  const context = { db, log: log as Log, now: () => now } as JobContext;
+  const signal = new AbortController().signal;
+  const context = { db, log: log as Log, now: () => now, signal } as JobContext;
   return handlers[kind]!({ payload, checkpoint: {} } as never, context);
 }
 
@@ -295,6 +296,29 @@ describe("a refund at Stripe", () => {
     expect(await run("billing.sync_refunds", { payment_id })).toMatchObject({ output: { refunds: 1 } });
     expect(await prepaid()).toBe(500_000);
     expect(await testDb.service.rpc("billing.verify_ledger")).toEqual([]);
+  });
+});
+
+describe("a dispute whose news was lost", () => {
+  test("is found by asking once a day, and its end too", async () => {
+    const { work, prepaid, charges, workspaceId } = await reloading();
+    await work();
+    expect(await testDb.service.call("billing.look_for_disputes")).toBe(1);
+    expect(await testDb.service.call("billing.look_for_disputes")).toBe(0);
+    const { body: dispute } = await standIn(`/bank/disputes/${charges()[0]!.id}`, { amount: 1000 });
+    const status = async () =>
+      (await testDb.query("select status from billing.disputes where workspace_id = $1", [workspaceId]))[0]
+        ?.status;
+    now = Date.now();
+    await run("billing.sync_disputes", {});
+    expect([await status(), await prepaid()]).toEqual(["open", 500_000]);
+    await standIn(`/bank/disputes/${dispute.id}/close`, { outcome: "won" });
+    data.disputes[dispute.id]!.created -= 400 * 24 * 3600;
+    now = Date.now() + 10 * 24 * 3_600_000;
+    await run("billing.sync_disputes", {});
+    expect([await status(), await prepaid()]).toEqual(["won", 1_500_000]);
+    await rule({ fail: "status" });
+    await expect(run("billing.sync_disputes", {})).rejects.toThrow(/could not be asked/);
   });
 });
 

@@ -23,6 +23,11 @@ const statements = {
   ),
   applyRefund: statement("apply_refund", "select billing.apply_refund($1, $2, $3, $4, $5, $6, $7) as status"),
   refuseRefund: statement("refuse_refund", "select billing.refuse_refund($1, $2) as status"),
+  openDisputes: statement(
+    "open_disputes",
+    "select provider_dispute_id as id from billing.disputes where provider = 'stripe' and closed_at is null",
+  ),
+  dispute: statement("apply_stripe_dispute", "select billing.apply_stripe_dispute($1::jsonb) as status"),
   payment: statement(
     "payment_at_provider",
     "select provider, provider_payment_id, status from billing.payments where id = $1",
@@ -146,6 +151,16 @@ export async function applyRefund(db: Database, news: RefundNews): Promise<strin
 /** billing.refuse_refund. */
 export async function refuseRefund(db: Database, refundId: string, error: string): Promise<string> {
   return (await db.row<{ status: string }>(statements.refuseRefund, [refundId, error])).status;
+}
+
+/** Ids of the disputes at Stripe that have not ended. */
+export async function openDisputes(db: Database): Promise<string[]> {
+  return (await db.rows<{ id: string }>(statements.openDisputes)).map(({ id }) => id);
+}
+
+/** billing.apply_stripe_dispute: the dispute's status, null when its payment is not ours. */
+export async function applyStripeDispute(db: Database, dispute: Json): Promise<string | null> {
+  return (await db.row<{ status: string | null }>(statements.dispute, [JSON.stringify(dispute)])).status;
 }
 
 export interface PaymentAtProvider {

@@ -8,6 +8,7 @@ import { autoReload } from "./auto-reload.ts";
 import { reconcilePayment } from "./reconcile-payment.ts";
 import { refundPayment, syncRefunds } from "./refund-payment.ts";
 import { renderInvoice } from "./render-invoice.ts";
+import { syncDisputes } from "./sync-disputes.ts";
 import { applyRazorpay } from "./webhook-razorpay.ts";
 
 export interface PaymentDeps {
@@ -30,6 +31,7 @@ export function paymentHandlers({
     "billing.reconcile_payment": reconcilePayment(stripe, razorpay),
     "billing.auto_reload": autoReload(stripe),
     "billing.refund_payment": refundPayment(stripe, razorpay),
+    "billing.sync_disputes": syncDisputes(stripe),
     "billing.sync_refunds": syncRefunds(stripe, razorpay),
     "billing.render_invoice": renderInvoice(storage, invoiceIssuer),
   };

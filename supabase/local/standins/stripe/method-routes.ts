@@ -44,6 +44,13 @@ export function methodRoutes(app: Hono<Env>, deps: Deps): void {
     const { payment_method } = check(schema.setupConfirm, c.get("params"));
     return c.json(confirmSetup(deps, c.req.param("id"), payment_method, c.get("cause")));
   });
+  app.get("/disputes", (c) => {
+    const filters = { ...listFields, created: z.strictObject({ gte: z.coerce.number() }).optional() };
+    const params = check(z.strictObject(filters), c.get("params"));
+    const since = params.created?.gte ?? 0;
+    const all = Object.values(data.disputes).filter(({ created }) => created >= since);
+    return c.json(page(all, "/v1/disputes", params));
+  });
   app.get("/disputes/:id", (c) => {
     const dispute = data.disputes[c.req.param("id")];
     if (!dispute) throw missing("dispute", c.req.param("id"));
