@@ -59,7 +59,8 @@ create trigger credit_lots_not_truncated before truncate on billing.credit_lots
 -- One line of a transaction to be posted.
 create type billing.posting as (code text, lot_id uuid, amount_micro bigint);
 
--- Books one transaction: entries, lots' remaining amounts and the wallet's balances move together. The
+-- Books one transaction (with plans made once: the planner takes an array's length for news and would plan anew each
+-- time, which costs more than the rest): entries, lots' remaining amounts and the wallet's balances move together. The
 -- caller holds the wallet's lock. Lots move by their line's amount; a purchase counts as bought, what is earned as
 -- used, and earlier uses that an adjustment gives back stay counted, as with a refund.
 create function billing._post(workspace_id uuid, kind text, postings billing.posting[], key text default null,
@@ -67,6 +68,7 @@ create function billing._post(workspace_id uuid, kind text, postings billing.pos
   reason text default null, metadata jsonb default '{}', event_at timestamptz default null) returns bigint
 language plpgsql
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_variable
 declare

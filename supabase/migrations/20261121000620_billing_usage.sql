@@ -228,6 +228,7 @@ create function billing.authorize_usage(workspace_id uuid, meter text, quantity 
 returns billing.usage_result
 language plpgsql security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_variable
 declare

@@ -71,7 +71,8 @@ declare
   v_lines billing.posting[] := '{}';
   v_now timestamptz := private.now();
 begin
-  for v_source in select s from jsonb_array_elements(event.sources) s loop
+  for v_place in 0 .. jsonb_array_length(event.sources) - 1 loop
+    v_source := event.sources -> v_place;
     v_take := least(v_left, (v_source ->> 'held')::bigint);
     v_back := (v_source ->> 'held')::bigint - v_take;
     v_left := v_left - v_take;
@@ -102,6 +103,7 @@ revoke all on function billing._settle_hold from public, anon, authenticated, se
 create function billing.capture_usage(usage_event_id uuid, quantity numeric default null) returns billing.usage_result
 language plpgsql security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_event billing.usage_events := billing._lock_usage(usage_event_id);
@@ -139,6 +141,7 @@ grant execute on function billing.capture_usage to service_role;
 create function billing.release_usage(usage_event_id uuid, reason text) returns billing.usage_result
 language plpgsql security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_event billing.usage_events := billing._lock_usage(usage_event_id);
@@ -162,6 +165,7 @@ create function billing.record_usage(workspace_id uuid, meter text, quantity num
 returns billing.usage_result
 language plpgsql security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_held billing.usage_result := billing.authorize_usage(workspace_id, meter, quantity, key, metadata);

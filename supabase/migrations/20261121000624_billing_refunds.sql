@@ -48,6 +48,7 @@ create function billing.refund_usage(usage_event_id uuid, reason text, amount_mi
 returns billing.usage_result
 language plpgsql security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_event billing.usage_events := billing._lock_usage(usage_event_id);

@@ -14,7 +14,7 @@ as $$
       sum(e.amount_micro) as amount
     from billing.ledger_transactions t
     join billing.ledger_entries e on e.transaction_id = t.id
-    join billing.ledger_accounts a on a.id = e.account_id
+    join billing.ledger_accounts a on a.id = e.account_id and a.code <> 'held'
     left join billing.credit_lots l on l.id = e.lot_id
     where t.usage_event_id is not null group by 1, 2, 3, 4
   )

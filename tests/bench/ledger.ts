@@ -6,6 +6,8 @@ import type pg from "pg";
 import { type Bench, inTurns, rate, report, startBench, type Work } from "./bench.ts";
 
 const seconds = Number(process.env.BENCH_SECONDS ?? 5);
+/** What a settled charge leaves for the sums of usage. */
+const change = "insert into bare.changes (workspace_id, event_id, amount) values ($2, $1, 102)";
 const bench = await startBench(8);
 try {
   const workspaces = await makeWorkspaces(bench, 1000);
@@ -52,7 +54,10 @@ function charge(workspace: () => string): Work {
   };
 }
 
-/** The same rows by one statement a step: a charge, two transactions with their entries, a balance moved twice. */
+/**
+ * The same rows by one statement a step: a charge, two transactions with their entries, a balance moved twice, a change
+ * for the sums of usage.
+ */
 function bareCharge(workspace: () => string): Work {
   return async (client: pg.Client) => {
     const [id, tenant] = [randomUUID(), workspace()];
@@ -70,7 +75,8 @@ function bareCharge(workspace: () => string): Work {
       text: `with event as (update bare.events set status = 'captured' where id = $1),
         moved as (insert into bare.transactions (workspace_id, event_id, kind) values ($2, $1, 'capture') returning id),
         lines as (insert into bare.entries (transaction_id, line, account_id, amount)
-          select moved.id, n, n, case n when 1 then -102 else 102 end from moved, generate_series(1, 2) n)
+          select moved.id, n, n, case n when 1 then -102 else 102 end from moved, generate_series(1, 2) n),
+        change as (${change})
         update bare.wallets set held = held - 102 where workspace_id = $2`,
       values: [id, tenant],
     });
@@ -81,11 +87,11 @@ function bareCharge(workspace: () => string): Work {
 function plainCharge(workspace: () => string): Work {
   return async (client: pg.Client) => {
     const [id, tenant] = [randomUUID(), workspace()];
-    const step = async (name: string, insert: string, update: string) => {
+    const step = async (name: string, insert: string, update: string, also = "") => {
       await client.query("begin");
       await client.query({
         name: `plain ${name}`,
-        text: `with event as (${insert}),
+        text: `with event as (${insert}), ${also && `change as (${also}),`}
           moved as (insert into bare.transactions (workspace_id, event_id, kind) values ($2, $1, '${name}') returning id)
           insert into bare.entries (transaction_id, line, account_id, amount)
           select moved.id, n, n, case n when 1 then -102 else 102 end from moved, generate_series(1, 2) n`,
@@ -103,6 +109,7 @@ function plainCharge(workspace: () => string): Work {
       "capture",
       "update bare.events set status = 'captured' where id = $1",
       "update bare.wallets set held = held - 102 where workspace_id = $1",
+      change,
     );
   };
 }
@@ -129,6 +136,9 @@ async function makeBareTables({ admin }: Bench): Promise<void> {
       event_id uuid not null, kind text not null, created_at timestamptz not null default now());
     create table bare.entries (transaction_id bigint not null, line smallint not null, account_id bigint not null,
       amount bigint not null, primary key (transaction_id, line));
+    create table bare.changes (id bigint generated always as identity primary key, workspace_id uuid not null,
+      event_id uuid not null, amount bigint not null);
+    create index on bare.changes (workspace_id);
     create index on bare.events (workspace_id, created_at desc);
     create index on bare.transactions (workspace_id, id desc);
     create index on bare.transactions (event_id);
