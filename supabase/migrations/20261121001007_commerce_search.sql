@@ -1,8 +1,9 @@
 -- Search of products. Operators of text search are not leakproof, so that under row security no index serves them:
 -- the core looks without it, after it has checked the caller.
 
--- The last word is taken as a beginning, for search as you type. Null when nothing is left to look for.
-create function private.search_query(query text) returns tsquery
+-- The last word is taken as a beginning, for search as you type. Each word is looked for among the workspace's own
+-- (see private.tenant_words). Null when nothing is left to look for.
+create function private.search_query(workspace_id uuid, query text) returns tsquery
 language plpgsql stable
 set search_path = ''
 as $$
@@ -12,47 +13,45 @@ begin
   if numnode(v_query) = 0 then
     return null;
   end if;
-  return case when query ~ '\w$' then (v_query::text || ':*')::tsquery else v_query end;
+  return (regexp_replace(v_query::text, '''((?:[^'']|'''')+)''', '''' || left(workspace_id::text, 8) || '\1''', 'g')
+    || case when query ~ '\w$' then ':*' else '' end)::tsquery;
 end $$;
-comment on function private.search_query(text) is 'What people type as a text search.';
+comment on function private.search_query(uuid, text) is 'What people type, as a text search in a workspace.';
 revoke all on function private.search_query from public, anon, authenticated, service_role;
 
--- Of a word that very many products have, the best of the 1,000 found first are shown.
+-- Of a word that very many products have, the best of the 250 found first are shown: to rank one, its whole vector is
+-- read. The statement is put together anew, because a plan that fits every tenant and every word fits none.
 create function private.search_products(workspace_id uuid, query text, tags text[], only_in_stock boolean,
   most integer, skip integer) returns setof commerce.shopify_products
 language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
-  v_query tsquery := private.search_query(query);
+  v_query tsquery := private.search_query(workspace_id, query);
+  v_filter text := concat_ws(' and ', 'p.workspace_id = $1 and p.deleted_at is null',
+    case when v_query is not null then 'p.search @@ $2' end,
+    case when search_products.tags <> '{}' then 'p.tags @> $3' end,
+    case when only_in_stock then 'p.has_variants_in_stock' end);
 begin
   perform private.require_role(workspace_id, 'viewer');
-  if most is null or most not between 1 and 100 or skip is null or skip not between 0 and 900 then
-    perform private.fail('invalid_argument', 'most is 1 to 100, skip 0 to 900.', '{"argument": "most"}');
+  if most is null or most not between 1 and 100 or skip is null or skip not between 0 and 150 then
+    perform private.fail('invalid_argument', 'most is 1 to 100, skip 0 to 150.', '{"argument": "most"}');
   end if;
-  if v_query is null and coalesce(search_products.tags, '{}') = '{}' then
-    return query
-    select * from commerce.shopify_products p
-    where p.workspace_id = search_products.workspace_id and p.deleted_at is null
-      and (p.has_variants_in_stock or not only_in_stock)
-    order by p.shopify_updated_at desc, p.id limit most offset skip;
+  if v_query is null then
+    return query execute 'select * from commerce.shopify_products p where ' || v_filter
+      || ' order by p.shopify_updated_at desc, p.id limit $4 offset $5'
+      using workspace_id, v_query, search_products.tags, most, skip;
     return;
   end if;
-  return query
-  with found as materialized (
-    select p.id, case when v_query is null then 0 else ts_rank(p.search, v_query) end as rank, p.shopify_updated_at
-    from commerce.shopify_products p
-    where p.workspace_id = search_products.workspace_id and p.deleted_at is null
-      and (v_query is null or p.search @@ v_query)
-      and (coalesce(search_products.tags, '{}') = '{}' or p.tags @> search_products.tags)
-      and (p.has_variants_in_stock or not only_in_stock)
-    limit 1000
-  ), best as (
-    select f.id, f.rank, f.shopify_updated_at from found f
-    order by f.rank desc, f.shopify_updated_at desc, f.id limit most offset skip
-  )
-  select p.* from best b join commerce.shopify_products p on p.id = b.id
-  order by b.rank desc, b.shopify_updated_at desc, b.id;
+  return query execute 'with found as materialized (
+      select p.id, ts_rank(p.search, $2) as rank, p.shopify_updated_at from commerce.shopify_products p
+      where ' || v_filter || ' limit 250
+    ), best as (
+      select * from found f order by f.rank desc, f.shopify_updated_at desc, f.id limit $4 offset $5
+    )
+    select p.* from best b join commerce.shopify_products p on p.id = b.id
+    order by b.rank desc, b.shopify_updated_at desc, b.id'
+    using workspace_id, v_query, search_products.tags, most, skip;
 end $$;
 comment on function private.search_products(uuid, text, text[], boolean, integer, integer) is
   'Core of commerce.search_products.';

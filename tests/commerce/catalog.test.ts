@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import { functionsDatabase } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
@@ -190,6 +191,29 @@ describe("search", () => {
     expect(await found({ tags: ["women", "summer"] })).toEqual(["Linen dress"]);
     expect(await found({ tags: ["women"], only_in_stock: true })).toEqual(["Linen dress"]);
     expect(await found({})).toEqual(["Summer hat", "Wool coat", "Linen dress"]);
+  });
+
+  test("takes any text, and finds any text by its own words", async () => {
+    const text = fc.oneof(
+      fc.string({ unit: "binary", maxLength: 40 }),
+      fc.string({ unit: fc.constantFrom(..."ab'\"\\:*&|!<> -()") }),
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        text.map((each) => each.replaceAll("\0", "")).filter((each) => each.isWellFormed()),
+        async (words) => {
+          const [row] = await testDb.query(
+            `select private.tenant_words($1, to_tsvector('english', $2)) @@ private.search_query($1, $3) as found,
+            length(private.tenant_words($1, to_tsvector('english', $2))) = length(to_tsvector('english', $2)) as whole`,
+            [ada.workspaceId, words, words.replaceAll(/[^\p{L}\p{N}]+/gu, " ")],
+          );
+          expect(row!.whole).toBe(true);
+          expect(row!.found).not.toBe(false);
+          await testDb.query("select private.search_query($1, $2)", [ada.workspaceId, words]);
+        },
+      ),
+      { numRuns: 200 },
+    );
   });
 
   test("is for members of the workspace", async () => {
