@@ -165,7 +165,7 @@ describe("where a checkout returns to", () => {
     const { createApp } = await import("../../functions/billing/app.ts");
     const never = () => Promise.reject(new Error("asked although refused"));
     const app = createApp({
-      backend: { packages: never, startTopUp: never },
+      backend: { packages: never, startTopUp: never, rpc: never },
       db: {} as never,
       stripe: {} as never,
       log: { info() {}, warn() {}, error() {}, with: () => ({}) as never },
