@@ -8,7 +8,7 @@ import type { Job, JobResult, Json } from "../_shared/sql/queue.ts";
 export type { Job, Json } from "../_shared/sql/queue.ts";
 
 /** What one attempt came to, in the words of ops.complete_jobs. */
-export type Outcome = Omit<JobResult, "id" | "attempt">;
+export type Outcome = Omit<JobResult, "id" | "attempt" | "claim">;
 
 /** What every handler may use; each kind's own services are bound when it is registered. */
 export interface JobContext {
@@ -45,16 +45,19 @@ export class JobError extends Error {
   readonly retry: boolean;
   /** Seconds until the next attempt; without it the queue's own backoff. */
   readonly retryIn: number | undefined;
+  /** busy: the provider asked all of us to wait; failed: it is in trouble, which its circuit breaker counts. */
+  readonly provider: "busy" | "failed" | undefined;
 
   constructor(
     code: string,
     message: string,
-    more: { retry?: boolean; retryIn?: number; cause?: unknown } = {},
+    more: { retry?: boolean; retryIn?: number; provider?: "busy" | "failed"; cause?: unknown } = {},
   ) {
     super(message, { cause: more.cause });
     this.code = code;
     this.retry = more.retry ?? true;
     this.retryIn = more.retryIn;
+    this.provider = more.provider;
   }
 }
 
@@ -82,9 +85,10 @@ export function failure(error: unknown, log: Log): Outcome {
   if (error instanceof JobError) {
     log.warn("job failed", { code: error.code, error });
     return {
-      outcome: "failed",
+      outcome: error.provider === "busy" ? "busy" : "failed",
       error: `${error.code}: ${error.message}`,
       retry: error.retry,
+      ...(error.provider === "failed" && { provider_failed: true }),
       ...(error.retryIn !== undefined && { retry_in: error.retryIn }),
     };
   }

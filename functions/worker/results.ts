@@ -62,12 +62,14 @@ export class Results {
     if (results.length === 1 && only) {
       const refused = "internal_error: The result could not be stored.";
       if (only.outcome === "failed" && only.error === refused) throw error;
-      return this.#send([{ id: only.id, attempt: only.attempt, outcome: "failed", error: refused }]).catch(
-        () => new Map(),
-      );
+      return this.#send([{ ...fenced(only), outcome: "failed", error: refused }]).catch(() => new Map());
     }
     const settled = new Map<number, Settled>();
     for (const result of results) for (const [id, how] of await this.#send([result])) settled.set(id, how);
     return settled;
   }
+}
+
+function fenced({ id, attempt, claim }: JobResult): Pick<JobResult, "id" | "attempt" | "claim"> {
+  return { id, attempt, claim };
 }

@@ -40,7 +40,7 @@ export interface WorkerLimits {
 export const platformLimits: WorkerLimits = {
   concurrency: 10,
   copies: 4,
-  leaseSeconds: 60,
+  leaseSeconds: 20,
   workerLeaseSeconds: 10,
   budgetMs: 100_000,
   graceMs: 30_000,
@@ -149,7 +149,9 @@ export class Worker {
   async #attempt(job: Job, leases: Leases, results: Results): Promise<void> {
     const abort = leases.add(job.id);
     const outcome = await this.#outcome(job, abort, leases);
-    const settled = outcome ? await results.add({ id: job.id, attempt: job.attempt, ...outcome }) : "lost";
+    const settled = outcome
+      ? await results.add({ id: job.id, attempt: job.attempt, claim: job.claim_id, ...outcome })
+      : "lost";
     leases.remove(job.id, abort);
     this.#results[settled] = (this.#results[settled] ?? 0) + 1;
     if (settled === "lost") this.#logOf(job).warn("job lost");
@@ -179,7 +181,7 @@ export class Worker {
         signal,
         checkpoint: async (state) => {
           if (signal.aborted) return false;
-          const held = await checkpointJob(db, this.name, job.id, state);
+          const held = await checkpointJob(db, this.name, job, state);
           leases.answered(job.id, abort, held);
           return held;
         },

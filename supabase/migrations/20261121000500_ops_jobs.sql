@@ -1,7 +1,9 @@
--- The one queue that drives all long work. Workers claim jobs in batches, hold them by a lease,
--- and end them; a kind may name a SQL function that is called in the same transaction, so a
--- domain row (a creation, a payment) always changes together with its job.
--- The public functions of the queue are in the next file.
+-- The one queue that drives all long work. A job is a row of ops.live_jobs from enqueueing to its end and a row of
+-- ops.finished_jobs after it; ops.jobs is both. What a busy queue does to a row is to insert it once, move it
+-- once, and nothing between: a claim is one row for all the jobs of a batch, so that leases, heartbeats and
+-- recovery cost the same for one job or fifty, and an old transaction that keeps dead rows alive slows nothing.
+-- A kind may name a SQL function that is called in the same transaction, so a domain row (a creation, a payment)
+-- always changes together with its job. The public functions of the queue are in the next files.
 
 create schema if not exists ops;
 comment on schema ops is 'Queue, webhook inbox, sweeps and operational records; never exposed to clients.';
@@ -13,24 +15,32 @@ create table ops.job_kinds (
   description text not null,
   on_event text,
   timeout interval,
+  provider text,
   created_at timestamptz not null default now(),
   constraint job_kinds_kind_shape check (kind ~ '^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$'),
   constraint job_kinds_on_event_shape check (on_event ~ '^[a-z_]+\.[a-z_]+$'),
-  constraint job_kinds_timeout_positive check (timeout > interval '0')
+  constraint job_kinds_timeout_positive check (timeout > interval '0'),
+  constraint job_kinds_provider_shape check (provider ~ '^[a-z][a-z0-9_-]*$')
 );
 comment on table ops.job_kinds is 'What kinds of work exist, and the SQL function that hears of their events.';
 comment on column ops.job_kinds.on_event is
   'Called as f(job ops.jobs, event text): completed, dead, cancelled, replayed or progressed, in its transaction.';
 comment on column ops.job_kinds.timeout is
   'How long after enqueueing a job of this kind may still end well; null: for ever.';
+comment on column ops.job_kinds.provider is
+  'Whom its jobs depend on, unless a job says otherwise: limits and circuit breakers of a provider go by it.';
 alter table ops.job_kinds enable row level security;
 revoke all on table ops.job_kinds from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table ops.job_kinds to service_role;
 
--- workspace_id has no foreign key: jobs are machinery, not the tenant's data, and the hot table pays
--- for every index. enqueue_job refuses an unknown workspace.
-create table ops.jobs (
-  id bigint generated always as identity primary key,
+create sequence ops.job_ids;
+revoke all on sequence ops.job_ids from public, anon, authenticated, service_role;
+
+-- workspace_id and parent_id have no foreign keys: jobs are machinery, not the tenant's data, and the hot table
+-- pays for every index. enqueue_job refuses an unknown workspace or parent. No index covers a column that the way
+-- from claim to completion writes.
+create table ops.live_jobs (
+  id bigint not null default nextval('ops.job_ids'),
   kind text not null,
   queue text not null default 'default',
   workspace_id uuid,
@@ -38,12 +48,14 @@ create table ops.jobs (
   priority smallint not null default 0,
   run_at timestamptz not null default now(),
   payload jsonb not null default '{}',
+  provider text,
+  limit_key text,
+  ticket integer not null default 0,
+  paused boolean not null default false,
+  is_heard boolean not null default false,
   attempt integer not null default 0,
   failed_attempts integer not null default 0,
   max_attempts integer not null default 5,
-  worker text,
-  lease interval,
-  lease_expires_at timestamptz,
   progress smallint not null default 0,
   stage text,
   checkpoint jsonb not null default '{}',
@@ -52,6 +64,7 @@ create table ops.jobs (
   parent_id bigint,
   pending_children integer not null default 0,
   failed_children integer not null default 0,
+  max_failed_children integer,
   wait_key text,
   callback jsonb,
   deadline_at timestamptz,
@@ -60,44 +73,110 @@ create table ops.jobs (
   created_at timestamptz not null default now(),
   started_at timestamptz,
   claimed_at timestamptz,
+  worker text,
   finished_at timestamptz,
-  constraint jobs_parent_id_fkey foreign key (parent_id) references ops.jobs (id) on delete cascade,
-  constraint jobs_state_known
-    check (state in ('scheduled', 'queued', 'running', 'waiting', 'completed', 'dead', 'cancelled')),
-  constraint jobs_running_has_lease
-    check ((state = 'running') = (worker is not null and lease_expires_at is not null and lease is not null)),
-  constraint jobs_ended_has_time check ((state in ('completed', 'dead', 'cancelled')) = (finished_at is not null)),
-  constraint jobs_attempts_in_range
-    check (failed_attempts between 0 and max_attempts
-    and max_attempts between 1 and 100),
-  constraint jobs_progress_in_range check (progress between 0 and 100),
-  constraint jobs_children_in_range check (pending_children >= 0 and failed_children >= 0),
-  constraint jobs_dead_has_error check (state <> 'dead' or error is not null)
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
-comment on table ops.jobs is 'Every piece of long work: one row from enqueueing to its end.';
-comment on column ops.jobs.attempt is 'Number of the current claim; fences writes of a worker that lost its lease.';
-comment on column ops.jobs.failed_attempts is
+  constraint live_jobs_pkey primary key (id),
+  constraint live_jobs_state_known check (state in ('scheduled', 'queued', 'waiting', 'paused')),
+  constraint live_jobs_not_ended check (finished_at is null),
+  constraint live_jobs_attempts_in_range
+    check (failed_attempts between 0 and max_attempts and max_attempts between 1 and 100),
+  constraint live_jobs_progress_in_range check (progress between 0 and 100),
+  constraint live_jobs_children_in_range check (pending_children >= 0 and failed_children >= 0)
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table ops.live_jobs is 'Work that has not ended: one row from enqueueing to its end.';
+comment on column ops.live_jobs.state is
+  'scheduled (until run_at), queued (ready, held back by a limit, or at work), waiting (for a callback, children or a '
+  'time) or paused. Who is at work on it is in ops.claims; ops.jobs says running.';
+comment on column ops.live_jobs.ticket is 'Counts how often the job was made ready: only its newest place in line counts.';
+comment on column ops.live_jobs.paused is 'Paused by an operator: when it would become ready, it becomes paused.';
+comment on column ops.live_jobs.is_heard is 'Somebody hears of its end: its kind''s function or its parent.';
+comment on column ops.live_jobs.attempt is
+  'Claims that have ended. A worker holds attempt + 1, which fences what a late worker says.';
+comment on column ops.live_jobs.failed_attempts is
   'Attempts that failed or lost their lease; at max_attempts the job is dead.';
-comment on column ops.jobs.correlation_id is
+comment on column ops.live_jobs.max_failed_children is
+  'With more failed children than this, its other children are cancelled; null: however many fail, all are tried.';
+comment on column ops.live_jobs.correlation_id is
   'What it belongs to: shared with the request or webhook at its root, its parent, its charge; see ops.trace.';
-comment on column ops.jobs.claimed_at is 'When the current or last attempt began; started_at is of the first.';
-comment on column ops.jobs.wait_key is 'provider:event_id of the webhook this job waits for.';
-comment on column ops.jobs.callback is 'The webhook payload that ended the wait; null after a poll.';
+comment on column ops.live_jobs.claimed_at is 'When the last ended attempt began; started_at is of the first.';
+comment on column ops.live_jobs.wait_key is 'provider:event_id of the webhook this job waits for.';
+comment on column ops.live_jobs.callback is 'The webhook payload that ended the wait; null after a poll.';
+comment on column ops.live_jobs.limit_key is 'A free key that limits go by, such as instagram:<account>.';
 
--- Only what may be claimed now is in this index: jobs for later are in the next one.
-create index jobs_ready on ops.jobs (priority desc, id) where state = 'queued';
-create index jobs_due on ops.jobs (run_at) where state in ('scheduled', 'waiting');
-create index jobs_leases on ops.jobs (lease_expires_at) where state = 'running';
-create index jobs_deadlines on ops.jobs (deadline_at)
-  where deadline_at is not null and state in ('scheduled', 'queued', 'waiting');
-create unique index jobs_wait_key on ops.jobs (wait_key) where state in ('waiting', 'queued') and wait_key is not null;
-create index jobs_parent_id on ops.jobs (parent_id) where parent_id is not null;
-create index jobs_dead on ops.jobs (finished_at desc) where state = 'dead';
-alter table ops.jobs enable row level security;
+create index live_jobs_due on ops.live_jobs (run_at) where state in ('scheduled', 'waiting');
+create index live_jobs_deadlines on ops.live_jobs (deadline_at) where deadline_at is not null;
+create index live_jobs_wait_key on ops.live_jobs (wait_key) where wait_key is not null;
+create index live_jobs_parent_id on ops.live_jobs (parent_id) where parent_id is not null;
+alter table ops.live_jobs enable row level security;
+revoke all on table ops.live_jobs from public, anon, authenticated, service_role;
+grant select on table ops.live_jobs to service_role;
+
+create table ops.finished_jobs (
+  like ops.live_jobs including comments,
+  constraint finished_jobs_pkey primary key (id),
+  constraint finished_jobs_state_known check (state in ('completed', 'dead', 'cancelled')),
+  constraint finished_jobs_has_time check (finished_at is not null),
+  constraint finished_jobs_dead_has_error check (state <> 'dead' or error is not null)
+) with (autovacuum_vacuum_insert_scale_factor = 0.05);
+comment on table ops.finished_jobs is 'Work that has ended, with its last attempt, until its retention is over.';
+-- Rows come in the order of their time: the index of their blocks is enough, and costs the end of a job nothing.
+create index finished_jobs_finished_at on ops.finished_jobs using brin (finished_at) with (pages_per_range = 16);
+create index finished_jobs_dead on ops.finished_jobs (finished_at desc) where state = 'dead';
+create index finished_jobs_dead_children on ops.finished_jobs (parent_id) where state = 'dead' and parent_id is not null;
+alter table ops.finished_jobs enable row level security;
+revoke all on table ops.finished_jobs from public, anon, authenticated, service_role;
+grant select on table ops.finished_jobs to service_role;
+
+-- What a worker has taken at once. slot_jobs and slot_keys are pairs: which jobs count under which limit keys.
+create table ops.claims (
+  id bigint generated always as identity primary key,
+  worker text not null,
+  lease interval not null,
+  started_at timestamptz not null,
+  expires_at timestamptz not null,
+  job_ids bigint[] not null,
+  slot_jobs bigint[] not null default '{}',
+  slot_keys bigint[] not null default '{}',
+  constraint claims_slots_in_pairs check (cardinality(slot_jobs) = cardinality(slot_keys))
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table ops.claims is 'Who is at work on which jobs, and until when the lease runs.';
+comment on column ops.claims.worker is
+  'Empty: nobody; the jobs'' end was refused by their kind''s function and is tried again when the lease is over.';
+create index claims_worker on ops.claims (worker);
+create index claims_expires_at on ops.claims (expires_at);
+alter table ops.claims enable row level security;
+revoke all on table ops.claims from public, anon, authenticated, service_role;
+grant select on table ops.claims to service_role;
+
+-- All jobs, as operators, kinds' functions and tests see them.
+create view ops.jobs with (security_invoker = true) as
+select j.id, j.kind, j.queue, j.workspace_id,
+  case when exists (select from ops.claims c where j.id = any (c.job_ids)) then 'running' else j.state end as state,
+  j.priority, j.run_at, j.payload, j.provider, j.limit_key, j.paused,
+  j.attempt + case when exists (select from ops.claims c where j.id = any (c.job_ids) and c.worker <> '') then 1 else 0
+    end as attempt,
+  j.failed_attempts, j.max_attempts,
+  (select c.worker from ops.claims c where j.id = any (c.job_ids) limit 1) as worker,
+  (select c.lease from ops.claims c where j.id = any (c.job_ids) limit 1) as lease,
+  (select c.expires_at from ops.claims c where j.id = any (c.job_ids) limit 1) as lease_expires_at,
+  j.progress, j.stage, j.checkpoint, j.output, j.error, j.parent_id, j.pending_children, j.failed_children,
+  j.max_failed_children, j.wait_key, j.callback, j.deadline_at, j.correlation_id, j.created_at,
+  coalesce(j.started_at, (select c.started_at from ops.claims c where j.id = any (c.job_ids) limit 1)) as started_at,
+  coalesce((select c.started_at from ops.claims c where j.id = any (c.job_ids) limit 1), j.claimed_at) as claimed_at,
+  j.finished_at
+from ops.live_jobs j
+union all
+select f.id, f.kind, f.queue, f.workspace_id, f.state, f.priority, f.run_at, f.payload, f.provider, f.limit_key,
+  f.paused, f.attempt, f.failed_attempts, f.max_attempts, f.worker, null::interval, null::timestamptz, f.progress, f.stage, f.checkpoint,
+  f.output, f.error, f.parent_id, f.pending_children, f.failed_children, f.max_failed_children, f.wait_key,
+  f.callback, f.deadline_at, f.correlation_id, f.created_at, f.started_at, f.claimed_at, f.finished_at
+from ops.finished_jobs f;
+comment on view ops.jobs is 'Every piece of long work, live or ended, with the state that its readers care about.';
+comment on column ops.jobs.attempt is 'Number of the current or last attempt.';
 revoke all on table ops.jobs from public, anon, authenticated, service_role;
 grant select on table ops.jobs to service_role;
 
--- Keys live apart from the jobs they made: jobs may be deleted one day, keys never.
+-- Keys live apart from the jobs they made: jobs are deleted one day, keys never.
 create table ops.job_keys (
   workspace_id uuid not null,
   key text not null,
@@ -129,177 +208,19 @@ insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_job', 'PT404', 'Check the job''s id.'),
   ('unknown_job_kind', 'PT404', 'Register the kind in ops.job_kinds before enqueueing.'),
   ('job_not_dead', 'PT409', 'Only dead jobs can be replayed.'),
+  ('wait_key_taken', 'PT409', 'Let one job wait for each event; give this one a key of its own.'),
   ('job_ended', 'PT409', 'The job has ended already; nothing can be added to it.');
 
--- Tells the kind's SQL function what happened to a job.
-create function ops._announce(job ops.jobs, event text) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_function text := (select k.on_event from ops.job_kinds k where k.kind = job.kind);
-  v_before text := current_setting('backlot.correlation_id', true);
-begin
-  if v_function is not null then
-    -- charges and jobs that come of it are its own
-    perform set_config('backlot.correlation_id', job.correlation_id::text, true);
-    -- the shape of the name is held by a constraint of ops.job_kinds
-    execute 'select ' || v_function || '($1, $2)' using job, event;
-    perform set_config('backlot.correlation_id', coalesce(v_before, ''), true);
-  end if;
-end $$;
-comment on function ops._announce(ops.jobs, text) is 'Calls the on_event function of a job''s kind.';
-revoke all on function ops._announce from public, anon, authenticated, service_role;
-
--- Closes the inbox row of a callback that came while its job was at work and ended without it.
-create function ops._close_callback(wait_key text, job_id bigint) returns void
+-- A kind that gets a function is heard from then on, jobs in line included.
+create function ops.job_kind_changed() returns trigger
 language plpgsql
 set search_path = ''
 as $$
 begin
-  update ops.webhook_events e
-  set status = 'processed', processed_at = private.now(), job_id = _close_callback.job_id,
-    correlation_id = (select j.correlation_id from ops.jobs j where j.id = _close_callback.job_id)
-  where e.provider = split_part(_close_callback.wait_key, ':', 1)
-    and e.event_id = substr(_close_callback.wait_key, strpos(_close_callback.wait_key, ':') + 1)
-    and e.status = 'pending';
+  update ops.live_jobs j set is_heard = new.on_event is not null or j.parent_id is not null where j.kind = new.kind;
+  return null;
 end $$;
-comment on function ops._close_callback(text, bigint) is 'Marks the pending webhook of a wait key as processed.';
-revoke all on function ops._close_callback from public, anon, authenticated, service_role;
-
--- Ends a locked job, tells its kind and its parent; null when it has ended already. A parent that waits
--- for its children is woken once, by the last of them. A parent that has ended keeps counting, so that it
--- knows its children when it is replayed.
-create function ops._end_job(job_id bigint, state text, output jsonb, error text) returns ops.jobs
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_job ops.jobs;
-  v_woken boolean;
-begin
-  update ops.jobs j
-  set state = _end_job.state, output = _end_job.output, error = coalesce(_end_job.error, j.error),
-    progress = case when _end_job.state = 'completed' then 100 else j.progress end,
-    finished_at = private.now(), worker = null, lease = null, lease_expires_at = null
-  where j.id = _end_job.job_id and j.finished_at is null
-  returning j.* into v_job;
-  if not found then
-    return null;
-  end if;
-  if v_job.wait_key is not null then
-    perform ops._close_callback(v_job.wait_key, v_job.id);
-  end if;
-  perform ops._announce(v_job, v_job.state);
-  if v_job.parent_id is not null then
-    update ops.jobs p
-    set pending_children = p.pending_children - 1,
-      failed_children = p.failed_children + (v_job.state <> 'completed')::integer,
-      state = case when p.state = 'waiting' and p.wait_key is null and p.pending_children = 1
-        then 'queued' else p.state end,
-      run_at = case when p.state = 'waiting' and p.wait_key is null and p.pending_children = 1
-        then private.now() else p.run_at end
-    where p.id = v_job.parent_id
-    returning p.state = 'queued' and p.pending_children = 0 into v_woken;
-    if v_woken then
-      perform ops._wake_worker();
-    end if;
-  end if;
-  return v_job;
-end $$;
-comment on function ops._end_job(bigint, text, jsonb, text) is
-  'Ends a job as completed, dead or cancelled; its kind''s function and its parent hear of it in the same transaction.';
-revoke all on function ops._end_job from public, anon, authenticated, service_role;
-
--- Seconds until the next attempt: 2, 4, 8 ... up to an hour, each 25 % early or late.
-create function ops._backoff(failed_attempts integer) returns interval
-language sql volatile
-set search_path = ''
-as $$
-  select pg_catalog.make_interval(secs => least(3600, power(2, least(failed_attempts, 12))) * (0.75 + random() / 2))
-$$;
-comment on function ops._backoff(integer) is 'Exponential backoff with jitter, 2 seconds to about an hour.';
-revoke all on function ops._backoff from public, anon, authenticated, service_role;
-
--- One attempt of a locked job failed: try again later, or give up. Returns retrying or dead. What the job
--- waited for is forgotten: it says anew what it waits for, and finds an event that came meanwhile.
-create function ops._fail_attempt(job ops.jobs, error text, retry_in interval, retry boolean) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_failed integer := least(job.failed_attempts + 1, job.max_attempts);
-  v_run_at timestamptz := private.now() + coalesce(retry_in, ops._backoff(v_failed));
-begin
-  if retry and v_failed < job.max_attempts and (job.deadline_at is null or v_run_at < job.deadline_at) then
-    update ops.jobs j
-    set failed_attempts = v_failed, error = _fail_attempt.error, worker = null, lease = null, lease_expires_at = null,
-      run_at = v_run_at, state = case when v_run_at > private.now() then 'scheduled' else 'queued' end, wait_key = null
-    where j.id = job.id;
-    return 'retrying';
-  end if;
-  update ops.jobs j set failed_attempts = v_failed where j.id = job.id;
-  perform ops._end_job(job.id, 'dead', null, error);
-  return 'dead';
-end $$;
-comment on function ops._fail_attempt(ops.jobs, text, interval, boolean) is
-  'Counts a failed attempt of a locked job and schedules the next one or ends the job as dead.';
-revoke all on function ops._fail_attempt from public, anon, authenticated, service_role;
-
--- The same, for callers that must go on whatever the kind's function does. Where it refuses to hear that its
--- job is dead, the end is put off: nobody works on the job, and the clock tries again in a minute.
-create function ops._fail_attempt_or_put_off(job ops.jobs, error text, retry_in interval, retry boolean) returns text
-language plpgsql
-set search_path = ''
-as $$
-begin
-  return ops._fail_attempt(job, error, retry_in, retry);
-exception
-  when deadlock_detected or serialization_failure then
-    raise;
-  when others then
-    update ops.jobs j
-    set state = 'running', worker = '', lease = interval '1 minute',
-      lease_expires_at = private.now() + interval '1 minute',
-      error = format('%s [end refused: %s]', _fail_attempt_or_put_off.error, sqlerrm)
-    where j.id = job.id;
-    return 'retrying';
-end $$;
-comment on function ops._fail_attempt_or_put_off(ops.jobs, text, interval, boolean) is
-  'Counts a failed attempt; an end that the job''s kind refuses is tried again in a minute.';
-revoke all on function ops._fail_attempt_or_put_off from public, anon, authenticated, service_role;
-
--- Waits without a worker: for a webhook (wait_key), for children, or until run_at. A webhook that came
--- before the job began to wait is found here; the lock makes the two orders exclusive.
-create function ops._park_job(job ops.jobs, wait_key text, run_at timestamptz, checkpoint jsonb) returns text
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_callback jsonb;
-  v_ready boolean := false;
-begin
-  if wait_key is not null then
-    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(wait_key, 0));
-    update ops.webhook_events e
-    set status = 'processed', processed_at = private.now(), job_id = job.id, correlation_id = job.correlation_id
-    where e.provider = split_part(_park_job.wait_key, ':', 1)
-      and e.event_id = substr(_park_job.wait_key, strpos(_park_job.wait_key, ':') + 1)
-      and e.status = 'pending'
-    returning e.payload into v_callback;
-    v_ready := v_callback is not null;
-  elsif _park_job.run_at is null then
-    -- nothing but children to wait for: if all have ended already, go on at once
-    select j.pending_children = 0 into v_ready from ops.jobs j where j.id = job.id;
-  end if;
-  update ops.jobs j
-  set state = case when v_ready then 'queued' else 'waiting' end, wait_key = _park_job.wait_key, callback = v_callback,
-    run_at = case when v_ready then private.now() else coalesce(_park_job.run_at, 'infinity') end,
-    checkpoint = coalesce(nullif(_park_job.checkpoint, 'null'), j.checkpoint),
-    worker = null, lease = null, lease_expires_at = null
-  where j.id = job.id;
-  return case when v_ready then 'queued' else 'waiting' end;
-end $$;
-comment on function ops._park_job(ops.jobs, text, timestamptz, jsonb) is
-  'Lets a running job wait for a webhook, its children or a time without holding a worker.';
-revoke all on function ops._park_job from public, anon, authenticated, service_role;
+comment on function ops.job_kind_changed() is 'Trigger: notes on live jobs whether their kind has a function.';
+revoke all on function ops.job_kind_changed from public, anon, authenticated, service_role;
+create trigger job_kind_changed after update of on_event on ops.job_kinds
+  for each row when (old.on_event is distinct from new.on_event) execute function ops.job_kind_changed();

@@ -1,8 +1,8 @@
--- The history of work: one row for each attempt that has ended, written by the statement that settles it, many at
--- once. An attempt that is under way is its job's row. Rows are only added, so that a busy queue pays one insert
--- an attempt, and there is no foreign key, because jobs may be put away before their history is.
+-- The history of work: one row for each attempt. An attempt that completed its job is told by the finished job
+-- itself, so that the usual way costs nothing here; every other one that ended is a row of ops.ended_attempts; one
+-- that is under way is its job's. There is no foreign key, because jobs may be deleted before their history is.
 
-create table ops.job_attempts (
+create table ops.ended_attempts (
   job_id bigint not null,
   attempt integer not null,
   kind text not null,
@@ -12,57 +12,57 @@ create table ops.job_attempts (
   error text,
   started_at timestamptz not null,
   ended_at timestamptz not null,
-  constraint job_attempts_pkey primary key (job_id, attempt),
-  constraint job_attempts_outcome_known
-    check (outcome in ('completed', 'waiting', 'queued', 'retrying', 'dead', 'cancelled')),
-  constraint job_attempts_failed_has_error check (outcome not in ('retrying', 'dead') or error is not null)
+  constraint ended_attempts_pkey primary key (job_id, attempt),
+  constraint ended_attempts_outcome_known
+    check (outcome in ('waiting', 'queued', 'paused', 'busy', 'retrying', 'dead', 'cancelled')),
+  constraint ended_attempts_failed_has_error check (outcome not in ('retrying', 'dead') or error is not null)
 ) with (autovacuum_vacuum_insert_scale_factor = 0.05);
-comment on table ops.job_attempts is 'Every attempt that has ended: which worker, how long, what it came to.';
-comment on column ops.job_attempts.provider is
-  'Whom the work depended on: from the job''s checkpoint or payload, or from its kind (webhook.<provider>).';
-comment on column ops.job_attempts.outcome is
-  'completed, waiting, queued (goes on at once), retrying, dead or cancelled, as complete_jobs answers.';
-create index job_attempts_ended_at on ops.job_attempts (ended_at);
-create index job_attempts_failed on ops.job_attempts (ended_at) where outcome in ('retrying', 'dead');
-create trigger job_attempts_immutable before update on ops.job_attempts
+comment on table ops.ended_attempts is 'Attempts that ended otherwise than by completing their job; see ops.job_attempts.';
+comment on column ops.ended_attempts.provider is
+  'Whom the work depended on: from the job, its checkpoint or payload, or its kind (webhook.<provider>).';
+comment on column ops.ended_attempts.outcome is
+  'waiting, queued (goes on at once), paused, busy (a provider asked to wait), retrying, dead or cancelled.';
+create index ended_attempts_ended_at on ops.ended_attempts (ended_at);
+create index ended_attempts_failed on ops.ended_attempts (ended_at) where outcome in ('retrying', 'dead');
+create trigger ended_attempts_immutable before update on ops.ended_attempts
   for each row execute function private.forbid_change();
-alter table ops.job_attempts enable row level security;
+alter table ops.ended_attempts enable row level security;
+revoke all on table ops.ended_attempts from public, anon, authenticated, service_role;
+grant select on table ops.ended_attempts to service_role;
+
+create function ops._provider_of(provider text, kind text, checkpoint jsonb, payload jsonb) returns text
+language sql immutable
+set search_path = ''
+as $$
+  select coalesce(provider, checkpoint ->> 'provider', payload ->> 'provider', substring(kind from '^webhook\.(.+)'))
+$$;
+comment on function ops._provider_of(text, text, jsonb, jsonb) is 'Whom an attempt depended on; null: nobody known.';
+revoke all on function ops._provider_of from public, anon, authenticated, service_role;
+grant execute on function ops._provider_of to service_role;
+
+create view ops.job_attempts with (security_invoker = true) as
+select a.job_id, a.attempt, a.kind, a.provider, a.worker, a.outcome, a.error, a.started_at, a.ended_at
+from ops.ended_attempts a
+union all
+select f.id, f.attempt, f.kind, ops._provider_of(f.provider, f.kind, f.checkpoint, f.payload), f.worker, 'completed',
+  null, coalesce(f.claimed_at, f.created_at), f.finished_at
+from ops.finished_jobs f where f.state = 'completed';
+comment on view ops.job_attempts is 'Every attempt that has ended: which worker, how long, what it came to.';
 revoke all on table ops.job_attempts from public, anon, authenticated, service_role;
 grant select on table ops.job_attempts to service_role;
 
--- The history's row for an attempt that ends now; job is as it was before.
-create function ops._ended_attempt(job ops.jobs, outcome text, error text) returns ops.job_attempts
-language plpgsql stable
+-- Notes an attempt that ended without completing its job. job is as the attempt left it: its attempt, worker and
+-- claimed_at are those of the attempt.
+create function ops._note_attempt(job ops.live_jobs, outcome text, error text) returns void
+language sql
 set search_path = ''
 as $$
-begin
-  return row(job.id, job.attempt, job.kind,
-    coalesce(job.checkpoint ->> 'provider', job.payload ->> 'provider', substring(job.kind from '^webhook\.(.+)')),
-    job.worker, outcome, left(error, 2000), coalesce(job.claimed_at, job.started_at, private.now()),
-    private.now())::ops.job_attempts;
-end $$;
-comment on function ops._ended_attempt(ops.jobs, text, text) is 'The history''s row for an attempt that ends now.';
-revoke all on function ops._ended_attempt from public, anon, authenticated, service_role;
-
--- Sweep: the history is kept for 90 days.
-create function ops.prune_job_attempts() returns integer
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_pruned integer;
-begin
-  delete from ops.job_attempts a using (
-    select o.job_id, o.attempt from ops.job_attempts o
-    where o.ended_at < private.now() - interval '90 days' order by o.ended_at limit 5000
-  ) old
-  where a.job_id = old.job_id and a.attempt = old.attempt;
-  get diagnostics v_pruned = row_count;
-  return v_pruned;
-end $$;
-comment on function ops.prune_job_attempts() is 'Sweep: deletes attempts that ended 90 days ago; returns how many.';
-revoke all on function ops.prune_job_attempts from public, anon, authenticated, service_role;
-grant execute on function ops.prune_job_attempts to service_role;
+  insert into ops.ended_attempts (job_id, attempt, kind, provider, worker, outcome, error, started_at, ended_at)
+  values (job.id, job.attempt, job.kind, ops._provider_of(job.provider, job.kind, job.checkpoint, job.payload),
+    job.worker, outcome, left(error, 2000), coalesce(job.claimed_at, job.started_at, private.now()), private.now())
+$$;
+comment on function ops._note_attempt(ops.live_jobs, text, text) is 'Writes the history''s row of an attempt that ends now.';
+revoke all on function ops._note_attempt from public, anon, authenticated, service_role;
 
 -- Which jobs belong to a correlation. Apart from the jobs, because an index there would cost every claim and every
 -- end (a tenth of their throughput), and here a job costs one insert; and for ever, like the keys of jobs.
@@ -81,10 +81,12 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  insert into ops.job_correlations (correlation_id, job_id) select n.correlation_id, n.id from new_jobs n;
+  -- a job that is replayed comes back with the correlation it had
+  insert into ops.job_correlations (correlation_id, job_id) select n.correlation_id, n.id from new_jobs n
+  on conflict do nothing;
   return null;
 end $$;
 comment on function ops.note_job_correlations() is 'Trigger: notes the correlation of new jobs.';
 revoke all on function ops.note_job_correlations from public, anon, authenticated, service_role;
-create trigger jobs_note_correlations after insert on ops.jobs
+create trigger live_jobs_note_correlations after insert on ops.live_jobs
   referencing new table as new_jobs for each statement execute function ops.note_job_correlations();

@@ -1,114 +1,200 @@
 -- How jobs end: completed, parked or failed by their worker, cancelled or replayed from outside. The functions
 -- are for service_role only.
 
--- What one attempt came to, for one held job. Outcomes: completed (output), waiting (wait_key, poll_in
--- seconds, checkpoint), failed (error, retry_in seconds, retry false to give up at once).
-create function ops._settle_attempt(job ops.jobs, result jsonb) returns text
+-- What one attempt came to, for one job that has left its claim. Outcomes: completed (output), waiting (wait_key,
+-- poll_in seconds, checkpoint), failed (error, retry_in seconds, retry false to give up at once), busy (retry_in
+-- seconds: the provider asked to wait; not counted as a failure).
+create function ops._settle_attempt(job ops.live_jobs, result jsonb) returns text
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_seconds double precision := (result ->> 'retry_in')::double precision;
+  v_job ops.live_jobs := job;
 begin
   case coalesce(result ->> 'outcome', 'completed')
     when 'completed' then
-      perform ops._end_job(job.id, 'completed', result -> 'output', null);
+      perform ops._end_job(job, 'completed', result -> 'output', null);
       return 'completed';
     when 'waiting' then
       return ops._park_job(job, result ->> 'wait_key',
         private.now() + make_interval(secs => (result ->> 'poll_in')::double precision), result -> 'checkpoint');
+    when 'busy' then
+      v_seconds := least(greatest(coalesce(v_seconds, 30), 0), 86400);
+      v_job.error := coalesce(result ->> 'error', job.error);
+      perform ops._try_again(v_job, private.now() + make_interval(secs => v_seconds));
+      if job.provider is not null or job.limit_key is not null then
+        perform ops.close_limit_key(coalesce('key:' || job.limit_key, 'provider:' || job.provider), v_seconds,
+          result ->> 'error');
+      end if;
+      return 'busy';
     when 'failed' then
-      return ops._fail_attempt(job, coalesce(result ->> 'error', 'failed'),
-        make_interval(secs => (result ->> 'retry_in')::double precision),
-          coalesce((result ->> 'retry')::boolean, true));
+      return ops._fail_attempt(job, coalesce(result ->> 'error', 'failed'), make_interval(secs => v_seconds),
+        coalesce((result ->> 'retry')::boolean, true));
     else
-      perform private.fail('invalid_argument', 'outcome must be completed, waiting or failed.',
+      perform private.fail('invalid_argument', 'outcome must be completed, waiting, busy or failed.',
         '{"argument": "results"}');
   end case;
   return null;
 end $$;
-comment on function ops._settle_attempt(ops.jobs, jsonb) is 'Applies the outcome of one attempt to a held job.';
+comment on function ops._settle_attempt(ops.live_jobs, jsonb) is 'Applies the outcome of one attempt to a job.';
 revoke all on function ops._settle_attempt from public, anon, authenticated, service_role;
 
 -- Completes, in one statement, those held jobs of a batch whose end nobody hears of: no function of the kind, no
--- parent, no callback to close. Nothing can refuse it. The caller holds the jobs' locks. Returns their ids.
-create function ops._complete_plain_jobs(worker text, ids bigint[], results jsonb) returns bigint[]
+-- parent, no callback to close. Nothing can refuse it. Only results that name their claim and attempt come this way,
+-- because these fence them here. Returns the jobs' ids.
+create function ops._complete_plain_jobs(worker text, results jsonb) returns bigint[]
 language plpgsql
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+  v_now timestamptz := private.now();
   v_ids bigint[];
+  v_claims bigint[];
+  v_left integer;
 begin
-  with given as (
-    select (r ->> 'id')::bigint as id, (r ->> 'attempt')::integer as attempt, r -> 'output' as output
-    from jsonb_array_elements(results) r where coalesce(r ->> 'outcome', 'completed') = 'completed'
+  with given as materialized (
+    select distinct on (g.id) g.id, g.attempt, g.claim, g.output
+    from jsonb_to_recordset(results) as g (id bigint, attempt integer, claim bigint, outcome text, output jsonb)
+    where g.attempt is not null and g.claim is not null and coalesce(g.outcome, 'completed') = 'completed'
+    order by g.id
+  ), claims as materialized (
+    select c.id, c.started_at, u.job_id from ops.claims c cross join lateral unnest(c.job_ids) as u (job_id)
+    where c.id = any (array(select distinct i.claim from given i)) and c.worker = _complete_plain_jobs.worker
+      and c.expires_at > v_now
+  ), gone as (
+    delete from ops.live_jobs j
+    where j.id = any (array(select i.id from given i join claims c on c.id = i.claim and c.job_id = i.id))
+      and not j.is_heard and j.wait_key is null
+      -- what fences is the attempt; one that a result does not name stays, and is told of as lost
+      and (j.id, j.attempt + 1) in (select i.id, i.attempt from given i)
+    returning j.*
   ), ended as (
-    update ops.jobs j
-    set state = 'completed', output = g.output, progress = 100, finished_at = private.now(), worker = null,
-      lease = null, lease_expires_at = null
-    from given g
-    where j.id = any (_complete_plain_jobs.ids) and j.id = g.id
-      and j.state = 'running' and j.worker = _complete_plain_jobs.worker and j.lease_expires_at > private.now()
-      and (g.attempt is null or g.attempt = j.attempt) and j.parent_id is null and j.wait_key is null
-      and not exists (select from ops.job_kinds k where k.kind = j.kind and k.on_event is not null)
-    returning j as job
-  ), noted as (
-    insert into ops.job_attempts (job_id, attempt, kind, provider, worker, outcome, started_at, ended_at)
-    select a.job_id, a.attempt, a.kind, a.provider, _complete_plain_jobs.worker, a.outcome, a.started_at, a.ended_at
-    from ended e cross join lateral ops._ended_attempt(e.job, 'completed', null) a
+    select j.*, g.output as new_output, c.started_at as began_at, c.id as claim_id
+    from gone j join given g on g.id = j.id and g.attempt = j.attempt + 1
+    join claims c on c.id = g.claim and c.job_id = j.id
+  ), kept as (
+    insert into ops.finished_jobs (id, kind, queue, workspace_id, state, priority, run_at, payload, provider,
+      limit_key, ticket, paused, is_heard, attempt, failed_attempts, max_attempts, progress, stage, checkpoint, output, error,
+      pending_children, failed_children, max_failed_children, callback, deadline_at, correlation_id, created_at,
+      started_at, claimed_at, worker, finished_at)
+    select e.id, e.kind, e.queue, e.workspace_id, 'completed', e.priority, e.run_at, e.payload, e.provider,
+      e.limit_key, e.ticket, e.paused, false, e.attempt + 1, e.failed_attempts, e.max_attempts, 100, e.stage, e.checkpoint,
+      e.new_output, e.error, e.pending_children, e.failed_children, e.max_failed_children, e.callback, e.deadline_at,
+      e.correlation_id, e.created_at, coalesce(e.started_at, e.began_at), e.began_at, _complete_plain_jobs.worker,
+      v_now
+    from ended e
   )
-  select coalesce(array_agg((e.job).id), '{}') into v_ids from ended e;
+  select array_agg(e.id), array_agg(distinct e.claim_id) into v_ids, v_claims from ended e;
+  if v_ids is null then
+    return '{}';
+  end if;
+  with gone as (
+    delete from ops.claims c where c.id = any (v_claims) and c.job_ids <@ v_ids
+    returning c.job_ids, c.slot_keys
+  ), freed as (
+    insert into ops.openings (keys) select g.slot_keys from gone g where g.slot_keys <> '{}'
+  )
+  select coalesce(sum(cardinality(g.job_ids)), 0) into v_left from gone g;
+  if v_left <> cardinality(v_ids) then
+    perform ops._release_slots(ops._leave_claims(v_ids, c.id)) from unnest(v_claims) c (id) order by c.id;
+  end if;
   return v_ids;
 end $$;
-comment on function ops._complete_plain_jobs(text, bigint[], jsonb) is
+comment on function ops._complete_plain_jobs(text, jsonb) is
   'Completes the jobs of a batch whose end needs nothing else; returns their ids.';
 revoke all on function ops._complete_plain_jobs from public, anon, authenticated, service_role;
 
--- Ends or parks jobs of a worker: results is an array of {id, attempt?, outcome?, ...} (see _settle_attempt).
--- Answers one row a result: completed, waiting, queued, retrying, dead, or lost when the lease was lost and
--- nothing changed. One result's failure does not touch the others. All take their locks in one order: jobs
--- with their parents by id, then what the kinds' functions touch, by workspace.
+-- Tells the circuit breakers of providers how calls ended. A provider that is well is not written to.
+create function ops._record_provider_calls(good text[], bad jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_name text;
+begin
+  for v_name in
+    select c.name from ops.circuit_breakers c
+    where (c.failures > 0 or c.state <> 'closed') and c.name = any (good) order by c.name
+  loop
+    perform ops.record_circuit_call(v_name, true);
+  end loop;
+  perform ops.record_circuit_call(b.name, false, b.error)
+  from jsonb_to_recordset(bad) as b (name text, error text) order by b.name;
+end $$;
+comment on function ops._record_provider_calls(text[], jsonb) is 'Tells circuit breakers of calls that ended well or badly.';
+revoke all on function ops._record_provider_calls from public, anon, authenticated, service_role;
+
+-- Ends or parks jobs of a worker: results is an array of {id, attempt?, claim?, outcome?, ...} (see _settle_attempt; with
+-- provider_failed: true a failure also counts against the circuit of the job's provider). Answers one row a result:
+-- completed, waiting, queued, paused, busy, retrying, dead, or lost when the lease was lost and nothing changed. One
+-- result's failure does not touch the others. All take their locks in one order: jobs with their parents by id, then
+-- what the kinds' functions touch, by workspace.
 create function ops.complete_jobs(worker text, results jsonb) returns table (job_id bigint, result text)
 language plpgsql security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
   v_ids bigint[];
   v_plain bigint[];
   v_result jsonb;
-  v_job ops.jobs;
+  v_job ops.live_jobs;
+  v_claim ops.claims;
+  v_keys bigint[];
   v_error text;
-  v_attempts ops.job_attempts[] := '{}';
+  v_good text[] := '{}';
+  v_bad jsonb := '[]';
 begin
-  if results is null or jsonb_typeof(results) <> 'array'
-    or exists (select from jsonb_array_elements(results) r where (r ->> 'id') ~ '^[0-9]{1,18}$' is not true
-      or (r ->> 'attempt') !~ '^[0-9]{1,9}$') then
-    perform private.fail('invalid_argument', 'results must be an array of objects with an integer id (and attempt).',
-      '{"argument": "results"}');
+  if results is null or jsonb_typeof(results) <> 'array' then
+    perform private.fail('invalid_argument', 'results must be an array of objects.', '{"argument": "results"}');
   end if;
-  v_ids := array(select (r ->> 'id')::bigint from jsonb_array_elements(results) r);
-  -- all locks on jobs first, so that nobody waits for a job while holding a wallet
-  perform from ops.jobs j
-  where j.id = any (v_ids || array(select c.parent_id from ops.jobs c where c.id = any (v_ids)))
-  order by j.id for update;
-  v_plain := ops._complete_plain_jobs(worker, v_ids, results);
+  begin
+    v_plain := ops._complete_plain_jobs(worker, results);
+  exception when invalid_text_representation or numeric_value_out_of_range or invalid_parameter_value then
+    v_plain := '{}';
+  end;
   return query select unnest(v_plain), 'completed';
+  if cardinality(v_plain) > 0 then
+    perform ops._record_plain_successes(v_plain);
+  end if;
+  if cardinality(v_plain) = jsonb_array_length(results) then
+    return;
+  end if;
+  if exists (select from jsonb_array_elements(results) r where (r ->> 'id') ~ '^[0-9]{1,18}$' is not true
+    or (r ->> 'attempt') !~ '^[0-9]{1,9}$' or (r ->> 'claim') !~ '^[0-9]{1,18}$') then
+    perform private.fail('invalid_argument',
+      'results must be an array of objects with an integer id (and attempt and claim).', '{"argument": "results"}');
+  end if;
+  v_ids := array(select (r ->> 'id')::bigint from jsonb_array_elements(results) r
+    where (r ->> 'id')::bigint <> all (v_plain));
+  -- all locks on jobs first, so that nobody waits for a job while holding a wallet
+  perform from ops.live_jobs j
+  where j.id = any (v_ids || array(select c.parent_id from ops.live_jobs c where c.id = any (v_ids)))
+  order by j.id for update;
   for v_result in
     select r.result
     from (select e.result, (e.result ->> 'id')::bigint as id,
         row_number() over (partition by (e.result ->> 'id')::bigint order by e.place) as nth
       from jsonb_array_elements(results) with ordinality as e (result, place)) r
-    left join ops.jobs j on j.id = r.id
+    left join ops.live_jobs j on j.id = r.id
     where r.id <> all (v_plain) or r.nth > 1
     order by j.workspace_id, j.parent_id, j.id
   loop
     job_id := (v_result ->> 'id')::bigint;
-    v_job := ops._held_job(worker, job_id, (v_result ->> 'attempt')::integer);
-    if v_job.id is null then
+    select j.* into v_job from ops.live_jobs j where j.id = complete_jobs.job_id for update;
+    v_claim := ops._holding_claim(worker, v_job, (v_result ->> 'attempt')::integer, (v_result ->> 'claim')::bigint);
+    if v_claim.id is null then
       result := 'lost';
     else
+      v_keys := ops._leave_claims(array[v_job.id], v_claim.id);
+      v_job := ops._attempted(v_job, v_claim);
       begin
-        v_error := case v_result ->> 'outcome' when 'failed' then coalesce(v_result ->> 'error', 'failed') end;
+        v_error := case when v_result ->> 'outcome' in ('failed', 'busy') then coalesce(v_result ->> 'error', 'failed')
+          end;
         result := ops._settle_attempt(v_job, v_result);
       exception
         when deadlock_detected or serialization_failure then raise;
@@ -116,33 +202,62 @@ begin
           v_error := sqlerrm;
           result := ops._fail_attempt_or_put_off(v_job, v_error, null, true);
       end;
-      v_attempts := v_attempts || ops._ended_attempt(v_job, result, v_error);
+      -- while a provider works on a job that waits for its answer, the job keeps its slots
+      if result = 'waiting' and v_result ->> 'wait_key' is not null then
+        insert into ops.parked_slots (key, job_id) select distinct k.key, v_job.id from unnest(v_keys) k (key);
+      else
+        perform ops._release_slots(v_keys);
+      end if;
+      if result <> 'completed' then
+        perform ops._note_attempt(v_job, result, v_error);
+      end if;
+      if v_job.provider is not null and (v_result ->> 'provider_failed')::boolean then
+        v_bad := v_bad || jsonb_build_object('name', 'provider:' || v_job.provider, 'error', v_error);
+      elsif v_job.provider is not null and result in ('completed', 'waiting', 'queued') then
+        v_good := v_good || ('provider:' || v_job.provider);
+      end if;
     end if;
     return next;
   end loop;
-  insert into ops.job_attempts select * from unnest(v_attempts);
+  perform ops._record_provider_calls(v_good, v_bad);
 end $$;
 comment on function ops.complete_jobs is
   'Ends or parks held jobs, each with its domain row, money and parent in one transaction; tells what became of each.';
 revoke all on function ops.complete_jobs from public, anon, authenticated, service_role;
 grant execute on function ops.complete_jobs to service_role;
 
+create function ops._record_plain_successes(ids bigint[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if ids <> '{}' and exists (select from ops.circuit_breakers c where c.failures > 0 or c.state <> 'closed') then
+    perform ops._record_provider_calls(array(select distinct 'provider:' || f.provider from ops.finished_jobs f
+      where f.id = any (ids) and f.provider is not null), '[]');
+  end if;
+end $$;
+comment on function ops._record_plain_successes(bigint[]) is 'Tells troubled circuits of the providers of completed jobs.';
+revoke all on function ops._record_plain_successes from public, anon, authenticated, service_role;
+
 -- One attempt failed. Answers retrying, dead, or lost. retry_in null: exponential backoff.
-create function ops.fail_job(worker text, id bigint, error text, retry_in interval default null)
-returns table (job_id bigint, result text)
+create function ops.fail_job(worker text, id bigint, error text, retry_in interval default null,
+  attempt integer default null, claim_id bigint default null) returns table (job_id bigint, result text)
 language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_job ops.jobs;
+  v_job ops.live_jobs := ops._lock_with_parent(id);
+  v_claim ops.claims := ops._holding_claim(worker, v_job, attempt, claim_id);
+  v_keys bigint[];
 begin
-  perform ops._lock_with_parent(id);
-  v_job := ops._held_job(worker, id);
   job_id := id;
   result := 'lost';
-  if v_job.id is not null then
+  if v_claim.id is not null then
+    v_keys := ops._leave_claims(array[v_job.id], v_claim.id);
+    v_job := ops._attempted(v_job, v_claim);
     result := ops._fail_attempt_or_put_off(v_job, coalesce(error, 'failed'), retry_in, true);
-    insert into ops.job_attempts select a.* from ops._ended_attempt(v_job, result, coalesce(error, 'failed')) a;
+    perform ops._note_attempt(v_job, result, coalesce(error, 'failed'));
+    perform ops._release_slots(v_keys);
   end if;
   return next;
 end $$;
@@ -158,24 +273,37 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_job ops.jobs := ops._lock_with_parent(id);
+  v_job ops.live_jobs := ops._lock_with_parent(id);
+  v_claim ops.claims;
+  v_keys bigint[];
   v_child bigint;
 begin
-  if v_job.id is null then
-    perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
-  end if;
-  changed := v_job.finished_at is null;
-  if changed then
-    if v_job.state = 'running' and v_job.worker <> '' then
-      insert into ops.job_attempts select a.* from ops._ended_attempt(v_job, 'cancelled', null) a;
+  job_id := id;
+  changed := v_job.id is not null;
+  if not changed then
+    select f.state into state from ops.finished_jobs f where f.id = cancel_job.id;
+    if not found then
+      perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
     end if;
-    v_job := ops._end_job(v_job.id, 'cancelled', null, null);
-    for v_child in select j.id from ops.jobs j where j.parent_id = v_job.id and j.finished_at is null order by j.id loop
+    return next;
+    return;
+  end if;
+  select c.* into v_claim from ops.claims c where v_job.id = any (c.job_ids) limit 1;
+  if v_claim.id is not null then
+    v_keys := ops._leave_claims(array[v_job.id]);
+    if v_claim.worker <> '' then
+      v_job := ops._attempted(v_job, v_claim);
+      perform ops._note_attempt(v_job, 'cancelled', null);
+    end if;
+  end if;
+  perform ops._end_job(v_job, 'cancelled', null, null);
+  perform ops._release_slots(v_keys);
+  if v_job.pending_children > 0 then
+    for v_child in select j.id from ops.live_jobs j where j.parent_id = v_job.id order by j.id loop
       perform ops.cancel_job(v_child);
     end loop;
   end if;
-  job_id := v_job.id;
-  state := v_job.state;
+  state := 'cancelled';
   return next;
 end $$;
 comment on function ops.cancel_job is
@@ -184,32 +312,56 @@ revoke all on function ops.cancel_job from public, anon, authenticated, service_
 grant execute on function ops.cancel_job to service_role;
 
 -- Gives a dead job all its attempts again. Its kind may refuse (a charge that can no longer be held).
+-- Errors: unknown_job, job_not_dead.
 create function ops.replay_job(id bigint) returns table (job_id bigint, state text)
 language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_job ops.jobs := ops._lock_with_parent(id);
+  v_job ops.finished_jobs;
 begin
-  if v_job.id is null then
-    perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
+  select * into v_job from ops.finished_jobs f where f.id = replay_job.id;
+  if v_job.parent_id is not null then
+    perform from ops.live_jobs p where p.id = v_job.parent_id for update;
+    perform from ops.finished_jobs p where p.id = v_job.parent_id for update;
+  end if;
+  select * into v_job from ops.finished_jobs f where f.id = replay_job.id for update;
+  if not found then
+    if not exists (select from ops.live_jobs j where j.id = replay_job.id) then
+      perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
+    end if;
+    perform private.fail('job_not_dead', format('Job %s has not ended.', id), jsonb_build_object('job_id', id));
   elsif v_job.state <> 'dead' then
     perform private.fail('job_not_dead', format('Job %s is %s.', id, v_job.state),
       jsonb_build_object('state', v_job.state));
   end if;
-  update ops.jobs j
-  set state = 'queued', failed_attempts = 0, finished_at = null, progress = 0, stage = null, wait_key = null,
-    callback = null, checkpoint = '{}', run_at = private.now(),
-    deadline_at = private.now() + (select k.timeout from ops.job_kinds k where k.kind = j.kind)
-  where j.id = v_job.id
-  returning j.* into v_job;
-  update ops.jobs p
-  set pending_children = p.pending_children + 1, failed_children = p.failed_children - 1
-  where p.id = v_job.parent_id;
-  perform ops._announce(v_job, 'replayed');
+  delete from ops.finished_jobs f where f.id = v_job.id;
+  v_job.state := 'scheduled';
+  v_job.paused := false;
+  v_job.failed_attempts := 0;
+  v_job.finished_at := null;
+  v_job.progress := 0;
+  v_job.stage := null;
+  v_job.wait_key := null;
+  v_job.callback := null;
+  v_job.checkpoint := '{}';
+  v_job.deadline_at := private.now() + (select k.timeout from ops.job_kinds k where k.kind = v_job.kind);
+  insert into ops.live_jobs select v_job.*;
+  perform ops._make_ready(array[v_job.id]);
+  if v_job.parent_id is not null then
+    update ops.live_jobs p
+    set pending_children = p.pending_children + 1, failed_children = p.failed_children - 1
+    where p.id = v_job.parent_id;
+    if not found then
+      update ops.finished_jobs p
+      set pending_children = p.pending_children + 1, failed_children = p.failed_children - 1
+      where p.id = v_job.parent_id;
+    end if;
+  end if;
+  perform ops._announce(v_job.id, v_job.kind, 'replayed');
   perform ops._wake_worker();
   job_id := v_job.id;
-  state := v_job.state;
+  state := 'queued';
   return next;
 end $$;
 comment on function ops.replay_job is 'Puts a dead job back in the queue with all its attempts.';

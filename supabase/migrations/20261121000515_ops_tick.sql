@@ -18,7 +18,12 @@ revoke all on table ops.sweeps from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table ops.sweeps to service_role;
 
 insert into ops.sweeps (name, function_name, every) values
-  ('close unmatched webhooks', 'ops.close_unmatched_webhooks', interval '10 minutes');
+  ('close unmatched webhooks', 'ops.close_unmatched_webhooks', interval '10 minutes'),
+  ('reopen limit keys', 'ops.reopen_limit_keys', interval '5 seconds'),
+  ('prune starts', 'ops.prune_starts', interval '10 minutes'),
+  ('prune flows', 'ops.prune_flows', interval '1 hour'),
+  ('prune finished jobs', 'ops.prune_finished_jobs', interval '1 minute'),
+  ('prune job attempts', 'ops.prune_job_attempts', interval '10 minutes');
 
 -- Runs the sweep that has been due longest, if any; two ticks at once never run the same one. A failing sweep
 -- is noted and tried again at its next time, and does not stop the others. Returns whether one ran.
@@ -73,16 +78,31 @@ end $$;
 comment on function ops._invoke_worker() is 'Calls the worker function through pg_net where the platform has it.';
 revoke all on function ops._invoke_worker from public, anon, authenticated, service_role;
 
--- How many jobs are ready, counted no further than most. The order makes the planner use the index of ready jobs,
--- where a bare exists may read through all that have ended.
+-- How many jobs may be claimed, counted no further than most: those in line, those that have arrived, and those that
+-- slots came free for.
 create function ops._count_ready_jobs(most integer) returns integer
 language sql stable
 set search_path = ''
 as $$
-  select count(*)::integer
-  from (select from ops.jobs j where j.state = 'queued' order by j.priority desc, j.id limit most) ready
+  select count(*)::integer from (
+    (select from ops.ready r where r.lane = 0 and r.tag >= (select s.last_value from ops.lane_0_front s)
+      order by r.lane, r.tag limit most)
+    union all
+    (select from ops.ready r where r.lane = 1 and r.tag >= (select s.last_value from ops.lane_1_front s)
+      order by r.lane, r.tag limit most)
+    union all
+    (select from ops.ready r where r.lane = 2 and r.tag >= (select s.last_value from ops.lane_2_front s)
+      order by r.lane, r.tag limit most)
+    union all
+    (select from ops.arrivals a cross join unnest(a.job_ids) limit most)
+    union all
+    (select from ops.openings o where exists (select from ops.held_back) limit 1)
+    union all
+    (select from ops.limit_keys k where k.opens_at <= private.now() limit 1)
+    limit most
+  ) ready
 $$;
-comment on function ops._count_ready_jobs(integer) is 'How many jobs are ready, counted up to a limit.';
+comment on function ops._count_ready_jobs(integer) is 'How many jobs may be claimed now, counted up to a limit.';
 revoke all on function ops._count_ready_jobs from public, anon, authenticated, service_role;
 
 -- Wakes a worker when none is alive: through pg_net where the platform has it, through notify for the
@@ -114,6 +134,7 @@ begin
   swept := ops._run_sweep()::integer;
   moved := case swept when 0 then ops._end_overdue_jobs(1000) else 0 end + ops._promote_due_jobs(1000);
   scheduled := ops.run_due_schedules();
+  perform ops._tidy_line();
   ready := ops._count_ready_jobs(1) > 0;
   if ready then
     perform ops._wake_worker();

@@ -140,15 +140,12 @@ declare
 begin
   -- same lock as ops._park_job: either this sees the waiting job, or the job will see this event
   perform pg_advisory_xact_lock(hashtextextended(v_wait_key, 0));
-  update ops.jobs j
-  set state = 'queued', callback = event.payload, run_at = private.now()
-  where j.wait_key = v_wait_key and j.state in ('waiting', 'queued')
-  returning j.id, j.correlation_id into v_job_id, v_correlation_id;
+  select a.job_id, a.correlation_id into v_job_id, v_correlation_id
+  from ops._answer_waiting_job(v_wait_key, event.payload) a;
   if v_job_id is not null then
     update ops.webhook_events e
     set status = 'processed', processed_at = private.now(), job_id = v_job_id, correlation_id = v_correlation_id
     where e.id = event.webhook_event_id;
-    perform ops._wake_worker();
   end if;
 end $$;
 comment on function ops._answer_job(ops.received_webhook) is 'Hands a stored event to the job that waits for it.';

@@ -122,10 +122,10 @@ insert into private.error_codes (name, sqlstate, hint) values
   ('creation_ended', 'PT409', 'The creation has ended, or is about to, and cannot be cancelled any more.'),
   ('creation_without_results', 'PT422', 'Complete the job with result_paths, the paths of the pictures it made.');
 
-insert into ops.job_kinds (kind, description, on_event, timeout) values
+insert into ops.job_kinds (kind, description, on_event, timeout, provider) values
   ('studio.creation', 'Makes one creation at a provider and stores its results.', 'studio.on_creation_job',
-    interval '30 minutes'),
-  ('studio.cancel_at_provider', 'Asks a provider to stop work nobody wants any more.', null, interval '1 hour');
+    interval '30 minutes', 'fal'),
+  ('studio.cancel_at_provider', 'Asks a provider to stop work nobody wants any more.', null, interval '1 hour', null);
 insert into ops.webhook_providers (provider, job_kind) values ('fal', null);
 
 -- An uploaded picture that a request may use. Errors: unknown_image, unsupported_image_type.
@@ -315,7 +315,7 @@ set search_path = ''
 as $$
 declare
   v_creation studio.creations;
-  v_job ops.jobs;
+  v_job ops.live_jobs;
 begin
   select * into v_creation from studio.creations c where c.id = creation_id
     and (private.is_service() or private.has_role(c.workspace_id, 'viewer'));
@@ -328,7 +328,7 @@ begin
   -- From 80 on the pictures are made and being stored where members read them: whoever could cancel then would
   -- have them for nothing. The worker says so before it stores the first, and the lock puts the two in order.
   v_job := ops._lock_with_parent(v_creation.job_id);
-  if v_job.finished_at is null and v_job.progress >= 80 then
+  if v_job.progress >= 80 then
     perform private.fail('creation_ended', 'This creation is made, and its pictures are being stored.',
       jsonb_build_object('status', v_creation.status));
   end if;

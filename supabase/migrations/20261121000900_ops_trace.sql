@@ -7,8 +7,22 @@ returns table (at timestamptz, what text, id text, state text, detail jsonb)
 language sql stable
 set search_path = ''
 as $$
-  with jobs as materialized (
+  with known as materialized (
     select array_agg(c.job_id) as ids from ops.job_correlations c where c.correlation_id = trace.correlation_id
+  ), held as materialized (
+    select c.worker, c.expires_at, c.started_at, u.id as job_id
+    from ops.claims c cross join lateral unnest(c.job_ids) as u (id)
+    where c.job_ids && (select k.ids from known k)
+  ), jobs as materialized (
+    select l.id, l.kind, l.parent_id, l.attempt + (h.worker is not null and h.worker <> '')::integer as attempt,
+      l.failed_attempts, l.run_at, l.wait_key, l.progress, l.stage, l.finished_at, l.error, l.created_at,
+      case when h.job_id is null then l.state else 'running' end as state, l.checkpoint, h.worker,
+      h.started_at as claimed_at, h.expires_at
+    from known k join ops.live_jobs l on l.id = any (k.ids) left join held h on h.job_id = l.id
+    union all
+    select f.id, f.kind, f.parent_id, f.attempt, f.failed_attempts, f.run_at, f.wait_key, f.progress, f.stage,
+      f.finished_at, f.error, f.created_at, f.state, f.checkpoint, null, null, null
+    from known k join ops.finished_jobs f on f.id = any (k.ids)
   ), charges as materialized (
     select u.* from billing.usage_events u where u.correlation_id = trace.correlation_id
   ), payments as materialized (
@@ -51,15 +65,20 @@ as $$
       'attempt', j.attempt, 'failed_attempts', j.failed_attempts, 'run_at', nullif(j.run_at, 'infinity'),
       'wait_key', j.wait_key, 'progress', j.progress, 'stage', j.stage, 'finished_at', j.finished_at,
       'error', j.error)
-    from jobs f join ops.jobs j on j.id = any (f.ids)
+    from jobs j
     union all
     select a.started_at, 6, 'attempt', a.job_id || ':' || a.attempt, a.outcome, jsonb_build_object('kind', a.kind,
       'provider', a.provider, 'worker', a.worker, 'ended_at', a.ended_at, 'error', a.error)
-    from jobs f join ops.job_attempts a on a.job_id = any (f.ids)
+    from known k join ops.ended_attempts a on a.job_id = any (k.ids)
+    union all
+    select coalesce(c.claimed_at, c.created_at), 6, 'attempt', c.id || ':' || c.attempt, 'completed',
+      jsonb_build_object('kind', c.kind, 'provider', ops._provider_of(c.provider, c.kind, c.checkpoint, c.payload),
+        'worker', c.worker, 'ended_at', c.finished_at)
+    from known k join ops.finished_jobs c on c.id = any (k.ids) and c.state = 'completed'
     union all
     select j.claimed_at, 6, 'attempt', j.id || ':' || j.attempt, 'running', jsonb_build_object('kind', j.kind,
-      'provider', j.checkpoint ->> 'provider', 'worker', j.worker, 'lease_expires_at', j.lease_expires_at)
-    from jobs f join ops.jobs j on j.id = any (f.ids) and j.state = 'running' and j.worker <> ''
+      'provider', j.checkpoint ->> 'provider', 'worker', j.worker, 'lease_expires_at', j.expires_at)
+    from jobs j where j.state = 'running' and j.worker <> ''
   )
   select f.at, f.what, f.id, f.state, jsonb_strip_nulls(f.detail)
   from found f

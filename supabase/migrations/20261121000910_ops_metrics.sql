@@ -2,20 +2,25 @@
 -- partial index or by time; none reads through jobs that have ended.
 
 create view ops.queue_depth with (security_invoker = true) as
+with at_work as materialized (
+  select u.id as job_id, c.started_at from ops.claims c cross join lateral unnest(c.job_ids) as u (id)
+  where c.worker <> ''
+), held_back as materialized (
+  select h.job_id from ops.held_back h
+)
 select d.queue, d.kind, d.state, count(*) as jobs, min(d.since) as oldest_at
 from (
-  select j.queue, j.kind, j.state, j.run_at as since from ops.jobs j where j.state = 'queued'
+  select j.queue, j.kind, case when w.job_id is not null then 'running' when h.job_id is not null then 'held_back'
+      else j.state end as state,
+    case when w.job_id is not null then w.started_at else nullif(j.run_at, 'infinity') end as since
+  from ops.live_jobs j left join at_work w on w.job_id = j.id left join held_back h on h.job_id = j.id
   union all
-  select j.queue, j.kind, j.state, nullif(j.run_at, 'infinity') from ops.jobs j
-  where j.state in ('scheduled', 'waiting')
-  union all
-  select j.queue, j.kind, j.state, j.claimed_at from ops.jobs j where j.state = 'running'
-  union all
-  select j.queue, j.kind, j.state, j.finished_at from ops.jobs j where j.state = 'dead'
+  select f.queue, f.kind, f.state, f.finished_at from ops.finished_jobs f where f.state = 'dead'
 ) d
 group by d.queue, d.kind, d.state;
 comment on view ops.queue_depth is
-  'Open and dead jobs by queue, kind and state, and since when the oldest is ready, running or dead, or is next due.';
+  'Live and dead jobs by queue, kind and state (held_back: ready, but for a limit), and since when the oldest is so, or
+  is next due.';
 revoke all on table ops.queue_depth from public, anon, authenticated, service_role;
 grant select on table ops.queue_depth to service_role;
 
@@ -99,6 +104,3 @@ from (
 comment on view ops.metrics is 'Samples of all figures that GET /worker/metrics answers.';
 revoke all on table ops.metrics from public, anon, authenticated, service_role;
 grant select on table ops.metrics to service_role;
-
-insert into ops.sweeps (name, function_name, every) values
-  ('prune job attempts', 'ops.prune_job_attempts', interval '10 minutes');

@@ -54,36 +54,48 @@ try {
 
 /** Every claimer claims and completes until the queue is empty. */
 async function ourBatches(workspaces: string[], size: number, count = jobs): Promise<number> {
-  await bench.admin.query(
-    `insert into ops.jobs (kind, workspace_id) select 'bench.noop', ($1::uuid[])[1 + n % cardinality($1::uuid[])]
-      from generate_series(1, $2::integer) n`,
-    [workspaces, count],
-  );
-  await bench.admin.query("vacuum analyze ops.jobs");
+  await enqueue(workspaces, count);
   const began = performance.now();
   const done = await Promise.all(
     bench.clients.map(async (client, n) => {
+      const worker = `bench-${n}`;
       let mine = 0;
       for (;;) {
         const { rows } = await client.query({
           name: "claim",
-          text: "select id, attempt from ops.claim_jobs($1, null, $2)",
-          values: [`bench-${n}`, size],
+          text: "select id, attempt, claim_id, kind, payload from ops.claim_jobs($1, max => $2)",
+          values: [worker, size],
         });
         if (rows.length === 0) return mine;
-        await client.query({
+        const results = rows.map((row) => ({
+          id: Number(row.id),
+          attempt: row.attempt,
+          claim: Number(row.claim_id),
+        }));
+        const ended = await client.query({
           name: "complete",
-          text: "select job_id, result from ops.complete_jobs($1, $2)",
-          values: [
-            `bench-${n}`,
-            JSON.stringify(rows.map((row) => ({ id: Number(row.id), attempt: row.attempt }))),
-          ],
+          text: "select job_id from ops.complete_jobs($1, $2) where result = 'completed'",
+          values: [worker, JSON.stringify(results)],
         });
-        mine += rows.length;
+        mine += ended.rows.length;
       }
     }),
   );
   return perSecond(began, done, count);
+}
+
+async function enqueue(workspaces: string[], count: number): Promise<void> {
+    for (let n = 0; n < workspaces.length; n++) {
+    const mine =
+      Math.floor(((n + 1) * count) / workspaces.length) - Math.floor((n * count) / workspaces.length);
+    if (mine === 0) continue;
+    await bench.admin.query(
+      "select from ops.enqueue_jobs('bench.noop', array_fill('{}'::jsonb, array[$1::integer]), $2)",
+      [mine, workspaces[n]],
+    );
+  }
+  await bench.admin.query("select from ops.tick()");
+  await bench.admin.query("vacuum analyze ops.live_jobs, ops.ready, ops.arrivals, ops.claims");
 }
 
 async function graphile(url: string): Promise<number> {

@@ -7,7 +7,7 @@ const s = useStack();
 
 /** Lets leases that dead workers hold end now, as they would by themselves after a minute. */
 async function endLostLeases() {
-  await s.sql("update ops.jobs set lease_expires_at = now() where state = 'running'");
+  await s.sql("update ops.claims set expires_at = now()");
 }
 
 /** Every creation has ended as completed and charged once, or failed and not charged. */

@@ -74,7 +74,7 @@ describe("a provider that misbehaves", () => {
       return job;
     });
     await s.sql(
-      "update ops.jobs set deadline_at = now() where payload ->> 'creation_id' = $1 and kind = 'studio.creation'",
+      "update ops.live_jobs set deadline_at = now() where payload ->> 'creation_id' = $1 and kind = 'studio.creation'",
       [id],
     );
     const creation = await s.ended(person, id);

@@ -154,7 +154,7 @@ export function useStack(options: StackOptions = {}): TestStack {
   };
   test.hurry = async () => {
     await test.sql(
-      "update ops.jobs set run_at = now() where state in ('waiting', 'scheduled') and run_at > now()",
+      "update ops.live_jobs set run_at = now() where state in ('waiting', 'scheduled') and run_at > now()",
     );
   };
 

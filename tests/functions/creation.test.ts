@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 import { functionsDatabase } from "./harness.ts";
 import { createStudio, madePictures, png, requestId } from "./studio.ts";
 
@@ -8,7 +9,7 @@ const db = functionsDatabase(testDb);
 
 beforeEach(async () => {
   await testDb.setClock(null);
-  await testDb.query("truncate ops.jobs, ops.job_keys, ops.workers, ops.webhook_events cascade");
+  await testDb.query(`truncate ${queueTables}, ops.job_keys, ops.workers, ops.webhook_events cascade`);
 });
 
 describe("a try-on", () => {

@@ -10,6 +10,7 @@ import { deliverWebhook, secondsToWait } from "../../functions/worker/handlers/d
 import { platformLimits } from "../../functions/worker/worker.ts";
 import { workerReport } from "../../types/contracts.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { clearJobs } from "../helpers/jobs.ts";
 import type { TestUser } from "../helpers/users.ts";
 import { functionsDatabase, keptLog } from "./harness.ts";
 
@@ -54,9 +55,7 @@ beforeEach(async () => {
   received.length = 0;
   answer = (response) => response.end("ok");
   await testDb.setClock(null);
-  await testDb.query(
-    "delete from ops.jobs; delete from ops.workers; delete from integrations.webhook_endpoints",
-  );
+  await testDb.query(`${clearJobs}; delete from ops.workers; delete from integrations.webhook_endpoints`);
   owner = await testDb.createUser();
 });
 

@@ -16,6 +16,7 @@ import { unhandledWebhooks } from "../../functions/worker/handlers/webhook-unhan
 import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { errorEnvelope } from "../../types/contracts.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 import { functionsDatabase, keptLog } from "./harness.ts";
 
 /** The body of the vectors in the providers' documents, signed at this second. */
@@ -62,7 +63,7 @@ export async function createInbox(
 
   beforeEach(async () => {
     clock.now = signedAt * 1000;
-    await testDb.query("truncate ops.webhook_events, ops.jobs, ops.job_keys, ops.workers cascade");
+    await testDb.query(`truncate ops.webhook_events, ${queueTables}, ops.job_keys, ops.workers cascade`);
   });
 
   const send = (sent: Sent, path = `/webhooks/${name}`): Promise<Response> =>

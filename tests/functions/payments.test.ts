@@ -5,6 +5,7 @@ import { reconcilePayment } from "../../functions/worker/handlers/reconcile-paym
 import { applyEvent } from "../../functions/worker/handlers/webhook-stripe.ts";
 import { platformLimits } from "../../functions/worker/worker.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 import { functionsDatabase, keptLog } from "./harness.ts";
 import { fakeStripe } from "./stripe-fake.ts";
 
@@ -17,7 +18,7 @@ let now = start;
 beforeEach(async () => {
   now = start;
   await testDb.setClock(new Date(now));
-  await testDb.query("truncate ops.jobs, ops.job_keys, ops.workers, ops.webhook_events cascade");
+  await testDb.query(`truncate ${queueTables}, ops.job_keys, ops.workers, ops.webhook_events cascade`);
 });
 
 async function advance(seconds: number): Promise<void> {

@@ -5,6 +5,7 @@ import { falWebhooks } from "../../functions/webhooks/providers/fal.ts";
 import { createKeySet } from "../../functions/webhooks/providers/jwks.ts";
 import { errorEnvelope, webhookReceipt } from "../../types/contracts.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 import { fakeFetch, falSigner, functionsDatabase, keptLog } from "./harness.ts";
 
 const testDb = await createTestDatabase();
@@ -14,7 +15,7 @@ const jwksRoute = "GET /.well-known/jwks.json";
 const start = Date.UTC(2030, 0, 1);
 
 beforeEach(async () => {
-  await testDb.query("truncate ops.webhook_events, ops.jobs, ops.job_keys cascade");
+  await testDb.query(`truncate ops.webhook_events, ${queueTables}, ops.job_keys cascade`);
 });
 
 /** The app with a signer whose keys the key set serves; both can be exchanged. */

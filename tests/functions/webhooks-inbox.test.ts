@@ -3,6 +3,7 @@ import type { Database } from "../../functions/_shared/db.ts";
 import type { ReceivedEvent, WebhookToStore } from "../../functions/_shared/sql/inbox.ts";
 import { createInbox } from "../../functions/webhooks/inbox.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 import { functionsDatabase } from "./harness.ts";
 
 const testDb = await createTestDatabase();
@@ -26,7 +27,7 @@ beforeAll(() =>
 beforeEach(async () => {
   statements = [];
   gate = Promise.resolve();
-  await testDb.query("truncate ops.webhook_events, ops.jobs, ops.job_keys cascade");
+  await testDb.query(`truncate ops.webhook_events, ${queueTables}, ops.job_keys cascade`);
 });
 
 const event = (eventId: string | null, more: Partial<WebhookToStore> = {}): WebhookToStore => ({

@@ -6,6 +6,7 @@ import { createInbox } from "../../functions/webhooks/inbox.ts";
 import { stripeWebhooks } from "../../functions/webhooks/providers/stripe.ts";
 import { errorEnvelope, webhookReceipt } from "../../types/contracts.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 import { functionsDatabase, keptLog } from "./harness.ts";
 
 const testDb = await createTestDatabase();
@@ -23,7 +24,7 @@ const app = createApp({
 
 beforeEach(async () => {
   now = signedAt * 1000;
-  await testDb.query("truncate ops.webhook_events, ops.jobs, ops.job_keys cascade");
+  await testDb.query(`truncate ops.webhook_events, ${queueTables}, ops.job_keys cascade`);
 });
 
 const mac = (body: string, secret: string, at = signedAt) =>

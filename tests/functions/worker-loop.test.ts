@@ -4,6 +4,7 @@ import { completed, type Handler, type Handlers, JobError, waiting } from "../..
 import { platformLimits, type WorkerLimits } from "../../functions/worker/worker.ts";
 import { errorEnvelope, workerReport } from "../../types/contracts.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 import { functionsDatabase, keptLog } from "./harness.ts";
 
 const testDb = await createTestDatabase();
@@ -17,7 +18,7 @@ const quick: WorkerLimits = { ...platformLimits, idleMs: 30, pollMs: 5, budgetMs
 
 beforeEach(async () => {
   await testDb.setClock(null);
-  await testDb.query("truncate ops.jobs, ops.job_keys, ops.workers cascade");
+  await testDb.query(`truncate ${queueTables}, ops.job_keys, ops.workers cascade`);
 });
 
 function setUp(handlers: Handlers, more: Partial<Deps> & { limit?: Partial<WorkerLimits> } = {}) {

@@ -5,6 +5,7 @@ import { metricsText } from "../../functions/worker/metrics.ts";
 import { platformLimits } from "../../functions/worker/worker.ts";
 import { errorEnvelope } from "../../types/contracts.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { clearJobs } from "../helpers/jobs.ts";
 import { functionsDatabase, keptLog } from "./harness.ts";
 
 const testDb = await createTestDatabase();
@@ -88,7 +89,7 @@ test("labels with quotes, backslashes and line breaks are escaped", () => {
 });
 
 test("all that the worker says of a job carries its id, kind and correlation", async () => {
-  await testDb.query("delete from ops.jobs");
+  await testDb.query(clearJobs);
   const { job_id } = await enqueue({ fail: true });
   lines.length = 0;
   await app.request("/worker", { method: "POST", headers });

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import { clearJobs } from "../helpers/jobs.ts";
 import type { TestUser } from "../helpers/users.ts";
 
 const noon = "2026-11-21T12:00:00Z";
@@ -13,7 +14,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   await db.setClock(noon);
-  await db.query("delete from ops.jobs; delete from integrations.webhook_endpoints");
+  await db.query(`${clearJobs}; delete from integrations.webhook_endpoints`);
   owner = await db.createUser();
 });
 

@@ -1,5 +1,6 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
+import { clearJobs } from "../helpers/jobs.ts";
 import { createQueueDatabase, noon, type QueueDatabase, untilWaiting } from "./queue.ts";
 
 let db: QueueDatabase;
@@ -9,7 +10,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   await db.setClock(noon);
-  await db.query("delete from ops.jobs");
+  await db.query(clearJobs);
 });
 
 const cancel = (id: number) => db.service.call("ops.cancel_job", { id });
@@ -99,7 +100,7 @@ describe("a parent", () => {
 
   test("that died and is replayed waits for the children that are still at work, and only for those", async () => {
     const { parent, ids } = await family(2);
-    await db.query("update ops.jobs set deadline_at = $2 where id = $1", [parent, noon]);
+    await db.query("update ops.live_jobs set deadline_at = $2 where id = $1", [parent, noon]);
     await db.service.rpc("ops.tick");
     expect((await db.jobs.job(parent)).state).toBe("dead");
     await db.jobs.complete("w", [{ id: ids[0]! }]);
@@ -172,7 +173,7 @@ describe("locks", () => {
       db.connect("service"),
     ]);
     await blocker.begin();
-    await blocker.query("select from ops.jobs where id = $1 for update", [childOfFirst]);
+    await blocker.query("select from ops.live_jobs where id = $1 for update", [childOfFirst]);
     const first = b.rpc("ops.complete_jobs", {
       worker: "b",
       results: [waiting(parents[1]), { id: childOfFirst }],
@@ -195,7 +196,7 @@ describe("locks", () => {
     await db.advanceClock("2 minutes");
     const holder = await db.connect("superuser");
     await holder.begin();
-    await holder.query("select from ops.jobs where id = $1 for update", [parent]);
+    await holder.query("select from ops.live_jobs where id = $1 for update", [parent]);
     expect(await db.service.call("ops.tick")).toMatchObject({ moved: 0 });
     expect((await db.jobs.job(ids[0]!)).state).toBe("running");
     await holder.rollback();

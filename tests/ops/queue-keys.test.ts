@@ -22,7 +22,7 @@ describe("a key", () => {
     const first = await enqueue({ key, payload: { n: 1 } });
     expect(first.created).toBe(true);
     await db.service.rpc("ops.cancel_job", { id: first.job_id });
-    await db.query("delete from ops.jobs where id = $1", [first.job_id]);
+    await db.query("delete from ops.live_jobs where id = $1", [first.job_id]);
     await db.advanceClock("5 years");
     expect(await enqueue({ key, payload: { n: 1 } })).toEqual({ job_id: first.job_id, created: false });
   });

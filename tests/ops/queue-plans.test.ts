@@ -20,16 +20,25 @@ interface Node {
 beforeAll(async () => {
   db = await createQueueDatabase();
   await db.query(
-    `insert into ops.jobs (kind, payload, state, run_at, finished_at, error, queue, deadline_at)
-    select 'test.plain', '{}', state, case when state = 'scheduled' then now() + interval '1 day' * random() else now() end,
-      case when state in ('completed', 'dead') then now() end, case state when 'dead' then 'gone' end, 'default',
-      case when n % 2 = 0 then now() + interval '2 days' end
+    `create table public.many as
+    select nextval('ops.job_ids') as id, state, case when state = 'scheduled' then now() + interval '1 day' * random() else now() end as run_at,
+      case when state in ('completed', 'dead') then now() end as finished_at,
+      case state when 'dead' then 'gone' end as error,
+      case when n % 2 = 0 then now() + interval '2 days' end as deadline_at
     from generate_series(1, $1::int) n,
       lateral (select case when n % 13 = 9 and n < 0.77 * $1 then 'dead' when n < 0.77 * $1 then 'completed'
         when n < 0.92 * $1 then 'queued' else 'scheduled' end as state) s`,
     [size],
   );
-  await db.query("analyze ops.jobs");
+  await db.query(`insert into ops.live_jobs (id, kind, state, run_at, deadline_at)
+    select id, 'test.plain', state, run_at, deadline_at from public.many where finished_at is null`);
+  await db.query(`insert into ops.finished_jobs
+    select p.*
+    from public.many m, (select * from ops.live_jobs limit 1) l, lateral jsonb_populate_record(null::ops.finished_jobs, to_jsonb(l) || jsonb_build_object('id', m.id, 'state', m.state,
+      'error', m.error, 'finished_at', m.finished_at)) p where m.finished_at is not null`);
+  await db.query(`insert into ops.ready (lane, tag, job_id, ticket, queue)
+    select 1, id, id, 0, 'default' from public.many where state = 'queued'`);
+  await db.query("analyze ops.live_jobs, ops.finished_jobs, ops.ready");
   await db.query("update ops.sweeps set next_run_at = 'infinity'");
   client = new pg.Client({ connectionString: db.url });
   client.on("notice", ({ message }) => {
@@ -58,7 +67,9 @@ async function reads(sql: string): Promise<{ scans: string[]; rows: number }> {
   for (let n = 0; n < 6; n++) await client.query(sql);
   plans = [];
   await client.query(sql);
-  const nodes = plans.flatMap(({ Plan }) => flatten(Plan)).filter((node) => node["Relation Name"] === "jobs");
+  const nodes = plans
+    .flatMap(({ Plan }) => flatten(Plan))
+    .filter((node) => ["live_jobs", "finished_jobs", "ready"].includes(node["Relation Name"] ?? ""));
   expect(nodes.length).toBeGreaterThan(0);
   return {
     scans: nodes.filter((node) => node["Node Type"] === "Seq Scan").map(describeNode),
@@ -71,16 +82,16 @@ test.each([
   ["a tick", "select * from ops.tick()"],
   [
     "a heartbeat",
-    "select * from ops.heartbeat_jobs('w', array(select id from ops.jobs where state = 'running' limit 5))",
+    "select * from ops.heartbeat_jobs('w', array(select unnest(job_ids) from ops.claims limit 5))",
   ],
   [
     "a completion",
     `select * from ops.complete_jobs('w', (select jsonb_agg(jsonb_build_object('id', j.id))
-      from (select id from ops.jobs where state = 'running' limit 5) j))`,
+      from (select unnest(job_ids) as id from ops.claims limit 5) j))`,
   ],
   [
     "a cancel",
-    "select * from ops.cancel_job((select id from ops.jobs where state = 'queued' order by priority desc, id limit 1))",
+    "select * from ops.cancel_job((select job_id from ops.ready where lane = 1 order by lane, tag desc limit 1))",
   ],
   ["an enqueue", "select * from ops.enqueue_job('test.plain', '{}')"],
   ["a worker's beginning", "select ops.begin_worker(gen_random_uuid()::text)"],

@@ -1,5 +1,6 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
+import { clearJobs } from "../helpers/jobs.ts";
 import { createQueueDatabase, noon, type QueueDatabase } from "./queue.ts";
 
 let db: QueueDatabase;
@@ -8,7 +9,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   await db.setClock(noon);
-  await db.query("delete from ops.jobs");
+  await db.query(clearJobs);
 });
 
 const ids = (jobs: { id?: unknown }[]) => jobs.map(({ id }) => id);
@@ -181,7 +182,7 @@ describe("a dead job", () => {
 
   test("stays dead when its kind refuses the replay", async () => {
     const id = await deadJob();
-    await db.query(`update ops.jobs set payload = '{"raise_on": ["replayed"]}' where id = $1`, [id]);
+    await db.query(`update ops.finished_jobs set payload = '{"raise_on": ["replayed"]}' where id = $1`, [id]);
     await expect(db.service.rpc("ops.replay_job", { id })).rejects.toThrow("spy refuses replayed");
     expect(await db.jobs.job(id)).toMatchObject({ state: "dead", failed_attempts: 1 });
   });

@@ -33,12 +33,23 @@ export interface Queue {
 }
 
 export function makeQueue(service: Session): Queue {
+  const claims = new Map<number, number>();
   return {
     enqueue: async ({ kind = "test.plain", payload = {}, ...rest } = {}) =>
       (await service.call("ops.enqueue_job", { kind, payload, ...rest })).job_id,
-    claim: (worker, options = {}) => service.rpc("ops.claim_jobs", { worker, ...options }),
+    claim: async (worker, options = {}) => {
+      const claimed = await service.rpc("ops.claim_jobs", { worker, ...options });
+      const ids = claimed.map((job) => job.id);
+      for (const job of claimed) claims.set(job.id, job.claim_id);
+      const rows = await service.query("select * from ops.jobs where id = any ($1)", [ids]);
+      return claimed.map((job) => ({ ...rows.find((row) => row.id === job.id), ...job }));
+    },
     complete: async (worker, results) => {
-      const rows = await service.rpc("ops.complete_jobs", { worker, results });
+      // a worker that names its attempt names its claim too
+      const named = results.map((result) =>
+        result.attempt === undefined ? result : { claim: claims.get(result.id), ...result },
+      );
+      const rows = await service.rpc("ops.complete_jobs", { worker, results: named });
       return Object.fromEntries(rows.map(({ job_id, result }) => [job_id, result]));
     },
     fail: async (worker, id, error = "broken", retry_in) =>

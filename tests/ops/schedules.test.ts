@@ -1,5 +1,6 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
+import { clearJobs } from "../helpers/jobs.ts";
 import { createQueueDatabase, noon, type QueueDatabase } from "./queue.ts";
 
 let db: QueueDatabase;
@@ -8,7 +9,8 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   await db.setClock(noon);
-  await db.query("truncate ops.schedules, ops.jobs, ops.job_keys");
+  await db.query("truncate ops.schedules, ops.job_keys");
+  await db.query(clearJobs);
   await db.query("update ops.sweeps set next_run_at = 'infinity'");
 });
 

@@ -1,4 +1,5 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { clearJobs } from "../helpers/jobs.ts";
 import type { Session } from "../helpers/session.ts";
 import { createQueueDatabase, noon, type QueueDatabase, untilWaiting } from "./queue.ts";
 
@@ -10,7 +11,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   await db.setClock(noon);
-  await db.query("delete from ops.jobs");
+  await db.query(clearJobs);
   await db.query("delete from ops.webhook_events");
 });
 

@@ -1,5 +1,6 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
+import { clearJobs } from "../helpers/jobs.ts";
 import { createQueueDatabase, noon, type QueueDatabase } from "./queue.ts";
 
 let db: QueueDatabase;
@@ -12,7 +13,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   await db.setClock(noon);
   await db.query("delete from ops.webhook_events");
-  await db.query("delete from ops.jobs");
+  await db.query(clearJobs);
 });
 
 const receive = (more: Record<string, unknown> = {}) =>

@@ -1,5 +1,6 @@
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { clearJobs } from "../helpers/jobs.ts";
 import { createQueueDatabase, noon, type QueueDatabase } from "./queue.ts";
 
 let db: QueueDatabase;
@@ -19,7 +20,7 @@ beforeAll(async () => {
 afterAll(() => listener.end());
 beforeEach(async () => {
   await db.setClock(noon);
-  await db.query("delete from ops.jobs");
+  await db.query(clearJobs);
   await db.query("delete from ops.workers");
   await calls();
 });
@@ -140,7 +141,7 @@ describe("worker invocations", () => {
     await begin("b");
     expect(await end("a")).toBe(false);
     expect(await end("b")).toBe(true);
-    await db.query("delete from ops.jobs");
+    await db.query(clearJobs);
     await begin("a");
     expect(await end("a")).toBe(false);
   });

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
+import { clearJobs } from "../helpers/jobs.ts";
 import type { Row } from "../helpers/session.ts";
 import { type Brand, createStudio, inconsistent, noon, price, resultPaths, type Studio } from "./studio.ts";
 
@@ -12,7 +13,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   await db.setClock(noon);
   await db.query("delete from studio.creations");
-  await db.query("delete from ops.jobs");
+  await db.query(clearJobs);
   await db.query("delete from ops.webhook_events");
   ann = await db.brand();
   return async () => {

@@ -1,4 +1,5 @@
 import { beforeAll, beforeEach, expect, test } from "vitest";
+import { clearJobs } from "../helpers/jobs.ts";
 import { untilWaiting } from "../ops/queue.ts";
 import { type Brand, createStudio, inconsistent, noon, resultPaths, type Studio, tryon } from "./studio.ts";
 
@@ -11,7 +12,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   await db.setClock(noon);
   await db.query("delete from studio.creations");
-  await db.query("delete from ops.jobs");
+  await db.query(clearJobs);
   return async () => {
     expect(await db.query(inconsistent)).toEqual([]);
     expect(await db.service.rpc("billing.verify_ledger")).toEqual([]);
@@ -26,7 +27,7 @@ test("the clock, claims and batches take wallets in one order: timeouts by the d
     await db.jobs.claim("b", { max: 6, lease: "1 day" });
     await db.jobs.claim("lost", { max: 3, lease: "1 minute" });
     const held = await db.query(
-      "select * from ops.jobs where worker = any ('{a,b}') order by worker, id desc",
+      "select * from ops.jobs where worker = any ('{a,b}') and state = 'running' order by worker, id desc",
     );
     const batch = (worker: string) =>
       db.jobs.complete(

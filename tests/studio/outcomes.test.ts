@@ -1,5 +1,6 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
+import { clearJobs } from "../helpers/jobs.ts";
 import type { Row } from "../helpers/session.ts";
 import { type Brand, createStudio, inconsistent, noon, price, resultPaths, type Studio } from "./studio.ts";
 
@@ -11,7 +12,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   await db.setClock(noon);
   await db.query("delete from studio.creations");
-  await db.query("delete from ops.jobs");
+  await db.query(clearJobs);
   ann = await db.brand();
   return async () => {
     expect(await db.service.rpc("billing.verify_ledger")).toEqual([]);
@@ -92,7 +93,7 @@ describe("a job that completes", () => {
       await db.claim();
       expect(await give(creation, output)).toBe("retrying");
       expect((await db.charge(creation)).status).toBe("held");
-      await db.query("update ops.jobs set failed_attempts = 3, run_at = private.now() where id = $1", [
+      await db.query("update ops.live_jobs set failed_attempts = 3, run_at = private.now() where id = $1", [
         creation.job_id,
       ]);
       await db.claim();
@@ -268,7 +269,7 @@ describe("a batch", () => {
       "completed",
     ]);
     await db.query(
-      "update ops.jobs set failed_attempts = max_attempts - 1, run_at = private.now() where id = $1",
+      "update ops.live_jobs set failed_attempts = max_attempts - 1, run_at = private.now() where id = $1",
       [made[1]!.job_id],
     );
     expect(await db.finish([made[1]!])).toEqual({ [made[1]!.job_id]: "dead" });

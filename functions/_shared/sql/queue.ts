@@ -8,6 +8,8 @@ export type Json = any;
 /** A claimed job: the columns of ops.jobs that a handler works with. */
 export interface Job {
   id: number;
+  /** The claim under which the worker holds it; fences what it says, with the attempt. */
+  claim_id: number;
   kind: string;
   workspace_id: string | null;
   payload: Json;
@@ -30,7 +32,9 @@ export interface Job {
 export interface JobResult {
   id: number;
   attempt: number;
-  outcome: "completed" | "waiting" | "failed";
+  claim: number;
+  /** busy: the provider asked to wait (429); it closes its key for every worker and counts as no failure. */
+  outcome: "completed" | "waiting" | "failed" | "busy";
   output?: Json;
   wait_key?: string;
   poll_in?: number;
@@ -38,10 +42,12 @@ export interface JobResult {
   error?: string;
   retry_in?: number;
   retry?: boolean;
+  /** The failure is the provider's and counts against its circuit breaker. */
+  provider_failed?: boolean;
 }
 
 /** What became of it. lost: the worker no longer held the job, and nothing changed. */
-export type Settled = "completed" | "waiting" | "queued" | "retrying" | "dead" | "lost";
+export type Settled = "completed" | "waiting" | "queued" | "paused" | "busy" | "retrying" | "dead" | "lost";
 
 const statements = {
   begin: {
@@ -56,7 +62,7 @@ const statements = {
   end: { name: "end_worker", text: "select ops.end_worker($1) as work_left", repeatable: true },
   claim: {
     name: "claim_jobs",
-    text: `select id, kind, workspace_id, payload, attempt, failed_attempts, max_attempts, checkpoint, callback,
+    text: `select id, claim_id, kind, workspace_id, payload, attempt, failed_attempts, max_attempts, checkpoint, callback,
         wait_key, pending_children, failed_children, correlation_id, created_at
       from ops.claim_jobs($1, null, $2, make_interval(secs => $3))`,
   },
@@ -67,7 +73,7 @@ const statements = {
   },
   checkpoint: {
     name: "checkpoint_job",
-    text: "select ops.checkpoint_job($1, $2, $3::jsonb, $4, $5) as held",
+    text: "select ops.checkpoint_job($1, $2, $3::jsonb, $4, $5, $6, $7) as held",
     repeatable: true,
   },
   // Repeating is safe: what the first run settled answers lost, and changes nothing.
@@ -112,11 +118,12 @@ export async function heartbeatJobs(db: Database, worker: string, ids: number[])
 export async function checkpointJob(
   db: Database,
   worker: string,
-  id: number,
+  job: Pick<Job, "id" | "attempt" | "claim_id">,
   state: { checkpoint?: Json; progress?: number; stage?: string },
 ): Promise<boolean> {
   const checkpoint = state.checkpoint === undefined ? null : JSON.stringify(state.checkpoint);
-  const values = [worker, id, checkpoint, state.progress ?? null, state.stage ?? null];
+  const { progress = null, stage = null } = state;
+  const values = [worker, job.id, checkpoint, progress, stage, job.attempt, job.claim_id];
   return (await db.row<{ held: boolean }>(statements.checkpoint, values)).held;
 }
 

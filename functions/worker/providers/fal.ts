@@ -146,6 +146,7 @@ function read<S extends z.ZodType>(schema: S, answer: Answer): z.output<S> {
 function unavailable({ status, body, retryIn }: Answer) {
   return providerUnavailable(`fal answered ${status}.`, {
     cause: reasonOf(body),
+    busy: status === 429,
     ...(retryIn !== undefined && { retryIn }),
   });
 }

@@ -50,12 +50,16 @@ export function providerRejected(reason: string, cause?: unknown): JobError {
   return new JobError("provider_rejected", shorten(reason), { retry: false, cause });
 }
 
-/** The provider cannot do this at the moment. */
+/** The provider cannot do this at the moment: it is in trouble, or (busy) it asks all of us to wait. */
 export function providerUnavailable(
   reason: string,
-  more: { retryIn?: number; cause?: unknown } = {},
+  more: { retryIn?: number; busy?: boolean; cause?: unknown } = {},
 ): JobError {
-  return new JobError("provider_unavailable", shorten(reason), more);
+  const { busy = false, ...rest } = more;
+  return new JobError("provider_unavailable", shorten(reason), {
+    ...rest,
+    provider: busy ? "busy" : "failed",
+  });
 }
 
 function shorten(reason: string): string {

@@ -1,0 +1,208 @@
+-- The order in which jobs are claimed: start-time fair queueing. Each workspace is a flow; a job's tag is where its
+-- flow stood when it came, and each job moves its flow on by its cost over the flow's weight. Claims take the lowest
+-- tags first, so a workspace that brings 100,000 jobs fills the line behind it and not in front of others, and a
+-- flow that has been idle starts at the present and is not owed the past. Tags are given under the claim's lock, in
+-- the order in which transactions committed; whoever enqueues locks nothing.
+-- Source: P. Goyal, H. Vin, H. Cheng, Start-time Fair Queuing, SIGCOMM 1996.
+
+create table ops.flows (
+  flow uuid not null,
+  lane smallint not null,
+  next_tag bigint not null,
+  weight real not null default 1,
+  constraint flows_pkey primary key (flow, lane),
+  constraint flows_weight_in_range check (weight between 0.01 and 1000)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table ops.flows is
+  'Where each workspace stands in each lane; the zero workspace is the work that belongs to no tenant.';
+comment on column ops.flows.next_tag is 'Tag of the flow''s next job, unless the present is later.';
+comment on column ops.flows.weight is 'Share of the capacity beside others; a job costs 1,000 / weight.';
+alter table ops.flows enable row level security;
+revoke all on table ops.flows from public, anon, authenticated, service_role;
+grant select on table ops.flows to service_role;
+
+-- One row a call, however many jobs it brings. No index: every claim takes all that is there.
+create table ops.arrivals (
+  n bigint generated always as identity,
+  flow uuid not null,
+  lane smallint not null,
+  queue text not null,
+  resumed boolean not null,
+  job_ids bigint[] not null,
+  tickets integer[] not null
+) with (autovacuum_vacuum_cost_delay = 0);
+comment on table ops.arrivals is 'Jobs that have become ready and have no place in the line yet.';
+comment on column ops.arrivals.resumed is 'Jobs that go on (a retry, an answer, an end of waiting): their place was paid for.';
+alter table ops.arrivals enable row level security;
+revoke all on table ops.arrivals from public, anon, authenticated, service_role;
+grant select on table ops.arrivals to service_role;
+
+create table ops.ready (
+  lane smallint not null,
+  tag bigint not null,
+  job_id bigint not null,
+  ticket integer not null,
+  queue text not null
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table ops.ready is 'The line: jobs that may be claimed, in the order of lane and tag.';
+comment on column ops.ready.lane is '0 urgent (priority above 0), 1 normal, 2 background (below 0): a lane goes before the next.';
+comment on column ops.ready.ticket is 'Counts only while it is the job''s newest.';
+create index ready_line on ops.ready (lane, tag, job_id);
+alter table ops.ready enable row level security;
+revoke all on table ops.ready from public, anon, authenticated, service_role;
+grant select on table ops.ready to service_role;
+
+-- A lane's present (the highest tag claimed) and where its line begins. Sequences, because a row that every claim
+-- updates would leave a chain of dead versions that an old transaction keeps alive, and the front of the line is a
+-- heap of dead rows then too: a claim starts behind them. Both only ever lag, never run ahead.
+create sequence ops.lane_0_time minvalue 0 start 0;
+create sequence ops.lane_1_time minvalue 0 start 0;
+create sequence ops.lane_2_time minvalue 0 start 0;
+create sequence ops.lane_0_front minvalue 0 start 0;
+create sequence ops.lane_1_front minvalue 0 start 0;
+create sequence ops.lane_2_front minvalue 0 start 0;
+revoke all on sequence ops.lane_0_time, ops.lane_1_time, ops.lane_2_time, ops.lane_0_front, ops.lane_1_front,
+  ops.lane_2_front from public, anon, authenticated, service_role;
+
+create function ops._lane(priority integer) returns smallint
+language sql immutable
+set search_path = ''
+as $$ select (1 - sign(priority))::smallint $$;
+comment on function ops._lane(integer) is 'The lane of a priority: 0 urgent, 1 normal, 2 background.';
+revoke all on function ops._lane from public, anon, authenticated, service_role;
+
+create function ops._lane_times() returns bigint[]
+language sql volatile
+set search_path = ''
+as $$
+  select array[(select s.last_value from ops.lane_0_time s), (select s.last_value from ops.lane_1_time s),
+    (select s.last_value from ops.lane_2_time s)]
+$$;
+comment on function ops._lane_times() is 'The present of each lane.';
+revoke all on function ops._lane_times from public, anon, authenticated, service_role;
+
+-- A table that is emptied over and over and read whole grows by its dead rows as long as an old transaction holds
+-- them. Then it is made anew, if nobody is writing to it at this moment and no row is left.
+create function ops._shrink(relation regclass) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_left boolean;
+begin
+  if pg_catalog.pg_relation_size(relation) <= 256 * 1024 then
+    return;
+  end if;
+  begin
+    execute format('lock table %s in access exclusive mode nowait', relation);
+  exception when lock_not_available then
+    return;
+  end;
+  execute format('select exists (select from %s)', relation) into v_left;
+  if not v_left then
+    execute format('truncate %s', relation);
+  end if;
+end $$;
+comment on function ops._shrink(regclass) is 'Makes an emptied table anew once it is large and nobody is writing to it.';
+revoke all on function ops._shrink from public, anon, authenticated, service_role;
+
+-- Gives the jobs that have arrived their tags. Called under the claim's lock.
+create function ops._absorb(times bigint[]) returns void
+language plpgsql
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  if not exists (select from ops.arrivals) then
+    return;
+  end if;
+  with gone as (
+    delete from ops.arrivals a returning a.*
+  ), jobs as materialized (
+    select g.flow, g.lane, g.queue, g.resumed, u.job_id, u.ticket,
+      row_number() over (partition by g.flow, g.lane, g.resumed order by g.n, u.place) - 1 as nth
+    from gone g cross join lateral unnest(g.job_ids, g.tickets) with ordinality as u (job_id, ticket, place)
+  ), moved as (
+    insert into ops.flows as f (flow, lane, next_tag)
+    select j.flow, j.lane, times[j.lane + 1] + 1000 * count(*) from jobs j where not j.resumed group by j.flow, j.lane
+    order by j.flow, j.lane
+    on conflict on constraint flows_pkey do update
+    set next_tag = greatest(f.next_tag, times[excluded.lane + 1])
+      + ((excluded.next_tag - times[excluded.lane + 1]) / f.weight)::bigint
+    returning f.flow, f.lane, f.next_tag, 1000 / f.weight as cost
+  ), counted as (
+    select j.flow, j.lane, count(*) as n from jobs j where not j.resumed group by j.flow, j.lane
+  )
+  insert into ops.ready (lane, tag, job_id, ticket, queue)
+  select j.lane, case when j.resumed then times[j.lane + 1] + j.nth
+      else greatest(times[j.lane + 1], m.next_tag - ((c.n - j.nth) * m.cost)::bigint) end, j.job_id, j.ticket, j.queue
+  from jobs j left join moved m on not j.resumed and m.flow = j.flow and m.lane = j.lane
+  left join counted c on not j.resumed and c.flow = j.flow and c.lane = j.lane;
+  perform ops._shrink('ops.arrivals');
+end $$;
+comment on function ops._absorb(bigint[]) is 'Moves jobs that have arrived into the line, each at its flow''s tag.';
+revoke all on function ops._absorb from public, anon, authenticated, service_role;
+
+-- Sets a workspace's share of the capacity beside others: 2 is twice that of 1. Errors: invalid_argument.
+create function ops.set_workspace_weight(workspace_id uuid, weight real) returns void
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if weight is null or weight not between 0.01 and 1000 then
+    perform private.fail('invalid_argument', 'weight must be between 0.01 and 1000.', '{"argument": "weight"}');
+  end if;
+  insert into ops.flows (flow, lane, next_tag, weight)
+  select set_workspace_weight.workspace_id, l.lane, 0, set_workspace_weight.weight
+  from unnest(array[0, 1, 2]::smallint[]) l (lane)
+  on conflict on constraint flows_pkey do update set weight = excluded.weight;
+end $$;
+comment on function ops.set_workspace_weight(uuid, real) is
+  'Sets a workspace''s share of the queue''s capacity beside other workspaces; the usual is 1.';
+revoke all on function ops.set_workspace_weight from public, anon, authenticated, service_role;
+grant execute on function ops.set_workspace_weight to service_role;
+insert into ops.flows (flow, lane, next_tag, weight)
+select '00000000-0000-0000-0000-000000000000', l.lane, 0, 10 from unnest(array[0, 1, 2]::smallint[]) l (lane);
+
+-- Flows that the present has passed are where a new one would begin.
+create function ops.prune_flows() returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_times bigint[] := ops._lane_times();
+  v_pruned integer;
+begin
+  delete from ops.flows f where f.weight = 1 and f.next_tag <= v_times[f.lane + 1];
+  get diagnostics v_pruned = row_count;
+  return v_pruned;
+end $$;
+comment on function ops.prune_flows() is 'Sweep: forgets flows that have nothing in line; returns how many.';
+revoke all on function ops.prune_flows from public, anon, authenticated, service_role;
+grant execute on function ops.prune_flows to service_role;
+
+-- Puts jobs at the front of their lanes that go on: their rows are locked by the caller. A paused one is paused
+-- instead. Returns the state they have then.
+create function ops._make_ready(ids bigint[]) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_state text;
+begin
+  with moved as (
+    update ops.live_jobs j
+    set state = case when j.paused then 'paused' else 'queued' end, ticket = j.ticket + 1, run_at = private.now()
+    where j.id = any (ids)
+    returning j.id, j.state, j.ticket, j.workspace_id, j.priority, j.queue
+  ), arrived as (
+    insert into ops.arrivals (flow, lane, queue, resumed, job_ids, tickets)
+    select coalesce(m.workspace_id, '00000000-0000-0000-0000-000000000000'), ops._lane(m.priority), m.queue, true,
+      array_agg(m.id order by m.id), array_agg(m.ticket order by m.id)
+    from moved m where m.state = 'queued' group by 1, 2, 3
+  )
+  select max(m.state) into v_state from moved m;
+  return v_state;
+end $$;
+comment on function ops._make_ready(bigint[]) is 'Makes jobs ready that go on; returns queued, or paused where they are paused.';
+revoke all on function ops._make_ready from public, anon, authenticated, service_role;

@@ -1,0 +1,422 @@
+-- Limits: how many jobs may be at work at once, and how many may start in a time, by kind, by workspace and kind, by
+-- provider, and by a free key. Rules are rows that an operator may change at any time. They are applied where
+-- claims are made, which happens one claim at a time, so that no limit is ever exceeded; a job that may not start
+-- leaves the line of ready jobs for the line of its key, so that a claim never reads past what it cannot take.
+
+create table ops.limits (
+  id bigint generated always as identity primary key,
+  scope text not null,
+  subject text not null,
+  max_running integer,
+  max_starts integer,
+  per interval,
+  description text not null,
+  is_active boolean not null default true,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint limits_rule_key unique (scope, subject, per),
+  constraint limits_scope_known check (scope in ('kind', 'workspace', 'provider', 'key')),
+  constraint limits_one_rule check ((max_running is null) <> (max_starts is null)),
+  constraint limits_window_whole check ((max_starts is null) = (per is null)),
+  constraint limits_amounts_in_range check (max_running >= 0 and max_starts >= 0
+    and per between interval '1 second' and interval '31 days')
+);
+comment on table ops.limits is 'Rules of how many jobs may be at work or start, changed by operators at run time.';
+comment on column ops.limits.scope is
+  'kind: all jobs of a kind; workspace: a workspace''s jobs of a kind, each workspace by itself; provider: all jobs that '
+  'depend on a provider; key: the jobs of a limit key, each key with this prefix by itself.';
+comment on column ops.limits.subject is
+  'The kind, the provider, or what stands before the colon of the limit key.';
+comment on column ops.limits.max_running is 'At work, or waiting for a provider''s answer, at the same time.';
+comment on column ops.limits.max_starts is 'Starts in any stretch of time as long as per: a sliding window.';
+create trigger limits_touch before update on ops.limits for each row execute function private.touch_updated_at();
+alter table ops.limits enable row level security;
+revoke all on table ops.limits from public, anon, authenticated, service_role;
+grant select, insert, update, delete on table ops.limits to service_role;
+
+-- Keys are known by a 64-bit hash of their name.
+create table ops.limit_keys (
+  key bigint primary key,
+  name text not null,
+  closed_until timestamptz,
+  reason text,
+  opens_at timestamptz,
+  created_at timestamptz not null default now()
+);
+comment on table ops.limit_keys is 'Keys that held a job back or were closed, by name, and when they open again.';
+comment on column ops.limit_keys.closed_until is 'No job of the key starts before: a provider asked to wait.';
+comment on column ops.limit_keys.opens_at is 'When jobs that are held back are to be looked at again; null: when a slot frees.';
+create index limit_keys_opens_at on ops.limit_keys (opens_at) where opens_at is not null;
+alter table ops.limit_keys enable row level security;
+revoke all on table ops.limit_keys from public, anon, authenticated, service_role;
+grant select on table ops.limit_keys to service_role;
+
+create table ops.held_back (
+  key bigint not null,
+  lane smallint not null,
+  tag bigint not null,
+  job_id bigint not null,
+  ticket integer not null,
+  queue text not null,
+  constraint held_back_pkey primary key (key, lane, tag, job_id)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table ops.held_back is 'Jobs in the line of a limit key, in the order in which they would have been claimed.';
+alter table ops.held_back enable row level security;
+revoke all on table ops.held_back from public, anon, authenticated, service_role;
+grant select on table ops.held_back to service_role;
+
+create table ops.parked_slots (
+  key bigint not null,
+  job_id bigint not null,
+  constraint parked_slots_pkey primary key (key, job_id)
+);
+comment on table ops.parked_slots is 'Slots held by jobs that wait for a provider''s answer: nobody works on them, the provider does.';
+create index parked_slots_job_id on ops.parked_slots (job_id);
+alter table ops.parked_slots enable row level security;
+revoke all on table ops.parked_slots from public, anon, authenticated, service_role;
+grant select on table ops.parked_slots to service_role;
+
+-- Each release is one row for all its keys; the next claim takes it away and lets as many jobs of each key back
+-- into the line. No index: the table is empty most of the time.
+create table ops.openings (
+  keys bigint[] not null
+) with (autovacuum_vacuum_cost_delay = 0);
+comment on table ops.openings is 'Slots that have come free since the last claim: a key as often as it was released.';
+alter table ops.openings enable row level security;
+revoke all on table ops.openings from public, anon, authenticated, service_role;
+grant select on table ops.openings to service_role;
+
+-- total is cumulative, so that the starts in a window are a difference of two rows, however long the window is.
+create table ops.starts (
+  key bigint not null,
+  total bigint not null,
+  starts integer not null,
+  at timestamptz not null,
+  constraint starts_pkey primary key (key, total)
+) with (autovacuum_vacuum_scale_factor = 0.05);
+comment on table ops.starts is 'Starts of jobs whose key has a rate limit: a row for each claim and key.';
+comment on column ops.starts.total is 'Starts of the key up to and with this row.';
+create index starts_key_at on ops.starts (key, at);
+create index starts_at on ops.starts (at);
+alter table ops.starts enable row level security;
+revoke all on table ops.starts from public, anon, authenticated, service_role;
+grant select on table ops.starts to service_role;
+
+create function ops._limit_key(name text) returns bigint
+language sql immutable
+set search_path = ''
+as $$ select pg_catalog.hashtextextended(name, 0) $$;
+comment on function ops._limit_key(text) is 'The key of a limit''s name, such as provider:fal or key:instagram:178.';
+revoke all on function ops._limit_key from public, anon, authenticated, service_role;
+grant execute on function ops._limit_key to service_role;
+
+-- Starts of a key in the window that ends now.
+create function ops._starts_within(key bigint, per interval, now timestamptz) returns bigint
+language sql stable
+set search_path = ''
+as $$
+  select coalesce((select s.total from ops.starts s where s.key = _starts_within.key order by s.total desc limit 1), 0)
+    - coalesce(
+      (select s.total from ops.starts s where s.key = _starts_within.key and s.at <= _starts_within.now - per
+        order by s.at desc, s.total desc limit 1),
+      (select s.total - s.starts from ops.starts s where s.key = _starts_within.key order by s.total limit 1), 0)
+$$;
+comment on function ops._starts_within(bigint, interval, timestamptz) is
+  'How many jobs of a key have started in the last stretch of time.';
+revoke all on function ops._starts_within from public, anon, authenticated, service_role;
+
+-- When a window has room for one more start: when the oldest start that fills it leaves it.
+create function ops._window_opens(key bigint, max_starts integer, per interval) returns timestamptz
+language sql stable
+set search_path = ''
+as $$
+  select s.at + per from ops.starts s
+  where s.key = _window_opens.key and max_starts > 0
+    and s.total > (select max(l.total) from ops.starts l where l.key = _window_opens.key) - max_starts
+  order by s.total limit 1
+$$;
+comment on function ops._window_opens(bigint, integer, interval) is
+  'When a full window lets the next job of its key start; null: never, until the rule changes.';
+revoke all on function ops._window_opens from public, anon, authenticated, service_role;
+
+-- A row for each of these jobs and each active rule that concerns it; for a provider or a limit key also where there
+-- is no rule, because it may be closed. Jobs that hold their slots already are asked nothing again.
+create function ops._rules_of(ids bigint[])
+returns table (job_id bigint, key bigint, name text, max_running integer, max_starts integer, per interval)
+language sql stable
+set search_path = ''
+as $$
+  with j as materialized (
+    select l.id, l.kind, l.workspace_id, l.provider, l.limit_key
+    from ops.live_jobs l
+    where l.id = any (ids)
+      and l.id <> all (array(select p.job_id from ops.parked_slots p where p.job_id = any (ids)))
+  ), named as (
+    select j.id, 'workspace:' || j.workspace_id || ':' || j.kind as name, r.max_running, r.max_starts, r.per
+    from j join ops.limits r on r.scope = 'workspace' and r.subject = j.kind and r.is_active
+    where j.workspace_id is not null
+    union all
+    select j.id, 'kind:' || j.kind, r.max_running, r.max_starts, r.per
+    from j join ops.limits r on r.scope = 'kind' and r.subject = j.kind and r.is_active
+    union all
+    select j.id, 'provider:' || j.provider, r.max_running, r.max_starts, r.per
+    from j left join ops.limits r on r.scope = 'provider' and r.subject = j.provider and r.is_active
+    where j.provider is not null
+    union all
+    select j.id, 'key:' || j.limit_key, r.max_running, r.max_starts, r.per
+    from j left join ops.limits r on r.scope = 'key' and r.subject = split_part(j.limit_key, ':', 1) and r.is_active
+    where j.limit_key is not null
+  )
+  select n.id, pg_catalog.hashtextextended(n.name, 0), n.name, n.max_running, n.max_starts, n.per from named n
+$$;
+comment on function ops._rules_of(bigint[]) is 'The limits that concern these jobs: a row for each job and rule.';
+revoke all on function ops._rules_of from public, anon, authenticated, service_role;
+
+-- Of the jobs at the head of the line, those that may start now, in order. The others go to the line of the key that
+-- holds them back. Called only by the claim, under its lock, so that what is counted here cannot change but by
+-- slots coming free. The arrays are parallel.
+create function ops._admit(ids bigint[], tickets integer[], lane smallint, tags bigint[], queues text[],
+  now timestamptz, taken bigint[], out admitted bigint[], out their_tickets integer[], out slot_jobs bigint[], out slot_keys bigint[])
+language plpgsql
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_blocked bigint[];
+  v_blocked_keys bigint[];
+  v_rated boolean;
+  v_probed text[];
+begin
+  with line as materialized (
+    select l.id, l.ticket, l.place from unnest(_admit.ids, _admit.tickets) with ordinality as l (id, ticket, place)
+  ), rules as materialized (
+    select r.*, l.place from ops._rules_of(_admit.ids) r join line l on l.id = r.job_id
+  ), keys as materialized (
+    select r.key, min(r.name) as name, min(r.max_running) as max_running, bool_or(r.max_starts is not null) as rated
+    from rules r group by r.key
+  ), held as materialized (
+    select h.key, count(*)::integer as n
+    from (select unnest(c.slot_keys) as key from ops.claims c where c.slot_keys <> '{}'
+      union all
+      select unnest(_admit.taken)
+      union all
+      select p.key from ops.parked_slots p where p.key = any (array(select k.key from keys k))) h
+    group by h.key
+  ), rates as materialized (
+    select k.key, min(r.max_starts - ops._starts_within(k.key, r.per, _admit.now)) as free
+    from keys k join (select distinct x.key, x.max_starts, x.per from rules x where x.max_starts is not null) r
+      on r.key = k.key
+    group by k.key
+  ), circuits as (
+    select k.key, c.name, c.probe_at from keys k join ops.circuit_breakers c on c.name = k.name and c.state <> 'closed'
+  ), free as materialized (
+    select k.key, k.rated, least(
+        k.max_running - coalesce(h.n, 0),
+        t.free,
+        case when x.closed_until > _admit.now then 0 end,
+        case when c.probe_at > _admit.now then 0 when c.probe_at is not null then 1 end) as free, c.name as probe
+    from keys k left join held h on h.key = k.key left join rates t on t.key = k.key
+    left join ops.limit_keys x on x.key = k.key left join circuits c on c.key = k.key
+  ), ranked as (
+    select p.job_id, p.key, p.place, f.free, row_number() over (partition by p.key order by p.place) as nth
+    from (select distinct r.job_id, r.key, r.place from rules r) p join free f on f.key = p.key
+  ), blocked as materialized (
+    select distinct on (r.job_id) r.job_id, r.key from ranked r where r.nth > r.free order by r.job_id, r.key
+  ), slots as (
+    select r.job_id, r.key, r.place from ranked r where r.job_id not in (select b.job_id from blocked b)
+  )
+  select (select array_agg(l.id order by l.place) from line l where l.id not in (select b.job_id from blocked b)),
+    (select array_agg(l.ticket order by l.place) from line l where l.id not in (select b.job_id from blocked b)),
+    (select array_agg(s.job_id order by s.place, s.key) from slots s),
+    (select array_agg(s.key order by s.place, s.key) from slots s),
+    (select array_agg(b.job_id order by b.job_id) from blocked b),
+    (select array_agg(b.key order by b.job_id) from blocked b),
+    (select bool_or(k.rated) from keys k),
+    (select array_agg(distinct f.probe) from free f join slots s on s.key = f.key where f.probe is not null)
+  into admitted, their_tickets, slot_jobs, slot_keys, v_blocked, v_blocked_keys, v_rated, v_probed;
+  admitted := coalesce(admitted, '{}');
+  their_tickets := coalesce(their_tickets, '{}');
+  slot_jobs := coalesce(slot_jobs, '{}');
+  slot_keys := coalesce(slot_keys, '{}');
+  if v_rated and slot_keys <> '{}' then
+    insert into ops.starts (key, total, starts, at)
+    select s.key, coalesce((select max(t.total) from ops.starts t where t.key = s.key), 0) + s.n, s.n, _admit.now
+    from (select u.key, count(*)::integer as n from unnest(slot_keys) u (key) group by u.key) s
+    where s.key in (select r.key from ops._rules_of(admitted) r where r.max_starts is not null);
+  end if;
+  -- the one call that may try whether a provider is back
+  perform ops.enter_circuit(p.name) from unnest(v_probed) p (name) order by p.name;
+  if v_blocked is not null then
+    insert into ops.held_back (key, lane, tag, job_id, ticket, queue)
+    select b.key, _admit.lane, l.tag, l.id, l.ticket, l.queue
+    from unnest(v_blocked, v_blocked_keys) b (id, key)
+    join unnest(_admit.ids, _admit.tickets, _admit.tags, _admit.queues) l (id, ticket, tag, queue) on l.id = b.id
+    on conflict do nothing;
+    perform ops._note_held_back(v_blocked, v_blocked_keys, _admit.now);
+  end if;
+end $$;
+comment on function ops._admit is 'Which of these jobs may start now by all their limits; the others join the line of a key.';
+revoke all on function ops._admit from public, anon, authenticated, service_role;
+
+-- Names the keys that hold jobs back, and says when time alone opens them.
+create function ops._note_held_back(ids bigint[], keys bigint[], now timestamptz) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  with rules as (
+    select distinct r.key, r.name, r.max_starts, r.per
+    from ops._rules_of(_note_held_back.ids) r join unnest(_note_held_back.ids, _note_held_back.keys) b (id, key)
+      on b.id = r.job_id and b.key = r.key
+  ), opening as (
+    select r.key, min(r.name) as name, max(greatest(
+      case when ops._starts_within(r.key, r.per, _note_held_back.now) >= r.max_starts
+        then ops._window_opens(r.key, r.max_starts, r.per) end,
+      case when x.closed_until > _note_held_back.now then x.closed_until end,
+      case when c.probe_at > _note_held_back.now then c.probe_at end)) as at
+    from rules r left join ops.limit_keys x on x.key = r.key
+    left join ops.circuit_breakers c on c.name = r.name and c.state <> 'closed'
+    group by r.key
+  )
+  insert into ops.limit_keys as k (key, name, opens_at) select o.key, o.name, o.at from opening o
+  on conflict on constraint limit_keys_pkey do update set opens_at = excluded.opens_at
+  where k.opens_at is distinct from excluded.opens_at;
+end $$;
+comment on function ops._note_held_back is 'Notes the keys that jobs wait for, and when time alone opens them.';
+revoke all on function ops._note_held_back from public, anon, authenticated, service_role;
+
+-- Lets jobs that were held back into the line again: for each key as many as slots came free, and a hundred of each
+-- key that time has opened. Whether they may start is seen when they are claimed. Called under the claim's lock.
+create function ops._reopen(now timestamptz, times bigint[]) returns void
+language plpgsql
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_keys bigint[];
+begin
+  if exists (select from ops.openings) then
+    with gone as (delete from ops.openings o returning o.keys)
+    select array_agg(u.key) into v_keys from gone g cross join unnest(g.keys) u (key);
+    perform ops._shrink('ops.openings');
+  end if;
+  if exists (select from ops.limit_keys k where k.opens_at <= _reopen.now) then
+    with due as (
+      update ops.limit_keys k set opens_at = null, closed_until = case when k.closed_until > _reopen.now
+        then k.closed_until end where k.opens_at <= _reopen.now returning k.key
+    )
+    select coalesce(v_keys, '{}') || array_agg(d.key) into v_keys from due d cross join generate_series(1, 100);
+  end if;
+  if v_keys is null or not exists (select from ops.held_back) then
+    return;
+  end if;
+  with freed as materialized (
+    select u.key, count(*) as n from unnest(v_keys) u (key) group by u.key
+  ), heads as materialized (
+    select h.* from freed f cross join lateral (
+      select b.ctid as place, b.* from ops.held_back b where b.key = f.key order by b.lane, b.tag, b.job_id limit f.n
+    ) h
+  ), moved as (
+    delete from ops.held_back b where b.ctid = any (array(select h.place from heads h))
+  )
+  -- what they waited for has been counted already: they stand at the front, in their order
+  insert into ops.ready (lane, tag, job_id, ticket, queue)
+  select h.lane, _reopen.times[h.lane + 1] + row_number() over (order by h.lane, h.tag, h.job_id), h.job_id, h.ticket,
+    h.queue
+  from heads h;
+end $$;
+comment on function ops._reopen(timestamptz, bigint[]) is 'Lets held-back jobs of freed keys into the line again.';
+revoke all on function ops._reopen from public, anon, authenticated, service_role;
+
+-- The sweep behind _reopen: a key that holds jobs back although it has room is opened, whatever was missed. Also
+-- how a changed rule is noticed.
+create function ops.reopen_limit_keys() returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_keys bigint[];
+begin
+  with recursive lines as (
+    (select b.key from ops.held_back b order by b.key limit 1)
+    union all
+    select (select b.key from ops.held_back b where b.key > l.key order by b.key limit 1) from lines l
+    where l.key is not null
+  )
+  select array_agg(l.key) into v_keys
+  from lines l join ops.limit_keys k on k.key = l.key
+  cross join generate_series(1, 10)
+  where k.opens_at is null;
+  if v_keys is not null then
+    insert into ops.openings (keys) values (v_keys);
+  end if;
+  return coalesce(cardinality(v_keys), 0) / 10;
+end $$;
+comment on function ops.reopen_limit_keys() is
+  'Sweep: has the lines of all limit keys looked at again; returns how many there are.';
+revoke all on function ops.reopen_limit_keys from public, anon, authenticated, service_role;
+grant execute on function ops.reopen_limit_keys to service_role;
+
+-- A changed rule counts at once.
+create function ops.limits_changed() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform ops.reopen_limit_keys();
+  update ops.limit_keys k set opens_at = private.now() where k.opens_at is not null and k.closed_until is null;
+  return null;
+end $$;
+comment on function ops.limits_changed() is 'Trigger: jobs that a rule held back are looked at again.';
+revoke all on function ops.limits_changed from public, anon, authenticated, service_role;
+create trigger limits_changed after insert or update or delete on ops.limits
+  for each statement execute function ops.limits_changed();
+
+-- Closes a key for every worker at once, because its provider asked to wait (429 with Retry-After). name is
+-- provider:<provider> or key:<limit key>. A longer closing stands.
+create function ops.close_limit_key(name text, seconds double precision, reason text default null) returns timestamptz
+language sql security definer
+set search_path = ''
+as $$
+  insert into ops.limit_keys as k (key, name, closed_until, opens_at, reason)
+  select ops._limit_key(close_limit_key.name), close_limit_key.name, t.until, t.until, left(close_limit_key.reason, 500)
+  from (select private.now() + make_interval(secs => greatest(0, least(seconds, 86400 * 31))) as until) t
+  on conflict on constraint limit_keys_pkey do update
+  set closed_until = greatest(k.closed_until, excluded.closed_until),
+    opens_at = greatest(k.opens_at, excluded.opens_at), reason = excluded.reason
+  returning closed_until
+$$;
+comment on function ops.close_limit_key(text, double precision, text) is
+  'Lets no job of a provider or limit key start for so many seconds; returns until when.';
+revoke all on function ops.close_limit_key from public, anon, authenticated, service_role;
+grant execute on function ops.close_limit_key to service_role;
+
+create function ops.prune_starts() returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_longest interval := coalesce((select max(l.per) from ops.limits l), interval '0');
+  v_pruned integer;
+begin
+  delete from ops.starts s using (
+    select o.key, o.total from ops.starts o where o.at < private.now() - v_longest order by o.at limit 5000
+  ) old
+  where s.key = old.key and s.total = old.total
+    -- the last row says how far its key has counted
+    and exists (select from ops.starts l where l.key = s.key and l.total > s.total);
+  get diagnostics v_pruned = row_count;
+  return v_pruned;
+end $$;
+comment on function ops.prune_starts() is 'Sweep: deletes starts that have left every window; returns how many.';
+revoke all on function ops.prune_starts from public, anon, authenticated, service_role;
+grant execute on function ops.prune_starts to service_role;
+
+-- Presets of the providers. Sources: Meta, Instagram Platform, rate limiting (200 messages an hour an account; the
+-- day's bound is Backlot's own); fal, concurrency limits (2 for a new account, raised on request, so an operator's row);
+-- Shopify, API limits (a shop's leaky bucket: at most 2 jobs a shop at once keep below it).
+insert into ops.limits (scope, subject, max_running, max_starts, per, description) values
+  ('key', 'instagram', null, 200, interval '1 hour', 'Messages an Instagram account may send in an hour.'),
+  ('key', 'instagram', null, 1000, interval '1 day', 'Messages an Instagram account may send in a day.'),
+  ('provider', 'fal', 40, null, null, 'Requests at fal at the same time; set it to what the account allows.'),
+  ('key', 'shopify', 2, null, null, 'Jobs at work on one shop at the same time.');

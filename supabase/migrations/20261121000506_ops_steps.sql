@@ -1,0 +1,376 @@
+-- What can happen to a job, one step at a time. These functions take jobs that the caller has locked.
+
+-- Tells the kind's SQL function what happened to a job.
+create function ops._announce(job_id bigint, kind text, event text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_function text := (select k.on_event from ops.job_kinds k where k.kind = _announce.kind);
+  v_before text := current_setting('backlot.correlation_id', true);
+  v_job ops.jobs;
+begin
+  if v_function is not null then
+    select * into v_job from ops.jobs j where j.id = job_id;
+    -- charges and jobs that come of it are its own
+    perform set_config('backlot.correlation_id', v_job.correlation_id::text, true);
+    -- the shape of the name is held by a constraint of ops.job_kinds
+    execute 'select ' || v_function || '($1, $2)' using v_job, event;
+    perform set_config('backlot.correlation_id', coalesce(v_before, ''), true);
+  end if;
+end $$;
+comment on function ops._announce(bigint, text, text) is 'Calls the on_event function of a job''s kind.';
+revoke all on function ops._announce from public, anon, authenticated, service_role;
+
+-- Takes jobs out of the claims they are in (claim_id, where it is known). Returns the limit keys under which they
+-- counted.
+create function ops._leave_claims(ids bigint[], claim_id bigint default null) returns bigint[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_claims bigint[] := case when claim_id is null
+    then array(select c.id from ops.claims c where c.job_ids && ids) else array[claim_id] end;
+  v_keys bigint[];
+begin
+  select array_agg(s.key) into v_keys
+  from ops.claims c cross join lateral unnest(c.slot_jobs, c.slot_keys) as s (job_id, key)
+  where c.id = any (v_claims) and s.job_id = any (ids);
+  delete from ops.claims c where c.id = any (v_claims) and c.job_ids <@ ids;
+  update ops.claims c
+  set job_ids = array(select u.id from unnest(c.job_ids) with ordinality as u (id, place)
+      where u.id <> all (ids) order by u.place),
+    slot_jobs = array(select s.id from unnest(c.slot_jobs) with ordinality as s (id, place)
+      where s.id <> all (ids) order by s.place),
+    slot_keys = array(select s.key from unnest(c.slot_jobs, c.slot_keys) with ordinality as s (id, key, place)
+      where s.id <> all (ids) order by s.place)
+  where c.id = any (v_claims) and c.job_ids && ids;
+  return v_keys;
+end $$;
+comment on function ops._leave_claims(bigint[], bigint) is 'Takes jobs out of their claims; returns the limit keys they held.';
+revoke all on function ops._leave_claims from public, anon, authenticated, service_role;
+
+-- Slots that came free; the next claim lets others take them.
+create function ops._release_slots(keys bigint[]) returns void
+language sql
+set search_path = ''
+as $$ insert into ops.openings (keys) select _release_slots.keys where cardinality(_release_slots.keys) > 0 $$;
+comment on function ops._release_slots(bigint[]) is 'Tells the next claim that slots of these limit keys are free.';
+revoke all on function ops._release_slots from public, anon, authenticated, service_role;
+
+create function ops._leave_parked_slots(job_id bigint) returns void
+language sql
+set search_path = ''
+as $$
+  with gone as (
+    delete from ops.parked_slots p where p.job_id = _leave_parked_slots.job_id returning p.key
+  )
+  insert into ops.openings (keys) select array_agg(g.key) from gone g having count(*) > 0
+$$;
+comment on function ops._leave_parked_slots(bigint) is 'Frees the slots of a job that waited with them.';
+revoke all on function ops._leave_parked_slots from public, anon, authenticated, service_role;
+
+-- Closes the inbox row of a callback that came while its job was at work and ended without it.
+create function ops._close_callback(wait_key text, job_id bigint, correlation_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update ops.webhook_events e
+  set status = 'processed', processed_at = private.now(), job_id = _close_callback.job_id,
+    correlation_id = _close_callback.correlation_id
+  where e.provider = split_part(_close_callback.wait_key, ':', 1)
+    and e.event_id = substr(_close_callback.wait_key, strpos(_close_callback.wait_key, ':') + 1)
+    and e.status = 'pending';
+end $$;
+comment on function ops._close_callback(text, bigint, uuid) is 'Marks the pending webhook of a wait key as processed.';
+revoke all on function ops._close_callback from public, anon, authenticated, service_role;
+
+-- Counts the end of children on their parent. A parent that waits for its children is woken once, by the last of
+-- them; with more failures than it allows, the others are cancelled first. A parent that has ended keeps counting,
+-- so that it knows its children when it is replayed.
+create function ops._count_ended_children(parent_id bigint, ended integer, failed integer) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_parent ops.live_jobs;
+  v_child bigint;
+begin
+  update ops.live_jobs p
+  set pending_children = p.pending_children - ended, failed_children = p.failed_children + failed
+  where p.id = _count_ended_children.parent_id
+  returning p.* into v_parent;
+  if not found then
+    update ops.finished_jobs p
+    set pending_children = p.pending_children - ended, failed_children = p.failed_children + failed
+    where p.id = _count_ended_children.parent_id;
+    return;
+  end if;
+  if failed > 0 and v_parent.failed_children > v_parent.max_failed_children
+    and v_parent.failed_children - failed <= v_parent.max_failed_children and v_parent.pending_children > 0 then
+    for v_child in select j.id from ops.live_jobs j where j.parent_id = v_parent.id order by j.id loop
+      perform ops.cancel_job(v_child);
+    end loop;
+    return;
+  end if;
+  if v_parent.pending_children = 0 and v_parent.state = 'waiting' and v_parent.wait_key is null
+    and ops._make_ready(array[v_parent.id]) = 'queued' then
+    perform ops._wake_worker();
+  end if;
+end $$;
+comment on function ops._count_ended_children(bigint, integer, integer) is
+  'Counts children that ended, and how many of them failed, on their parent; wakes it after the last.';
+revoke all on function ops._count_ended_children from public, anon, authenticated, service_role;
+
+-- Ends a locked live job as it is given (its attempt may be newer than its row's); its kind and its parent hear of it.
+create function ops._end_job(job ops.live_jobs, state text, output jsonb, error text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job ops.live_jobs := job;
+begin
+  delete from ops.live_jobs j where j.id = job.id;
+  v_job.state := state;
+  v_job.output := output;
+  v_job.error := coalesce(error, job.error);
+  v_job.progress := case when state = 'completed' then 100 else job.progress end;
+  v_job.finished_at := private.now();
+  insert into ops.finished_jobs select v_job.*;
+  perform ops._leave_parked_slots(job.id);
+  if job.wait_key is not null then
+    perform ops._close_callback(job.wait_key, job.id, job.correlation_id);
+  end if;
+  perform ops._announce(job.id, job.kind, state);
+  if job.parent_id is not null then
+    perform ops._count_ended_children(job.parent_id, 1, (state <> 'completed')::integer);
+  end if;
+end $$;
+comment on function ops._end_job(ops.live_jobs, text, jsonb, text) is
+  'Ends a job as completed, dead or cancelled; its kind''s function and its parent hear of it in the same transaction.';
+revoke all on function ops._end_job from public, anon, authenticated, service_role;
+
+-- Seconds until the next attempt: 2, 4, 8 ... up to an hour, each 25 % early or late.
+create function ops._backoff(failed_attempts integer) returns interval
+language sql volatile
+set search_path = ''
+as $$
+  select pg_catalog.make_interval(secs => least(3600, power(2, least(failed_attempts, 12))) * (0.75 + random() / 2))
+$$;
+comment on function ops._backoff(integer) is 'Exponential backoff with jitter, 2 seconds to about an hour.';
+revoke all on function ops._backoff from public, anon, authenticated, service_role;
+
+-- Writes down the attempt that has ended and when the next one may begin: now, or later.
+create function ops._try_again(job ops.live_jobs, run_at timestamptz) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update ops.live_jobs j
+  set attempt = job.attempt, failed_attempts = job.failed_attempts, worker = job.worker, claimed_at = job.claimed_at,
+    started_at = job.started_at, error = job.error, wait_key = null, run_at = _try_again.run_at,
+    state = 'scheduled'
+  where j.id = job.id;
+  perform ops._leave_parked_slots(job.id);
+  if _try_again.run_at <= private.now() then
+    perform ops._make_ready(array[job.id]);
+  end if;
+end $$;
+comment on function ops._try_again(ops.live_jobs, timestamptz) is 'Schedules the next attempt of a job whose last one ended.';
+revoke all on function ops._try_again from public, anon, authenticated, service_role;
+
+-- One attempt of a locked job failed: try again later, or give up. Returns retrying or dead. What the job
+-- waited for is forgotten: it says anew what it waits for, and finds an event that came meanwhile.
+create function ops._fail_attempt(job ops.live_jobs, error text, retry_in interval, retry boolean) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job ops.live_jobs := job;
+  v_run_at timestamptz;
+begin
+  v_job.failed_attempts := least(job.failed_attempts + 1, job.max_attempts);
+  v_run_at := private.now() + coalesce(retry_in, ops._backoff(v_job.failed_attempts));
+  if retry and v_job.failed_attempts < job.max_attempts and (job.deadline_at is null or v_run_at < job.deadline_at) then
+    v_job.error := error;
+    perform ops._try_again(v_job, v_run_at);
+    return 'retrying';
+  end if;
+  perform ops._end_job(v_job, 'dead', null, error);
+  return 'dead';
+end $$;
+comment on function ops._fail_attempt(ops.live_jobs, text, interval, boolean) is
+  'Counts a failed attempt of a locked job and schedules the next one or ends the job as dead.';
+revoke all on function ops._fail_attempt from public, anon, authenticated, service_role;
+
+-- The same, for callers that must go on whatever the kind's function does. Where it refuses to hear that its
+-- job is dead, the end is put off: nobody works on the job, and the clock tries again in a minute.
+create function ops._fail_attempt_or_put_off(job ops.live_jobs, error text, retry_in interval, retry boolean)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  return ops._fail_attempt(job, error, retry_in, retry);
+exception
+  when deadlock_detected or serialization_failure then
+    raise;
+  when others then
+    update ops.live_jobs j
+    set state = 'queued', ticket = j.ticket + 1, attempt = job.attempt, worker = job.worker,
+      claimed_at = job.claimed_at, started_at = job.started_at,
+      error = format('%s [end refused: %s]', _fail_attempt_or_put_off.error, sqlerrm)
+    where j.id = job.id;
+    insert into ops.claims (worker, lease, started_at, expires_at, job_ids)
+    values ('', interval '1 minute', private.now(), private.now() + interval '1 minute', array[job.id]);
+    return 'retrying';
+end $$;
+comment on function ops._fail_attempt_or_put_off(ops.live_jobs, text, interval, boolean) is
+  'Counts a failed attempt; an end that the job''s kind refuses is tried again in a minute.';
+revoke all on function ops._fail_attempt_or_put_off from public, anon, authenticated, service_role;
+
+-- Waits without a worker: for a webhook (wait_key), for children, or until run_at. A webhook that came
+-- before the job began to wait is found here; the lock makes the two orders exclusive.
+create function ops._park_job(job ops.live_jobs, wait_key text, run_at timestamptz, checkpoint jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_callback jsonb;
+  v_ready boolean := false;
+begin
+  if wait_key is not null then
+    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(wait_key, 0));
+    -- one that is at work has not said yet what it waits for next
+    if exists (select from ops.live_jobs j where j.wait_key = _park_job.wait_key and j.id <> job.id
+      and not exists (select from ops.claims c where j.id = any (c.job_ids))) then
+      perform private.fail('wait_key_taken', format('Another job waits for %s.', wait_key),
+        jsonb_build_object('wait_key', wait_key));
+    end if;
+    update ops.webhook_events e
+    set status = 'processed', processed_at = private.now(), job_id = job.id, correlation_id = job.correlation_id
+    where e.provider = split_part(_park_job.wait_key, ':', 1)
+      and e.event_id = substr(_park_job.wait_key, strpos(_park_job.wait_key, ':') + 1)
+      and e.status = 'pending'
+    returning e.payload into v_callback;
+    v_ready := v_callback is not null;
+  elsif _park_job.run_at is null then
+    -- nothing but children to wait for: if all have ended already, go on at once
+    select j.pending_children = 0 into v_ready from ops.live_jobs j where j.id = job.id;
+  end if;
+  update ops.live_jobs j
+  set state = 'waiting', wait_key = _park_job.wait_key, callback = v_callback, attempt = job.attempt,
+    worker = job.worker, claimed_at = job.claimed_at, started_at = job.started_at,
+    run_at = coalesce(_park_job.run_at, 'infinity'),
+    checkpoint = coalesce(nullif(_park_job.checkpoint, 'null'), j.checkpoint)
+  where j.id = job.id;
+  return case when v_ready then ops._make_ready(array[job.id]) else 'waiting' end;
+end $$;
+comment on function ops._park_job(ops.live_jobs, text, timestamptz, jsonb) is
+  'Lets a job wait for a webhook, its children or a time without holding a worker.';
+revoke all on function ops._park_job from public, anon, authenticated, service_role;
+
+-- Hands a webhook to the job that waits for it. The caller holds the lock of the wait key. A job that is at work
+-- at this moment finds the event when it waits, or closes it when it ends.
+create function ops._answer_waiting_job(wait_key text, payload jsonb, out job_id bigint, out correlation_id uuid)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_state text;
+begin
+  update ops.live_jobs j set callback = _answer_waiting_job.payload
+  where j.wait_key = _answer_waiting_job.wait_key and j.state in ('waiting', 'queued', 'paused')
+    and not exists (select from ops.claims c where j.id = any (c.job_ids))
+  returning j.id, j.correlation_id, j.state into job_id, correlation_id, v_state;
+  if v_state = 'waiting' and ops._make_ready(array[job_id]) = 'queued' then
+    perform ops._wake_worker();
+  end if;
+end $$;
+comment on function ops._answer_waiting_job(text, jsonb) is
+  'Gives a webhook''s payload to the job that waits for it; nulls when none does.';
+revoke all on function ops._answer_waiting_job from public, anon, authenticated, service_role;
+
+-- Ends jobs past their deadline and takes back what lost workers held, at most so many of each, so that it
+-- may run before a claim. Sorted as complete_jobs sorts, so that they take wallets alike. It waits for no
+-- job, nor for a parent: whoever holds one may be waiting for a job that is locked here.
+create function ops._end_overdue_jobs(most integer) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := private.now();
+  v_lost bigint[];
+  v_ids bigint[];
+  v_id bigint;
+  v_job ops.live_jobs;
+  v_claim ops.claims;
+  v_keys bigint[];
+  v_text text := 'worker_lost: The worker let its lease run out.';
+  v_ended integer := 0;
+begin
+  -- with an order, because the planner may read the whole table for a bare exists
+  if (select c.expires_at <= v_now from ops.claims c order by c.expires_at limit 1) is not true
+    and (select j.deadline_at <= v_now from ops.live_jobs j where j.deadline_at is not null order by j.deadline_at
+      limit 1) is not true then
+    return 0;
+  end if;
+  v_lost := array(select unnest(c.job_ids) from ops.claims c where c.expires_at <= v_now order by c.expires_at
+    limit most);
+  v_ids := array(
+      select j.id from ops.live_jobs j where j.deadline_at <= v_now
+        and not exists (select from ops.claims c where j.id = any (c.job_ids))
+      order by j.deadline_at limit most for update skip locked
+    ) || array(select j.id from ops.live_jobs j where j.id = any (v_lost) order by j.id for update skip locked);
+  for v_id in select j.id from ops.live_jobs j where j.id = any (v_ids) order by j.workspace_id, j.parent_id, j.id loop
+    -- read here: the end of one job may have ended another
+    select * into v_job from ops.live_jobs j where j.id = v_id;
+    continue when not found;
+    if v_job.parent_id is not null then
+      perform from ops.live_jobs p where p.id = v_job.parent_id for update skip locked;
+      continue when not found and exists (select from ops.live_jobs p where p.id = v_job.parent_id);
+    end if;
+    v_claim := null;
+    select c.* into v_claim from ops.claims c where v_id = any (c.job_ids) order by c.id desc limit 1;
+    if v_claim.id is null then
+      continue when v_job.deadline_at > v_now or v_job.deadline_at is null;
+      perform ops._fail_attempt_or_put_off(v_job, 'timed_out: The job did not end in time.', null, false);
+    elsif v_claim.expires_at > v_now then
+      continue;
+    elsif v_claim.worker = '' then
+      perform ops._leave_claims(array[v_id]);
+      perform ops._fail_attempt_or_put_off(v_job, split_part(v_job.error, ' [end refused: ', 1), null, false);
+    else
+      v_keys := ops._leave_claims(array[v_id]);
+      v_job := ops._attempted(v_job, v_claim);
+      perform ops._note_attempt(v_job, ops._fail_attempt_or_put_off(v_job, v_text, interval '0', true), v_text);
+      perform ops._release_slots(v_keys);
+    end if;
+    v_ended := v_ended + 1;
+  end loop;
+  -- what is left of claims whose jobs have all ended otherwise
+  delete from ops.claims c where c.expires_at <= v_now
+    and not exists (select from ops.live_jobs j where j.id = any (c.job_ids));
+  return v_ended;
+end $$;
+comment on function ops._end_overdue_jobs(integer) is
+  'Ends jobs past their deadline and recovers lost leases, at most so many of each; returns how many.';
+revoke all on function ops._end_overdue_jobs from public, anon, authenticated, service_role;
+
+-- The job after the attempt that it was claimed for.
+create function ops._attempted(job ops.live_jobs, claim ops.claims) returns ops.live_jobs
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  v_job ops.live_jobs := job;
+begin
+  v_job.attempt := job.attempt + 1;
+  v_job.worker := claim.worker;
+  v_job.claimed_at := claim.started_at;
+  v_job.started_at := coalesce(job.started_at, claim.started_at);
+  return v_job;
+end $$;
+comment on function ops._attempted(ops.live_jobs, ops.claims) is 'A job as its row is after the attempt of a claim.';
+revoke all on function ops._attempted from public, anon, authenticated, service_role;
