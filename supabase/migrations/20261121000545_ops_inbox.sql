@@ -5,7 +5,7 @@
 create type ops.received_webhook as (
   position bigint, first_position bigint, fault text, provider text, job_kind text, event_id text, fingerprint text,
   event_type text, payload jsonb, headers jsonb, connected_account_id uuid, subscription_id uuid,
-  webhook_event_id bigint, created boolean, job_id bigint, correlation_id uuid
+  webhook_event_id bigint, created boolean, job_id bigint
 );
 comment on type ops.received_webhook is
   'An event as ops.receive_webhooks takes it, the position of the first that is the same, and what became of it.';
@@ -65,8 +65,8 @@ begin
       k.provider, k.job_kind, k.stored_id, k.stored_fingerprint, k.event_type, k.payload, k.headers,
       case when k.subscription_id is not null or k.account is not null
         then ops._account_of_webhook(k.subscription_id, k.account) end,
-      k.subscription_id, k.known_id, k.known_id is null and k.position = k.first_position, null,
-      gen_random_uuid())::ops.received_webhook order by k.position), '{}')
+      k.subscription_id, k.known_id, k.known_id is null and k.position = k.first_position,
+      null)::ops.received_webhook order by k.position), '{}')
     from known k
   );
 end $$;
@@ -93,15 +93,18 @@ end $$;
 comment on function ops._refuse_webhook(ops.received_webhook) is 'Raises what is wrong with an event.';
 revoke all on function ops._refuse_webhook from public, anon, authenticated, service_role;
 
--- Begins the work on new events: a job for each of a kind, made first, so that the event is written once with its
--- job in it. The root of what comes of an event is the event.
+-- Gives new events their ids, and their jobs where there is a kind: made first, so that the event is written once, with
+-- its job in it. Each job is a root of its own, and its event has its correlation.
 create function ops._begin_webhooks(inout events ops.received_webhook[])
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_event ops.received_webhook;
-  v_correlation text := nullif(current_setting('backlot.correlation_id', true), '');
+  v_before text := current_setting('backlot.correlation_id', true);
+  v_kind text;
+  v_places bigint[];
+  v_jobs bigint[];
 begin
   for i in 1 .. cardinality(events) loop
     v_event := events[i];
@@ -109,20 +112,24 @@ begin
       perform ops._refuse_webhook(v_event);
     end if;
     continue when v_event.webhook_event_id is not null;
-    if not v_event.created then
-      v_event.webhook_event_id := events[v_event.first_position].webhook_event_id;
-    else
-      v_event.webhook_event_id := nextval('ops.webhook_events_id_seq');
-      if v_event.job_kind is not null then
-        -- no key: the event is stored in this transaction or the job is not
-        perform private.correlate_as(v_event.correlation_id);
-        v_event.job_id := (select j.job_id from ops.enqueue_job(v_event.job_kind,
-          jsonb_build_object('webhook_event_id', v_event.webhook_event_id), queue => 'webhooks', priority => 10) j);
-      end if;
-    end if;
+    v_event.webhook_event_id := case when v_event.created then nextval('ops.webhook_events_id_seq')
+      else events[v_event.first_position].webhook_event_id end;
     events[i] := v_event;
   end loop;
-  perform private.correlate_as(v_correlation::uuid);
+  perform private.correlate_as(null);
+  for v_kind, v_places in
+    select e.job_kind, array_agg(e.position order by e.position)
+    from unnest(events) e where e.created and e.job_kind is not null group by e.job_kind order by e.job_kind
+  loop
+    -- no key: the event is stored in this transaction or the job is not
+    v_jobs := array(select j.job_id from ops.enqueue_jobs(v_kind,
+      array(select jsonb_build_object('webhook_event_id', events[p].webhook_event_id) from unnest(v_places) p),
+      queue => 'webhooks', priority => 10) j);
+    for i in 1 .. cardinality(v_places) loop
+      events[v_places[i]].job_id := v_jobs[i];
+    end loop;
+  end loop;
+  perform private.correlate_as(nullif(v_before, '')::uuid);
 end $$;
 comment on function ops._begin_webhooks(ops.received_webhook[]) is
   'Gives new events their ids, and their jobs where there is a kind.';
@@ -161,7 +168,8 @@ begin
     connected_account_id, subscription_id, job_id, correlation_id)
   overriding system value
   select e.webhook_event_id, e.provider, e.event_id, e.fingerprint, e.event_type, e.payload, coalesce(e.headers, '{}'),
-    e.connected_account_id, e.subscription_id, e.job_id, e.correlation_id
+    e.connected_account_id, e.subscription_id, e.job_id,
+    coalesce((select j.correlation_id from ops.live_jobs j where j.id = e.job_id), gen_random_uuid())
   from unnest(events) e where e.created
   order by e.provider, e.event_id collate "C", e.fingerprint collate "C";
   perform ops._answer_job(e)

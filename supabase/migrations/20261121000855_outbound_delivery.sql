@@ -5,6 +5,10 @@ insert into ops.job_kinds (kind, description, on_event, timeout) values
   ('integrations.deliver_webhook', 'Sends one event to one webhook endpoint, again until it is taken.',
     'ops.on_webhook_delivery', null);
 
+-- One slow receiver must not keep every worker waiting. An ordered endpoint has one job at a time anyway.
+insert into ops.limits (scope, subject, max_running, description) values
+  ('key', 'webhook_endpoint', 5, 'Events on their way to one webhook endpoint at the same time.');
+
 -- Puts a pending delivery on its way. Attempts that the receiver fails are put off by the job itself and count
 -- no attempt of it: max_attempts bounds only crashes of ours.
 create function private.start_webhook_delivery(delivery integrations.webhook_deliveries) returns void
@@ -14,7 +18,7 @@ as $$
   update integrations.webhook_deliveries d
   set next_attempt_at = private.now(), job_id = (select j.job_id
     from ops.enqueue_job('integrations.deliver_webhook', jsonb_build_object('delivery_id', delivery.id),
-      delivery.workspace_id, max_attempts => 20) j)
+      delivery.workspace_id, max_attempts => 20, limit_key => 'webhook_endpoint:' || delivery.endpoint_id) j)
   where d.id = delivery.id
 $$;
 comment on function private.start_webhook_delivery(integrations.webhook_deliveries) is

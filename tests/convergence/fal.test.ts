@@ -7,6 +7,7 @@ import { createKeySet } from "../../functions/webhooks/providers/jwks.ts";
 import { fakeFetch, falSigner, functionsDatabase, keptLog } from "../functions/harness.ts";
 import { createStudio, madePictures } from "../functions/studio.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 
 // A creation's end depends on what fal made of it and on whether it was cancelled in time, and on nothing else: not on
 // the order of webhooks, polls and crashes, not on repetitions, not on what is lost.
@@ -31,7 +32,7 @@ interface Story {
 
 /** Plays a story, lets the sweeps heal what was lost, and gives how everything ended. */
 async function play({ runs, steps }: Story) {
-  await testDb.query("truncate ops.jobs, ops.job_keys, ops.workers, ops.webhook_events cascade");
+  await testDb.query(`truncate ${queueTables}, ops.job_keys, ops.workers, ops.webhook_events cascade`);
   await testDb.setClock("2030-01-01T00:00:00Z");
   const ids = runs.map((_, n) => `run-${n}`);
   const studio = await createStudio(testDb, db, ids);

@@ -254,6 +254,25 @@ describe("a delivery", () => {
   });
 });
 
+test("five events are on their way to one endpoint at the same time, and no more", async () => {
+  await endpoint();
+  let most = 0;
+  const open = new Set<ServerResponse>();
+  answer = (response) => {
+    open.add(response);
+    most = Math.max(most, open.size);
+    // Long enough for a sixth to come, if it might.
+    setTimeout(() => {
+      open.delete(response);
+      response.end();
+    }, 60);
+  };
+  for (let n = 0; n < 20; n++) await emit({ n });
+  await work();
+  expect((await deliveries()).every(({ state }) => state === "delivered")).toBe(true);
+  expect(most).toBe(5);
+});
+
 test("an ordered endpoint gets its events one by one, and the one that fails holds back the others", async () => {
   await endpoint({ ordered: true });
   const ids: string[] = [];
