@@ -5,39 +5,1047 @@ export type Json = string | number | boolean | null | { [key: string]: Json | un
 export type Database = {
   billing: {
     Tables: {
-      credit_lots: {
+      admin_grants: {
+        Row: {
+          amount_micro: number | null;
+          app: string | null;
+          content_hash: string;
+          created_at: string;
+          credit_lot_id: string | null;
+          expires_at: string | null;
+          feature: string | null;
+          granted_by: string | null;
+          id: string;
+          key: string;
+          kind: string;
+          limit_period: string | null;
+          limit_value: number | null;
+          plan_id: string | null;
+          reason: string;
+          revoke_reason: string | null;
+          revoked_at: string | null;
+          revoked_by: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_micro?: number | null;
+          app?: string | null;
+          content_hash: string;
+          created_at?: string;
+          credit_lot_id?: string | null;
+          expires_at?: string | null;
+          feature?: string | null;
+          granted_by?: string | null;
+          id?: string;
+          key: string;
+          kind: string;
+          limit_period?: string | null;
+          limit_value?: number | null;
+          plan_id?: string | null;
+          reason: string;
+          revoke_reason?: string | null;
+          revoked_at?: string | null;
+          revoked_by?: string | null;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          amount_micro?: number | null;
+          app?: string | null;
+          content_hash?: string;
+          created_at?: string;
+          credit_lot_id?: string | null;
+          expires_at?: string | null;
+          feature?: string | null;
+          granted_by?: string | null;
+          id?: string;
+          key?: string;
+          kind?: string;
+          limit_period?: string | null;
+          limit_value?: number | null;
+          plan_id?: string | null;
+          reason?: string;
+          revoke_reason?: string | null;
+          revoked_at?: string | null;
+          revoked_by?: string | null;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "admin_grants_credit_lot_id_fkey";
+            columns: ["credit_lot_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_lots";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "admin_grants_feature_fkey";
+            columns: ["feature"];
+            isOneToOne: false;
+            referencedRelation: "features";
+            referencedColumns: ["slug"];
+          },
+          {
+            foreignKeyName: "admin_grants_plan_id_fkey";
+            columns: ["plan_id"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      affiliate_clicks: {
+        Row: {
+          address_hash: string | null;
+          affiliate_id: string;
+          clicked_at: string;
+          converted: boolean;
+          country: string | null;
+          created_at: string;
+          device_type: string | null;
+          id: string;
+          landing_page: string | null;
+          referral_code: string;
+          referrer_url: string | null;
+          user_agent: string | null;
+          user_id: string | null;
+          utm_campaign: string | null;
+          utm_content: string | null;
+          utm_medium: string | null;
+          utm_source: string | null;
+          utm_term: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          address_hash?: string | null;
+          affiliate_id: string;
+          clicked_at?: string;
+          converted?: boolean;
+          country?: string | null;
+          created_at?: string;
+          device_type?: string | null;
+          id?: string;
+          landing_page?: string | null;
+          referral_code: string;
+          referrer_url?: string | null;
+          user_agent?: string | null;
+          user_id?: string | null;
+          utm_campaign?: string | null;
+          utm_content?: string | null;
+          utm_medium?: string | null;
+          utm_source?: string | null;
+          utm_term?: string | null;
+        };
+        Update: {
+          address_hash?: string | null;
+          affiliate_id?: string;
+          clicked_at?: string;
+          converted?: boolean;
+          country?: string | null;
+          created_at?: string;
+          device_type?: string | null;
+          id?: string;
+          landing_page?: string | null;
+          referral_code?: string;
+          referrer_url?: string | null;
+          user_agent?: string | null;
+          user_id?: string | null;
+          utm_campaign?: string | null;
+          utm_content?: string | null;
+          utm_medium?: string | null;
+          utm_source?: string | null;
+          utm_term?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "affiliate_clicks_affiliate_id_fkey";
+            columns: ["affiliate_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliates";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      affiliate_commissions: {
+        Row: {
+          adjusts_id: string | null;
+          affiliate_id: string;
+          affiliate_payout_id: string | null;
+          affiliate_referral_id: string | null;
+          cleared_at: string | null;
+          clears_at: string | null;
+          commission_micro: number;
+          commission_rate: number;
+          commission_type: string;
+          created_at: string;
+          id: string;
+          notes: string | null;
+          paid_at: string | null;
+          payment_id: string | null;
+          payout_micro: number | null;
+          referred_user_id: string | null;
+          reversal_reason: string | null;
+          reversed_at: string | null;
+          reversed_micro: number;
+          source_amount_micro: number;
+          source_currency: string;
+          source_minor: number;
+          source_workspace_id: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          adjusts_id?: string | null;
+          affiliate_id: string;
+          affiliate_payout_id?: string | null;
+          affiliate_referral_id?: string | null;
+          cleared_at?: string | null;
+          clears_at?: string | null;
+          commission_micro: number;
+          commission_rate: number;
+          commission_type: string;
+          created_at?: string;
+          id?: string;
+          notes?: string | null;
+          paid_at?: string | null;
+          payment_id?: string | null;
+          payout_micro?: number | null;
+          referred_user_id?: string | null;
+          reversal_reason?: string | null;
+          reversed_at?: string | null;
+          reversed_micro?: number;
+          source_amount_micro?: number;
+          source_currency?: string;
+          source_minor?: number;
+          source_workspace_id?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          adjusts_id?: string | null;
+          affiliate_id?: string;
+          affiliate_payout_id?: string | null;
+          affiliate_referral_id?: string | null;
+          cleared_at?: string | null;
+          clears_at?: string | null;
+          commission_micro?: number;
+          commission_rate?: number;
+          commission_type?: string;
+          created_at?: string;
+          id?: string;
+          notes?: string | null;
+          paid_at?: string | null;
+          payment_id?: string | null;
+          payout_micro?: number | null;
+          referred_user_id?: string | null;
+          reversal_reason?: string | null;
+          reversed_at?: string | null;
+          reversed_micro?: number;
+          source_amount_micro?: number;
+          source_currency?: string;
+          source_minor?: number;
+          source_workspace_id?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "affiliate_commissions_adjusts_id_fkey";
+            columns: ["adjusts_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliate_commissions";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "affiliate_commissions_adjusts_id_fkey";
+            columns: ["adjusts_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliate_statements";
+            referencedColumns: ["commission_id"];
+          },
+          {
+            foreignKeyName: "affiliate_commissions_affiliate_id_fkey";
+            columns: ["affiliate_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliates";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "affiliate_commissions_affiliate_payout_id_fkey";
+            columns: ["affiliate_payout_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliate_payouts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "affiliate_commissions_affiliate_referral_id_fkey";
+            columns: ["affiliate_referral_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliate_referrals";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "affiliate_commissions_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      affiliate_payouts: {
+        Row: {
+          affiliate_id: string;
+          amount_micro: number;
+          batch: string;
+          commission_count: number;
+          commissions_micro: number;
+          created_at: string;
+          error: string | null;
+          id: string;
+          ledger_transaction_id: number | null;
+          metadata: NonNullable<Json>;
+          notes: string | null;
+          paid_at: string | null;
+          payout_email: string | null;
+          payout_id: string | null;
+          payout_method: string;
+          period_end: string;
+          period_start: string;
+          referral_count: number;
+          status: string;
+          transaction_id: string | null;
+          updated_at: string;
+          workspace_id: string;
+          _tell_affiliate: undefined | null;
+        };
+        ComputedFields: "_tell_affiliate";
+        Insert: {
+          affiliate_id: string;
+          amount_micro: number;
+          batch: string;
+          commission_count: number;
+          commissions_micro: number;
+          created_at?: string;
+          error?: string | null;
+          id?: string;
+          ledger_transaction_id?: number | null;
+          metadata?: NonNullable<Json>;
+          notes?: string | null;
+          paid_at?: string | null;
+          payout_email?: string | null;
+          payout_id?: string | null;
+          payout_method: string;
+          period_end: string;
+          period_start: string;
+          referral_count: number;
+          status: string;
+          transaction_id?: string | null;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          affiliate_id?: string;
+          amount_micro?: number;
+          batch?: string;
+          commission_count?: number;
+          commissions_micro?: number;
+          created_at?: string;
+          error?: string | null;
+          id?: string;
+          ledger_transaction_id?: number | null;
+          metadata?: NonNullable<Json>;
+          notes?: string | null;
+          paid_at?: string | null;
+          payout_email?: string | null;
+          payout_id?: string | null;
+          payout_method?: string;
+          period_end?: string;
+          period_start?: string;
+          referral_count?: number;
+          status?: string;
+          transaction_id?: string | null;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "affiliate_payouts_affiliate_id_fkey";
+            columns: ["affiliate_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliates";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "affiliate_payouts_payout_id_fkey";
+            columns: ["payout_id"];
+            isOneToOne: false;
+            referencedRelation: "payouts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      affiliate_referrals: {
+        Row: {
+          affiliate_id: string;
+          click_id: string | null;
+          commission_ends_at: string | null;
+          commission_rate: number;
+          converted_at: string | null;
+          created_at: string;
+          faults: string[];
+          first_payment_id: string | null;
+          id: string;
+          metadata: NonNullable<Json>;
+          notes: string | null;
+          provider_referral_id: string | null;
+          referral_code: string;
+          referral_source: string | null;
+          referred_at: string;
+          status: string;
+          updated_at: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          affiliate_id: string;
+          click_id?: string | null;
+          commission_ends_at?: string | null;
+          commission_rate: number;
+          converted_at?: string | null;
+          created_at?: string;
+          faults?: string[];
+          first_payment_id?: string | null;
+          id?: string;
+          metadata?: NonNullable<Json>;
+          notes?: string | null;
+          provider_referral_id?: string | null;
+          referral_code: string;
+          referral_source?: string | null;
+          referred_at?: string;
+          status?: string;
+          updated_at?: string;
+          user_id: string;
+        };
+        Update: {
+          affiliate_id?: string;
+          click_id?: string | null;
+          commission_ends_at?: string | null;
+          commission_rate?: number;
+          converted_at?: string | null;
+          created_at?: string;
+          faults?: string[];
+          first_payment_id?: string | null;
+          id?: string;
+          metadata?: NonNullable<Json>;
+          notes?: string | null;
+          provider_referral_id?: string | null;
+          referral_code?: string;
+          referral_source?: string | null;
+          referred_at?: string;
+          status?: string;
+          updated_at?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "affiliate_referrals_affiliate_id_fkey";
+            columns: ["affiliate_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliates";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "affiliate_referrals_click_id_fkey";
+            columns: ["click_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliate_clicks";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "affiliate_referrals_first_payment_id_fkey";
+            columns: ["first_payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      affiliates: {
+        Row: {
+          application: string | null;
+          approved_at: string | null;
+          attribution_days: number;
+          balance_micro: number;
+          code: string;
+          commission_months: number | null;
+          commission_rate: number;
+          created_at: string;
+          custom_slug: string | null;
+          id: string;
+          joined_at: string;
+          minimum_payout_micro: number;
+          payout_email: string | null;
+          payout_method: string;
+          provider_affiliate_id: string | null;
+          review_note: string | null;
+          reviewed_by: string | null;
+          status: string;
+          total_clicks: number;
+          total_conversions: number;
+          total_earned_micro: number;
+          total_paid_micro: number;
+          total_referrals: number;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          application?: string | null;
+          approved_at?: string | null;
+          attribution_days?: number;
+          balance_micro?: number;
+          code: string;
+          commission_months?: number | null;
+          commission_rate?: number;
+          created_at?: string;
+          custom_slug?: string | null;
+          id?: string;
+          joined_at?: string;
+          minimum_payout_micro?: number;
+          payout_email?: string | null;
+          payout_method?: string;
+          provider_affiliate_id?: string | null;
+          review_note?: string | null;
+          reviewed_by?: string | null;
+          status?: string;
+          total_clicks?: number;
+          total_conversions?: number;
+          total_earned_micro?: number;
+          total_paid_micro?: number;
+          total_referrals?: number;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          application?: string | null;
+          approved_at?: string | null;
+          attribution_days?: number;
+          balance_micro?: number;
+          code?: string;
+          commission_months?: number | null;
+          commission_rate?: number;
+          created_at?: string;
+          custom_slug?: string | null;
+          id?: string;
+          joined_at?: string;
+          minimum_payout_micro?: number;
+          payout_email?: string | null;
+          payout_method?: string;
+          provider_affiliate_id?: string | null;
+          review_note?: string | null;
+          reviewed_by?: string | null;
+          status?: string;
+          total_clicks?: number;
+          total_conversions?: number;
+          total_earned_micro?: number;
+          total_paid_micro?: number;
+          total_referrals?: number;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      auto_reload_settings: {
+        Row: {
+          amount_minor: number;
+          created_at: string;
+          created_by: string | null;
+          disabled_reason: string | null;
+          enabled: boolean;
+          failed_attempts: number;
+          last_reload_at: string | null;
+          last_reload_status: string | null;
+          monthly_cap_minor: number | null;
+          paused_until: string | null;
+          payment_method_id: string | null;
+          threshold_minor: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_minor: number;
+          created_at?: string;
+          created_by?: string | null;
+          disabled_reason?: string | null;
+          enabled?: boolean;
+          failed_attempts?: number;
+          last_reload_at?: string | null;
+          last_reload_status?: string | null;
+          monthly_cap_minor?: number | null;
+          paused_until?: string | null;
+          payment_method_id?: string | null;
+          threshold_minor: number;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          amount_minor?: number;
+          created_at?: string;
+          created_by?: string | null;
+          disabled_reason?: string | null;
+          enabled?: boolean;
+          failed_attempts?: number;
+          last_reload_at?: string | null;
+          last_reload_status?: string | null;
+          monthly_cap_minor?: number | null;
+          paused_until?: string | null;
+          payment_method_id?: string | null;
+          threshold_minor?: number;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "auto_reload_settings_payment_method_id_fkey";
+            columns: ["payment_method_id"];
+            isOneToOne: false;
+            referencedRelation: "payment_methods";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      auto_reloads: {
+        Row: {
+          attempts: number;
+          charge_ids: string[];
+          created_at: string;
+          ended_at: string | null;
+          error_code: string | null;
+          id: string;
+          needed_micro: number | null;
+          next_attempt_at: string | null;
+          payment_id: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+          _cap_reload: undefined | null;
+        };
+        ComputedFields: "_cap_reload";
+        Insert: {
+          attempts?: number;
+          charge_ids?: string[];
+          created_at?: string;
+          ended_at?: string | null;
+          error_code?: string | null;
+          id?: string;
+          needed_micro?: number | null;
+          next_attempt_at?: string | null;
+          payment_id?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          attempts?: number;
+          charge_ids?: string[];
+          created_at?: string;
+          ended_at?: string | null;
+          error_code?: string | null;
+          id?: string;
+          needed_micro?: number | null;
+          next_attempt_at?: string | null;
+          payment_id?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "auto_reloads_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      budget_alerts: {
+        Row: {
+          budget_id: string;
+          created_at: string;
+          limit_micro: number;
+          notified_at: string | null;
+          share: number;
+          spent_micro: number;
+          starts_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          budget_id: string;
+          created_at?: string;
+          limit_micro: number;
+          notified_at?: string | null;
+          share: number;
+          spent_micro: number;
+          starts_at: string;
+        };
+        Update: {
+          budget_id?: string;
+          created_at?: string;
+          limit_micro?: number;
+          notified_at?: string | null;
+          share?: number;
+          spent_micro?: number;
+          starts_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "budget_alerts_period_fkey";
+            columns: ["budget_id", "starts_at"];
+            isOneToOne: false;
+            referencedRelation: "budget_periods";
+            referencedColumns: ["budget_id", "starts_at"];
+          },
+        ];
+      };
+      budget_periods: {
+        Row: {
+          budget_id: string;
+          ends_at: string;
+          held_micro: number;
+          spent_micro: number;
+          starts_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          budget_id: string;
+          ends_at: string;
+          held_micro?: number;
+          spent_micro?: number;
+          starts_at: string;
+        };
+        Update: {
+          budget_id?: string;
+          ends_at?: string;
+          held_micro?: number;
+          spent_micro?: number;
+          starts_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "budget_periods_budget_id_fkey";
+            columns: ["budget_id"];
+            isOneToOne: false;
+            referencedRelation: "budget_status";
+            referencedColumns: ["budget_id"];
+          },
+          {
+            foreignKeyName: "budget_periods_budget_id_fkey";
+            columns: ["budget_id"];
+            isOneToOne: false;
+            referencedRelation: "budgets";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      budgets: {
+        Row: {
+          alert_shares: number[];
+          counted_from_at: string;
+          created_at: string;
+          id: string;
+          limit_micro: number;
+          period: string;
+          stops: boolean;
+          timezone: string;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          alert_shares: number[];
+          counted_from_at: string;
+          created_at?: string;
+          id?: string;
+          limit_micro: number;
+          period: string;
+          stops: boolean;
+          timezone: string;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          alert_shares?: number[];
+          counted_from_at?: string;
+          created_at?: string;
+          id?: string;
+          limit_micro?: number;
+          period?: string;
+          stops?: boolean;
+          timezone?: string;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      cancellation_feedback: {
+        Row: {
+          billing_interval: number | null;
+          billing_period: string | null;
+          cancellation_type: string;
+          created_at: string;
+          flow: string | null;
+          had_payment_failures: boolean;
+          id: string;
+          plan_id: string;
+          previous_plan_id: string | null;
+          provider_subscription_id: string | null;
+          reason: string | null;
+          subscription_change_id: string | null;
+          subscription_id: string | null;
+          user_id: string | null;
+          user_role: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          billing_interval?: number | null;
+          billing_period?: string | null;
+          cancellation_type: string;
+          created_at?: string;
+          flow?: string | null;
+          had_payment_failures?: boolean;
+          id?: string;
+          plan_id: string;
+          previous_plan_id?: string | null;
+          provider_subscription_id?: string | null;
+          reason?: string | null;
+          subscription_change_id?: string | null;
+          subscription_id?: string | null;
+          user_id?: string | null;
+          user_role?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          billing_interval?: number | null;
+          billing_period?: string | null;
+          cancellation_type?: string;
+          created_at?: string;
+          flow?: string | null;
+          had_payment_failures?: boolean;
+          id?: string;
+          plan_id?: string;
+          previous_plan_id?: string | null;
+          provider_subscription_id?: string | null;
+          reason?: string | null;
+          subscription_change_id?: string | null;
+          subscription_id?: string | null;
+          user_id?: string | null;
+          user_role?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "cancellation_feedback_plan_id_fkey";
+            columns: ["plan_id"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "cancellation_feedback_previous_plan_id_fkey";
+            columns: ["previous_plan_id"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "cancellation_feedback_subscription_change_id_fkey";
+            columns: ["subscription_change_id"];
+            isOneToOne: false;
+            referencedRelation: "subscription_changes";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "cancellation_feedback_subscription_id_fkey";
+            columns: ["subscription_id"];
+            isOneToOne: false;
+            referencedRelation: "subscriptions";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      chain_mark: {
+        Row: {
+          created_at: string;
+          id: boolean;
+          pending_id: number;
+          pending_xmax: unknown;
+          sealed_id: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          id?: boolean;
+          pending_id?: number;
+          pending_xmax?: unknown;
+          sealed_id?: number;
+        };
+        Update: {
+          created_at?: string;
+          id?: boolean;
+          pending_id?: number;
+          pending_xmax?: unknown;
+          sealed_id?: number;
+        };
+        Relationships: [];
+      };
+      claw_backs: {
         Row: {
           amount_micro: number;
           created_at: string;
-          expires_at: string | null;
           id: string;
-          kind: string;
-          metadata: NonNullable<Json>;
-          remaining_micro: number;
+          key: string;
+          ledger_transaction_id: number | null;
+          missing_micro: number;
+          payment_id: string;
+          reason: string;
+          taken_micro: number;
           workspace_id: string;
         };
         ComputedFields: never;
         Insert: {
           amount_micro: number;
           created_at?: string;
-          expires_at?: string | null;
           id?: string;
-          kind: string;
-          metadata?: NonNullable<Json>;
-          remaining_micro: number;
+          key: string;
+          ledger_transaction_id?: number | null;
+          missing_micro: number;
+          payment_id: string;
+          reason: string;
+          taken_micro: number;
           workspace_id: string;
         };
         Update: {
           amount_micro?: number;
           created_at?: string;
+          id?: string;
+          key?: string;
+          ledger_transaction_id?: number | null;
+          missing_micro?: number;
+          payment_id?: string;
+          reason?: string;
+          taken_micro?: number;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "claw_backs_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "claw_backs_transaction_fkey";
+            columns: ["ledger_transaction_id"];
+            isOneToOne: false;
+            referencedRelation: "ledger_history";
+            referencedColumns: ["transaction_id"];
+          },
+          {
+            foreignKeyName: "claw_backs_transaction_fkey";
+            columns: ["ledger_transaction_id"];
+            isOneToOne: false;
+            referencedRelation: "ledger_transactions";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      credit_lots: {
+        Row: {
+          amount_micro: number;
+          code: string;
+          created_at: string;
+          expires_at: string | null;
+          id: string;
+          is_open: boolean;
+          kind: string;
+          metadata: NonNullable<Json>;
+          meters: string[] | null;
+          origin_event_id: string | null;
+          origin_lot_id: string | null;
+          payment_id: string | null;
+          priority: number;
+          remaining_micro: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_micro: number;
+          code?: never;
+          created_at?: string;
           expires_at?: string | null;
           id?: string;
+          is_open?: never;
+          kind: string;
+          metadata?: NonNullable<Json>;
+          meters?: string[] | null;
+          origin_event_id?: string | null;
+          origin_lot_id?: string | null;
+          payment_id?: string | null;
+          priority?: number;
+          remaining_micro: number;
+          workspace_id: string;
+        };
+        Update: {
+          amount_micro?: number;
+          code?: never;
+          created_at?: string;
+          expires_at?: string | null;
+          id?: string;
+          is_open?: never;
           kind?: string;
           metadata?: NonNullable<Json>;
+          meters?: string[] | null;
+          origin_event_id?: string | null;
+          origin_lot_id?: string | null;
+          payment_id?: string | null;
+          priority?: number;
           remaining_micro?: number;
           workspace_id?: string;
         };
-        Relationships: [];
+        Relationships: [
+          {
+            foreignKeyName: "credit_lots_origin_lot_id_fkey";
+            columns: ["origin_lot_id"];
+            isOneToOne: false;
+            referencedRelation: "credit_lots";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "credit_lots_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+        ];
       };
       credit_packages: {
         Row: {
@@ -91,6 +1099,473 @@ export type Database = {
         };
         Relationships: [];
       };
+      disputes: {
+        Row: {
+          amount_minor: number;
+          closed_at: string | null;
+          created_at: string;
+          currency: string;
+          evidence_due_at: string | null;
+          frozen_at: string | null;
+          id: string;
+          missing_micro: number;
+          payment_id: string;
+          provider: string;
+          provider_dispute_id: string;
+          reason: string | null;
+          released_at: string | null;
+          status: string;
+          taken_micro: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_minor: number;
+          closed_at?: string | null;
+          created_at?: string;
+          currency: string;
+          evidence_due_at?: string | null;
+          frozen_at?: string | null;
+          id?: string;
+          missing_micro?: number;
+          payment_id: string;
+          provider: string;
+          provider_dispute_id: string;
+          reason?: string | null;
+          released_at?: string | null;
+          status: string;
+          taken_micro?: number;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          amount_minor?: number;
+          closed_at?: string | null;
+          created_at?: string;
+          currency?: string;
+          evidence_due_at?: string | null;
+          frozen_at?: string | null;
+          id?: string;
+          missing_micro?: number;
+          payment_id?: string;
+          provider?: string;
+          provider_dispute_id?: string;
+          reason?: string | null;
+          released_at?: string | null;
+          status?: string;
+          taken_micro?: number;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "disputes_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      due_meter_reports: {
+        Row: {
+          meter_id: string;
+          starts_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          meter_id: string;
+          starts_at: string;
+          workspace_id: string;
+        };
+        Update: {
+          meter_id?: string;
+          starts_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      earnings: {
+        Row: {
+          amount_minor: number;
+          available_at: string;
+          created_at: string;
+          currency: string;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          payment_id: string | null;
+          reason: string | null;
+          reversed_minor: number;
+          source_id: string;
+          source_type: string;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_minor: number;
+          available_at: string;
+          created_at?: string;
+          currency: string;
+          id?: string;
+          key: string;
+          metadata?: NonNullable<Json>;
+          payment_id?: string | null;
+          reason?: string | null;
+          reversed_minor?: number;
+          source_id: string;
+          source_type: string;
+          status?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          amount_minor?: number;
+          available_at?: string;
+          created_at?: string;
+          currency?: string;
+          id?: string;
+          key?: string;
+          metadata?: NonNullable<Json>;
+          payment_id?: string | null;
+          reason?: string | null;
+          reversed_minor?: number;
+          source_id?: string;
+          source_type?: string;
+          status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "earnings_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      features: {
+        Row: {
+          allowance_unit_micro: number | null;
+          app: string | null;
+          created_at: string;
+          default_enabled: boolean;
+          default_limit: number | null;
+          default_text: string | null;
+          description: string;
+          kind: string;
+          limit_period: string | null;
+          slug: string;
+          sort_order: number;
+          unit: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          allowance_unit_micro?: number | null;
+          app?: string | null;
+          created_at?: string;
+          default_enabled?: boolean;
+          default_limit?: number | null;
+          default_text?: string | null;
+          description: string;
+          kind: string;
+          limit_period?: string | null;
+          slug: string;
+          sort_order?: number;
+          unit?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          allowance_unit_micro?: number | null;
+          app?: string | null;
+          created_at?: string;
+          default_enabled?: boolean;
+          default_limit?: number | null;
+          default_text?: string | null;
+          description?: string;
+          kind?: string;
+          limit_period?: string | null;
+          slug?: string;
+          sort_order?: number;
+          unit?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      financial_transactions: {
+        Row: {
+          amount_micro: number;
+          amount_minor: number;
+          balance_after_micro: number | null;
+          balance_before_micro: number | null;
+          completed_at: string | null;
+          created_at: string;
+          currency: string;
+          description: string;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          notes: string | null;
+          payment_id: string | null;
+          period_end: string | null;
+          period_start: string | null;
+          plan_slug: string | null;
+          provider: string | null;
+          provider_customer_id: string | null;
+          provider_invoice_id: string | null;
+          provider_payment_id: string | null;
+          provider_session_id: string | null;
+          provider_subscription_id: string | null;
+          refunded_at: string | null;
+          status: string;
+          transaction_type: string;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_micro?: number;
+          amount_minor: number;
+          balance_after_micro?: number | null;
+          balance_before_micro?: number | null;
+          completed_at?: string | null;
+          created_at?: string;
+          currency: string;
+          description: string;
+          id?: string;
+          key: string;
+          metadata?: NonNullable<Json>;
+          notes?: string | null;
+          payment_id?: string | null;
+          period_end?: string | null;
+          period_start?: string | null;
+          plan_slug?: string | null;
+          provider?: string | null;
+          provider_customer_id?: string | null;
+          provider_invoice_id?: string | null;
+          provider_payment_id?: string | null;
+          provider_session_id?: string | null;
+          provider_subscription_id?: string | null;
+          refunded_at?: string | null;
+          status?: string;
+          transaction_type: string;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          amount_micro?: number;
+          amount_minor?: number;
+          balance_after_micro?: number | null;
+          balance_before_micro?: number | null;
+          completed_at?: string | null;
+          created_at?: string;
+          currency?: string;
+          description?: string;
+          id?: string;
+          key?: string;
+          metadata?: NonNullable<Json>;
+          notes?: string | null;
+          payment_id?: string | null;
+          period_end?: string | null;
+          period_start?: string | null;
+          plan_slug?: string | null;
+          provider?: string | null;
+          provider_customer_id?: string | null;
+          provider_invoice_id?: string | null;
+          provider_payment_id?: string | null;
+          provider_session_id?: string | null;
+          provider_subscription_id?: string | null;
+          refunded_at?: string | null;
+          status?: string;
+          transaction_type?: string;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "financial_transactions_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      invoice_sequences: {
+        Row: {
+          created_at: string;
+          last_number: number;
+          series: string;
+          workspace_id: string;
+          year: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          last_number: number;
+          series: string;
+          workspace_id: string;
+          year: number;
+        };
+        Update: {
+          created_at?: string;
+          last_number?: number;
+          series?: string;
+          workspace_id?: string;
+          year?: number;
+        };
+        Relationships: [];
+      };
+      invoice_settings: {
+        Row: {
+          billing_address: string | null;
+          billing_email: string | null;
+          billing_name: string | null;
+          created_at: string;
+          prefix: string;
+          tax_id: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          billing_address?: string | null;
+          billing_email?: string | null;
+          billing_name?: string | null;
+          created_at?: string;
+          prefix?: string;
+          tax_id?: string | null;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          billing_address?: string | null;
+          billing_email?: string | null;
+          billing_name?: string | null;
+          created_at?: string;
+          prefix?: string;
+          tax_id?: string | null;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      invoices: {
+        Row: {
+          created_at: string;
+          credits_micro: number;
+          currency: string;
+          customer: NonNullable<Json>;
+          hosted_url: string | null;
+          id: string;
+          issued_at: string;
+          kind: string;
+          lines: NonNullable<Json>;
+          number: string;
+          paid_at: string | null;
+          payment_id: string | null;
+          pdf_path: string | null;
+          pdf_url: string | null;
+          provider: string | null;
+          provider_invoice_id: string | null;
+          provider_payment_id: string | null;
+          receipt_url: string | null;
+          refund_id: string | null;
+          sequence: number | null;
+          series: string | null;
+          status: string;
+          tax_minor: number;
+          total_minor: number;
+          updated_at: string;
+          workspace_id: string;
+          year: number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          credits_micro?: number;
+          currency: string;
+          customer?: NonNullable<Json>;
+          hosted_url?: string | null;
+          id?: string;
+          issued_at: string;
+          kind?: string;
+          lines?: NonNullable<Json>;
+          number: string;
+          paid_at?: string | null;
+          payment_id?: string | null;
+          pdf_path?: string | null;
+          pdf_url?: string | null;
+          provider?: string | null;
+          provider_invoice_id?: string | null;
+          provider_payment_id?: string | null;
+          receipt_url?: string | null;
+          refund_id?: string | null;
+          sequence?: number | null;
+          series?: string | null;
+          status: string;
+          tax_minor?: number;
+          total_minor: number;
+          updated_at?: string;
+          workspace_id: string;
+          year?: number | null;
+        };
+        Update: {
+          created_at?: string;
+          credits_micro?: number;
+          currency?: string;
+          customer?: NonNullable<Json>;
+          hosted_url?: string | null;
+          id?: string;
+          issued_at?: string;
+          kind?: string;
+          lines?: NonNullable<Json>;
+          number?: string;
+          paid_at?: string | null;
+          payment_id?: string | null;
+          pdf_path?: string | null;
+          pdf_url?: string | null;
+          provider?: string | null;
+          provider_invoice_id?: string | null;
+          provider_payment_id?: string | null;
+          receipt_url?: string | null;
+          refund_id?: string | null;
+          sequence?: number | null;
+          series?: string | null;
+          status?: string;
+          tax_minor?: number;
+          total_minor?: number;
+          updated_at?: string;
+          workspace_id?: string;
+          year?: number | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "invoices_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "invoices_refund_id_fkey";
+            columns: ["refund_id"];
+            isOneToOne: true;
+            referencedRelation: "payment_refunds";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       ledger_accounts: {
         Row: {
           code: string;
@@ -110,6 +1585,34 @@ export type Database = {
           created_at?: string;
           id?: never;
           workspace_id?: string | null;
+        };
+        Relationships: [];
+      };
+      ledger_chain: {
+        Row: {
+          created_at: string;
+          head: string;
+          last_transaction_id: number;
+          position: number;
+          transactions: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          head: string;
+          last_transaction_id: number;
+          position: number;
+          transactions: number;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          head?: string;
+          last_transaction_id?: number;
+          position?: number;
+          transactions?: number;
+          workspace_id?: string;
         };
         Relationships: [];
       };
@@ -139,36 +1642,38 @@ export type Database = {
           lot_id?: string | null;
           transaction_id?: number;
         };
-        Relationships: [
-          {
-            foreignKeyName: "ledger_entries_account_id_fkey";
-            columns: ["account_id"];
-            isOneToOne: false;
-            referencedRelation: "ledger_accounts";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "ledger_entries_lot_id_fkey";
-            columns: ["lot_id"];
-            isOneToOne: false;
-            referencedRelation: "credit_lots";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "ledger_entries_transaction_id_fkey";
-            columns: ["transaction_id"];
-            isOneToOne: false;
-            referencedRelation: "ledger_history";
-            referencedColumns: ["transaction_id"];
-          },
-          {
-            foreignKeyName: "ledger_entries_transaction_id_fkey";
-            columns: ["transaction_id"];
-            isOneToOne: false;
-            referencedRelation: "ledger_transactions";
-            referencedColumns: ["id"];
-          },
-        ];
+        Relationships: [];
+      };
+      ledger_proofs: {
+        Row: {
+          began_at: string;
+          ended_at: string;
+          faults: number;
+          first_faults: NonNullable<Json>;
+          heads_hash: string | null;
+          id: number;
+          transactions: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          began_at: string;
+          ended_at: string;
+          faults: number;
+          first_faults?: NonNullable<Json>;
+          heads_hash?: string | null;
+          id?: never;
+          transactions: number;
+        };
+        Update: {
+          began_at?: string;
+          ended_at?: string;
+          faults?: number;
+          first_faults?: NonNullable<Json>;
+          heads_hash?: string | null;
+          id?: never;
+          transactions?: number;
+        };
+        Relationships: [];
       };
       ledger_transactions: {
         Row: {
@@ -222,11 +1727,92 @@ export type Database = {
             referencedRelation: "payments";
             referencedColumns: ["id"];
           },
+        ];
+      };
+      meter_reporting: {
+        Row: {
+          created_at: string;
+          is_active: boolean;
+          job_id: number | null;
+          provider_customer_id: string;
+          report_from_at: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          is_active?: boolean;
+          job_id?: number | null;
+          provider_customer_id: string;
+          report_from_at: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          is_active?: boolean;
+          job_id?: number | null;
+          provider_customer_id?: string;
+          report_from_at?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      meter_reports: {
+        Row: {
+          attempts: number;
+          created_at: string;
+          error: string | null;
+          event_name: string;
+          id: string;
+          meter_id: string;
+          provider_customer_id: string;
+          sent_at: string | null;
+          starts_at: string;
+          status: string;
+          tried_at: string | null;
+          value: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempts?: number;
+          created_at?: string;
+          error?: string | null;
+          event_name: string;
+          id?: string;
+          meter_id: string;
+          provider_customer_id: string;
+          sent_at?: string | null;
+          starts_at: string;
+          status?: string;
+          tried_at?: string | null;
+          value: number;
+          workspace_id: string;
+        };
+        Update: {
+          attempts?: number;
+          created_at?: string;
+          error?: string | null;
+          event_name?: string;
+          id?: string;
+          meter_id?: string;
+          provider_customer_id?: string;
+          sent_at?: string | null;
+          starts_at?: string;
+          status?: string;
+          tried_at?: string | null;
+          value?: number;
+          workspace_id?: string;
+        };
+        Relationships: [
           {
-            foreignKeyName: "ledger_transactions_usage_event_id_fkey";
-            columns: ["usage_event_id"];
+            foreignKeyName: "meter_reports_meter_id_fkey";
+            columns: ["meter_id"];
             isOneToOne: false;
-            referencedRelation: "usage_events";
+            referencedRelation: "meters";
             referencedColumns: ["id"];
           },
         ];
@@ -268,6 +1854,182 @@ export type Database = {
         };
         Relationships: [];
       };
+      payable_balances: {
+        Row: {
+          created_at: string;
+          currency: string;
+          held_micro: number;
+          in_transit_micro: number;
+          payable_micro: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          currency: string;
+          held_micro?: number;
+          in_transit_micro?: number;
+          payable_micro?: number;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          currency?: string;
+          held_micro?: number;
+          in_transit_micro?: number;
+          payable_micro?: number;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      payment_effects: {
+        Row: {
+          changed_at: string;
+          created_at: string;
+          payment_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          changed_at: string;
+          created_at?: string;
+          payment_id: string;
+        };
+        Update: {
+          changed_at?: string;
+          created_at?: string;
+          payment_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "payment_effects_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: true;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      payment_methods: {
+        Row: {
+          brand: string | null;
+          created_at: string;
+          exp_month: number | null;
+          exp_year: number | null;
+          id: string;
+          last4: string | null;
+          provider: string;
+          provider_payment_method_id: string;
+          removed_at: string | null;
+          type: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          brand?: string | null;
+          created_at?: string;
+          exp_month?: number | null;
+          exp_year?: number | null;
+          id?: string;
+          last4?: string | null;
+          provider?: string;
+          provider_payment_method_id: string;
+          removed_at?: string | null;
+          type: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          brand?: string | null;
+          created_at?: string;
+          exp_month?: number | null;
+          exp_year?: number | null;
+          id?: string;
+          last4?: string | null;
+          provider?: string;
+          provider_payment_method_id?: string;
+          removed_at?: string | null;
+          type?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      payment_refunds: {
+        Row: {
+          amount_minor: number;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          id: string;
+          key: string | null;
+          missing_micro: number;
+          payment_id: string;
+          provider: string;
+          provider_refund_id: string | null;
+          reason: string;
+          requested_by: string | null;
+          settled_at: string | null;
+          status: string;
+          taken_micro: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_minor: number;
+          correlation_id?: string | null;
+          created_at?: string;
+          currency: string;
+          error?: string | null;
+          id?: string;
+          key?: string | null;
+          missing_micro?: number;
+          payment_id: string;
+          provider: string;
+          provider_refund_id?: string | null;
+          reason: string;
+          requested_by?: string | null;
+          settled_at?: string | null;
+          status?: string;
+          taken_micro?: number;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          amount_minor?: number;
+          correlation_id?: string | null;
+          created_at?: string;
+          currency?: string;
+          error?: string | null;
+          id?: string;
+          key?: string | null;
+          missing_micro?: number;
+          payment_id?: string;
+          provider?: string;
+          provider_refund_id?: string | null;
+          reason?: string;
+          requested_by?: string | null;
+          settled_at?: string | null;
+          status?: string;
+          taken_micro?: number;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "payment_refunds_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       payments: {
         Row: {
           amount_minor: number;
@@ -278,6 +2040,7 @@ export type Database = {
           credits_micro: number;
           currency: string;
           error: string | null;
+          error_code: string | null;
           id: string;
           key: string | null;
           kind: string;
@@ -288,12 +2051,25 @@ export type Database = {
           provider_payment_id: string | null;
           provider_session_id: string | null;
           receipt_url: string | null;
+          refunded_minor: number;
           status: string;
           updated_at: string;
           user_id: string | null;
           workspace_id: string;
+          _apply_bonus: undefined | null;
+          _apply_payment_effect: boolean | null;
+          _await_confirmation: undefined | null;
+          _payer_of: string | null;
+          _refund_surplus: undefined | null;
+          _returned_minor: number | null;
         };
-        ComputedFields: never;
+        ComputedFields:
+          | "_apply_bonus"
+          | "_apply_payment_effect"
+          | "_await_confirmation"
+          | "_payer_of"
+          | "_refund_surplus"
+          | "_returned_minor";
         Insert: {
           amount_minor: number;
           billing_cycle?: string | null;
@@ -303,6 +2079,7 @@ export type Database = {
           credits_micro?: number;
           currency: string;
           error?: string | null;
+          error_code?: string | null;
           id?: string;
           key?: string | null;
           kind?: string;
@@ -313,6 +2090,7 @@ export type Database = {
           provider_payment_id?: string | null;
           provider_session_id?: string | null;
           receipt_url?: string | null;
+          refunded_minor?: number;
           status?: string;
           updated_at?: string;
           user_id?: string | null;
@@ -327,6 +2105,7 @@ export type Database = {
           credits_micro?: number;
           currency?: string;
           error?: string | null;
+          error_code?: string | null;
           id?: string;
           key?: string | null;
           kind?: string;
@@ -337,6 +2116,7 @@ export type Database = {
           provider_payment_id?: string | null;
           provider_session_id?: string | null;
           receipt_url?: string | null;
+          refunded_minor?: number;
           status?: string;
           updated_at?: string;
           user_id?: string | null;
@@ -355,6 +2135,204 @@ export type Database = {
             columns: ["plan_id"];
             isOneToOne: false;
             referencedRelation: "plans";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      payout_accounts: {
+        Row: {
+          country: string;
+          created_at: string;
+          created_by: string | null;
+          currency: string;
+          details_submitted: boolean;
+          disabled_reason: string | null;
+          hold_days: number;
+          id: string;
+          minimum_minor: number;
+          next_payout_at: string | null;
+          payouts_enabled: boolean;
+          provider: string;
+          provider_account_id: string | null;
+          provider_seen_at: string | null;
+          requirements: NonNullable<Json>;
+          schedule: string;
+          schedule_day: number | null;
+          status: string;
+          transfers_enabled: boolean;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          country: string;
+          created_at?: string;
+          created_by?: string | null;
+          currency?: string;
+          details_submitted?: boolean;
+          disabled_reason?: string | null;
+          hold_days?: number;
+          id?: string;
+          minimum_minor?: number;
+          next_payout_at?: string | null;
+          payouts_enabled?: boolean;
+          provider?: string;
+          provider_account_id?: string | null;
+          provider_seen_at?: string | null;
+          requirements?: NonNullable<Json>;
+          schedule?: string;
+          schedule_day?: number | null;
+          status?: string;
+          transfers_enabled?: boolean;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          country?: string;
+          created_at?: string;
+          created_by?: string | null;
+          currency?: string;
+          details_submitted?: boolean;
+          disabled_reason?: string | null;
+          hold_days?: number;
+          id?: string;
+          minimum_minor?: number;
+          next_payout_at?: string | null;
+          payouts_enabled?: boolean;
+          provider?: string;
+          provider_account_id?: string | null;
+          provider_seen_at?: string | null;
+          requirements?: NonNullable<Json>;
+          schedule?: string;
+          schedule_day?: number | null;
+          status?: string;
+          transfers_enabled?: boolean;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      payouts: {
+        Row: {
+          amount_minor: number;
+          arrives_at: string | null;
+          bank_status: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          failure_code: string | null;
+          finished_at: string | null;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          next_try_at: string | null;
+          payout_account_id: string;
+          provider_account_id: string;
+          provider_payout_id: string | null;
+          provider_transfer_id: string | null;
+          refused: boolean;
+          requested_by: string | null;
+          returned_minor: number;
+          reversed_minor: number;
+          rounds: number;
+          settled_minor: number;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+          _follow_payout: undefined | null;
+          _settle_payout: {
+            amount_minor: number;
+            arrives_at: string | null;
+            bank_status: string | null;
+            correlation_id: string | null;
+            created_at: string;
+            currency: string;
+            error: string | null;
+            failure_code: string | null;
+            finished_at: string | null;
+            id: string;
+            key: string;
+            metadata: NonNullable<Json>;
+            next_try_at: string | null;
+            payout_account_id: string;
+            provider_account_id: string;
+            provider_payout_id: string | null;
+            provider_transfer_id: string | null;
+            refused: boolean;
+            requested_by: string | null;
+            returned_minor: number;
+            reversed_minor: number;
+            rounds: number;
+            settled_minor: number;
+            status: string;
+            updated_at: string;
+            workspace_id: string;
+          } | null;
+        };
+        ComputedFields: "_follow_payout" | "_settle_payout";
+        Insert: {
+          amount_minor: number;
+          arrives_at?: string | null;
+          bank_status?: string | null;
+          correlation_id?: string | null;
+          created_at?: string;
+          currency: string;
+          error?: string | null;
+          failure_code?: string | null;
+          finished_at?: string | null;
+          id?: string;
+          key: string;
+          metadata?: NonNullable<Json>;
+          next_try_at?: string | null;
+          payout_account_id: string;
+          provider_account_id: string;
+          provider_payout_id?: string | null;
+          provider_transfer_id?: string | null;
+          refused?: boolean;
+          requested_by?: string | null;
+          returned_minor?: number;
+          reversed_minor?: number;
+          rounds?: number;
+          settled_minor?: number;
+          status?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          amount_minor?: number;
+          arrives_at?: string | null;
+          bank_status?: string | null;
+          correlation_id?: string | null;
+          created_at?: string;
+          currency?: string;
+          error?: string | null;
+          failure_code?: string | null;
+          finished_at?: string | null;
+          id?: string;
+          key?: string;
+          metadata?: NonNullable<Json>;
+          next_try_at?: string | null;
+          payout_account_id?: string;
+          provider_account_id?: string;
+          provider_payout_id?: string | null;
+          provider_transfer_id?: string | null;
+          refused?: boolean;
+          requested_by?: string | null;
+          returned_minor?: number;
+          reversed_minor?: number;
+          rounds?: number;
+          settled_minor?: number;
+          status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "payouts_payout_account_id_fkey";
+            columns: ["payout_account_id"];
+            isOneToOne: false;
+            referencedRelation: "payout_accounts";
             referencedColumns: ["id"];
           },
         ];
@@ -396,6 +2374,13 @@ export type Database = {
         };
         Relationships: [
           {
+            foreignKeyName: "plan_features_feature_fkey";
+            columns: ["feature"];
+            isOneToOne: false;
+            referencedRelation: "features";
+            referencedColumns: ["slug"];
+          },
+          {
             foreignKeyName: "plan_features_plan_id_fkey";
             columns: ["plan_id"];
             isOneToOne: false;
@@ -426,8 +2411,10 @@ export type Database = {
           savings_minor: number | null;
           trial_period_days: number;
           updated_at: string;
+          _monthly_minor: number | null;
+          _period_of: string | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_monthly_minor" | "_period_of";
         Insert: {
           amount_minor: number;
           archived_at?: string | null;
@@ -482,6 +2469,54 @@ export type Database = {
           },
         ];
       };
+      plan_versions: {
+        Row: {
+          change_reason: string | null;
+          changed_by: string | null;
+          created_at: string;
+          features_snapshot: NonNullable<Json>;
+          fields_changed: string[];
+          id: string;
+          plan_id: string;
+          plan_snapshot: NonNullable<Json>;
+          prices_snapshot: NonNullable<Json>;
+          version_number: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          change_reason?: string | null;
+          changed_by?: string | null;
+          created_at?: string;
+          features_snapshot: NonNullable<Json>;
+          fields_changed: string[];
+          id?: string;
+          plan_id: string;
+          plan_snapshot: NonNullable<Json>;
+          prices_snapshot: NonNullable<Json>;
+          version_number: number;
+        };
+        Update: {
+          change_reason?: string | null;
+          changed_by?: string | null;
+          created_at?: string;
+          features_snapshot?: NonNullable<Json>;
+          fields_changed?: string[];
+          id?: string;
+          plan_id?: string;
+          plan_snapshot?: NonNullable<Json>;
+          prices_snapshot?: NonNullable<Json>;
+          version_number?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "plan_versions_plan_id_fkey";
+            columns: ["plan_id"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       plans: {
         Row: {
           allowance_interval: string;
@@ -498,10 +2533,14 @@ export type Database = {
           is_visible: boolean;
           metadata: NonNullable<Json>;
           name: string;
+          regeneration_cap_micro: number;
+          regeneration_every: string | null;
+          regeneration_micro: number;
           rollover_cap_micro: number;
           slug: string;
           sort_order: number;
           updated_at: string;
+          upgrade_rule: string;
         };
         ComputedFields: never;
         Insert: {
@@ -519,10 +2558,14 @@ export type Database = {
           is_visible?: boolean;
           metadata?: NonNullable<Json>;
           name: string;
+          regeneration_cap_micro?: number;
+          regeneration_every?: string | null;
+          regeneration_micro?: number;
           rollover_cap_micro?: number;
           slug: string;
           sort_order?: number;
           updated_at?: string;
+          upgrade_rule?: string;
         };
         Update: {
           allowance_interval?: string;
@@ -539,12 +2582,119 @@ export type Database = {
           is_visible?: boolean;
           metadata?: NonNullable<Json>;
           name?: string;
+          regeneration_cap_micro?: number;
+          regeneration_every?: string | null;
+          regeneration_micro?: number;
           rollover_cap_micro?: number;
           slug?: string;
           sort_order?: number;
           updated_at?: string;
+          upgrade_rule?: string;
         };
         Relationships: [];
+      };
+      provider_costs: {
+        Row: {
+          cost_micro: number;
+          created_at: string;
+          id: number;
+          job_id: number | null;
+          key: string;
+          metadata: NonNullable<Json>;
+          model: string | null;
+          occurred_at: string;
+          provider: string;
+          quantity: number | null;
+          unit: string | null;
+          usage_event_id: string | null;
+          workspace_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          cost_micro: number;
+          created_at?: string;
+          id?: never;
+          job_id?: number | null;
+          key: string;
+          metadata?: NonNullable<Json>;
+          model?: string | null;
+          occurred_at: string;
+          provider: string;
+          quantity?: number | null;
+          unit?: string | null;
+          usage_event_id?: string | null;
+          workspace_id?: string | null;
+        };
+        Update: {
+          cost_micro?: number;
+          created_at?: string;
+          id?: never;
+          job_id?: number | null;
+          key?: string;
+          metadata?: NonNullable<Json>;
+          model?: string | null;
+          occurred_at?: string;
+          provider?: string;
+          quantity?: number | null;
+          unit?: string | null;
+          usage_event_id?: string | null;
+          workspace_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "provider_costs_usage_event_id_fkey";
+            columns: ["usage_event_id"];
+            isOneToOne: false;
+            referencedRelation: "usage_events";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      quota_uses: {
+        Row: {
+          amount: number;
+          created_at: string;
+          feature: string;
+          key: string;
+          quota_id: string;
+          released_at: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount: number;
+          created_at?: string;
+          feature: string;
+          key: string;
+          quota_id: string;
+          released_at?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          amount?: number;
+          created_at?: string;
+          feature?: string;
+          key?: string;
+          quota_id?: string;
+          released_at?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "quota_uses_feature_fkey";
+            columns: ["feature"];
+            isOneToOne: false;
+            referencedRelation: "features";
+            referencedColumns: ["slug"];
+          },
+          {
+            foreignKeyName: "quota_uses_quota_id_fkey";
+            columns: ["quota_id"];
+            isOneToOne: false;
+            referencedRelation: "quotas";
+            referencedColumns: ["id"];
+          },
+        ];
       };
       quotas: {
         Row: {
@@ -589,6 +2739,13 @@ export type Database = {
         };
         Relationships: [
           {
+            foreignKeyName: "quotas_feature_fkey";
+            columns: ["feature"];
+            isOneToOne: false;
+            referencedRelation: "features";
+            referencedColumns: ["slug"];
+          },
+          {
             foreignKeyName: "quotas_subscription_id_fkey";
             columns: ["subscription_id"];
             isOneToOne: false;
@@ -596,6 +2753,199 @@ export type Database = {
             referencedColumns: ["id"];
           },
         ];
+      };
+      referral_programs: {
+        Row: {
+          claim_days: number;
+          created_at: string;
+          credits_valid_days: number | null;
+          hold_days: number;
+          id: string;
+          is_active: boolean;
+          max_rewards_monthly: number | null;
+          max_rewards_total: number | null;
+          qualifies_on: string;
+          referee_micro: number;
+          referrer_micro: number;
+          slug: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          claim_days?: number;
+          created_at?: string;
+          credits_valid_days?: number | null;
+          hold_days?: number;
+          id?: string;
+          is_active?: boolean;
+          max_rewards_monthly?: number | null;
+          max_rewards_total?: number | null;
+          qualifies_on?: string;
+          referee_micro?: number;
+          referrer_micro?: number;
+          slug: string;
+          updated_at?: string;
+        };
+        Update: {
+          claim_days?: number;
+          created_at?: string;
+          credits_valid_days?: number | null;
+          hold_days?: number;
+          id?: string;
+          is_active?: boolean;
+          max_rewards_monthly?: number | null;
+          max_rewards_total?: number | null;
+          qualifies_on?: string;
+          referee_micro?: number;
+          referrer_micro?: number;
+          slug?: string;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      referrals: {
+        Row: {
+          address_hash: string | null;
+          capped: boolean;
+          code: string;
+          completed_at: string | null;
+          created_at: string;
+          device_fingerprint: string | null;
+          faults: string[];
+          id: string;
+          payment_id: string | null;
+          program_id: string;
+          qualified_at: string | null;
+          referee_id: string;
+          referee_micro: number;
+          referrer_id: string;
+          referrer_micro: number;
+          review_note: string | null;
+          reviewed_at: string | null;
+          reviewed_by: string | null;
+          status: string;
+          updated_at: string;
+          _settle_referral: string | null;
+        };
+        ComputedFields: "_settle_referral";
+        Insert: {
+          address_hash?: string | null;
+          capped?: boolean;
+          code: string;
+          completed_at?: string | null;
+          created_at?: string;
+          device_fingerprint?: string | null;
+          faults?: string[];
+          id?: string;
+          payment_id?: string | null;
+          program_id: string;
+          qualified_at?: string | null;
+          referee_id: string;
+          referee_micro?: number;
+          referrer_id: string;
+          referrer_micro?: number;
+          review_note?: string | null;
+          reviewed_at?: string | null;
+          reviewed_by?: string | null;
+          status?: string;
+          updated_at?: string;
+        };
+        Update: {
+          address_hash?: string | null;
+          capped?: boolean;
+          code?: string;
+          completed_at?: string | null;
+          created_at?: string;
+          device_fingerprint?: string | null;
+          faults?: string[];
+          id?: string;
+          payment_id?: string | null;
+          program_id?: string;
+          qualified_at?: string | null;
+          referee_id?: string;
+          referee_micro?: number;
+          referrer_id?: string;
+          referrer_micro?: number;
+          review_note?: string | null;
+          reviewed_at?: string | null;
+          reviewed_by?: string | null;
+          status?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "referrals_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "referrals_program_id_fkey";
+            columns: ["program_id"];
+            isOneToOne: false;
+            referencedRelation: "referral_programs";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      reported_meters: {
+        Row: {
+          created_at: string;
+          event_name: string;
+          measure: string;
+          meter_id: string;
+          scale: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          event_name: string;
+          measure?: string;
+          meter_id: string;
+          scale?: number;
+        };
+        Update: {
+          created_at?: string;
+          event_name?: string;
+          measure?: string;
+          meter_id?: string;
+          scale?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "reported_meters_meter_id_fkey";
+            columns: ["meter_id"];
+            isOneToOne: true;
+            referencedRelation: "meters";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      sale_currencies: {
+        Row: {
+          created_at: string;
+          currency: string;
+          is_active: boolean;
+          is_default: boolean;
+          provider: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          currency: string;
+          is_active?: boolean;
+          is_default?: boolean;
+          provider?: string;
+        };
+        Update: {
+          created_at?: string;
+          currency?: string;
+          is_active?: boolean;
+          is_default?: boolean;
+          provider?: string;
+        };
+        Relationships: [];
       };
       stripe_event_handlers: {
         Row: {
@@ -619,80 +2969,355 @@ export type Database = {
         };
         Relationships: [];
       };
+      subscription_changes: {
+        Row: {
+          at_period_end: boolean;
+          completed_at: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string | null;
+          effective_at: string | null;
+          error: string | null;
+          from_plan_id: string | null;
+          id: string;
+          is_prorated: boolean;
+          kind: string;
+          metadata: NonNullable<Json>;
+          proration_minor: number | null;
+          provider: string | null;
+          provider_invoice_id: string | null;
+          provider_subscription_id: string | null;
+          reason: string | null;
+          source: string;
+          status: string;
+          subscription_id: string | null;
+          to_plan_id: string | null;
+          to_plan_price_id: string | null;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          at_period_end?: boolean;
+          completed_at?: string | null;
+          correlation_id?: string | null;
+          created_at?: string;
+          currency?: string | null;
+          effective_at?: string | null;
+          error?: string | null;
+          from_plan_id?: string | null;
+          id?: string;
+          is_prorated?: boolean;
+          kind: string;
+          metadata?: NonNullable<Json>;
+          proration_minor?: number | null;
+          provider?: string | null;
+          provider_invoice_id?: string | null;
+          provider_subscription_id?: string | null;
+          reason?: string | null;
+          source?: string;
+          status?: string;
+          subscription_id?: string | null;
+          to_plan_id?: string | null;
+          to_plan_price_id?: string | null;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          at_period_end?: boolean;
+          completed_at?: string | null;
+          correlation_id?: string | null;
+          created_at?: string;
+          currency?: string | null;
+          effective_at?: string | null;
+          error?: string | null;
+          from_plan_id?: string | null;
+          id?: string;
+          is_prorated?: boolean;
+          kind?: string;
+          metadata?: NonNullable<Json>;
+          proration_minor?: number | null;
+          provider?: string | null;
+          provider_invoice_id?: string | null;
+          provider_subscription_id?: string | null;
+          reason?: string | null;
+          source?: string;
+          status?: string;
+          subscription_id?: string | null;
+          to_plan_id?: string | null;
+          to_plan_price_id?: string | null;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "subscription_changes_from_plan_id_fkey";
+            columns: ["from_plan_id"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "subscription_changes_subscription_id_fkey";
+            columns: ["subscription_id"];
+            isOneToOne: false;
+            referencedRelation: "subscriptions";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "subscription_changes_to_plan_id_fkey";
+            columns: ["to_plan_id"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "subscription_changes_to_plan_price_id_fkey";
+            columns: ["to_plan_price_id"];
+            isOneToOne: false;
+            referencedRelation: "plan_prices";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      subscription_checkouts: {
+        Row: {
+          app: string;
+          closed_at: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          id: string;
+          key: string | null;
+          plan_price_id: string;
+          provider: string;
+          provider_session_id: string | null;
+          provider_subscription_id: string | null;
+          status: string;
+          trial_days: number;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          app: string;
+          closed_at?: string | null;
+          correlation_id?: string | null;
+          created_at?: string;
+          id?: string;
+          key?: string | null;
+          plan_price_id: string;
+          provider?: string;
+          provider_session_id?: string | null;
+          provider_subscription_id?: string | null;
+          status?: string;
+          trial_days?: number;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          app?: string;
+          closed_at?: string | null;
+          correlation_id?: string | null;
+          created_at?: string;
+          id?: string;
+          key?: string | null;
+          plan_price_id?: string;
+          provider?: string;
+          provider_session_id?: string | null;
+          provider_subscription_id?: string | null;
+          status?: string;
+          trial_days?: number;
+          updated_at?: string;
+          user_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "subscription_checkouts_plan_price_id_fkey";
+            columns: ["plan_price_id"];
+            isOneToOne: false;
+            referencedRelation: "plan_prices";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      subscription_looks: {
+        Row: {
+          created_at: string;
+          error: string | null;
+          job_id: number | null;
+          looked_at: string | null;
+          next_look_at: string | null;
+          provider: string;
+          provider_subscription_id: string;
+          ticket: number;
+          wanted: boolean;
+          workspace_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          error?: string | null;
+          job_id?: number | null;
+          looked_at?: string | null;
+          next_look_at?: string | null;
+          provider?: string;
+          provider_subscription_id: string;
+          ticket?: number;
+          wanted?: boolean;
+          workspace_id?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          error?: string | null;
+          job_id?: number | null;
+          looked_at?: string | null;
+          next_look_at?: string | null;
+          provider?: string;
+          provider_subscription_id?: string;
+          ticket?: number;
+          wanted?: boolean;
+          workspace_id?: string | null;
+        };
+        Relationships: [];
+      };
+      subscription_settings: {
+        Row: {
+          app: string;
+          created_at: string;
+          grace_period: string;
+          trial_notice: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          app: string;
+          created_at?: string;
+          grace_period?: string;
+          trial_notice?: string;
+          updated_at?: string;
+        };
+        Update: {
+          app?: string;
+          created_at?: string;
+          grace_period?: string;
+          trial_notice?: string;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
       subscriptions: {
         Row: {
           allowance_anchor_at: string;
+          allowance_since_at: string;
           app: string;
+          cancel_at: string | null;
           cancel_at_period_end: boolean;
           cancelled_at: string | null;
           created_at: string;
           current_period_end: string | null;
           current_period_start: string;
+          ended_at: string | null;
+          grace_ends_at: string | null;
           id: string;
           metadata: NonNullable<Json>;
+          payment_failed_at: string | null;
+          payment_url: string | null;
           plan_id: string;
           plan_price_id: string | null;
           provider: string | null;
+          provider_created_at: string | null;
           provider_customer_id: string | null;
           provider_schedule_id: string | null;
           provider_subscription_id: string | null;
           rollover_micro: number;
           scheduled_at: string | null;
           scheduled_plan_id: string | null;
+          scheduled_plan_price_id: string | null;
           status: string;
+          trial_announced_at: string | null;
           trial_end: string | null;
           trial_start: string | null;
+          trial_used_at: string | null;
           updated_at: string;
           workspace_id: string;
+          _holds_place: boolean | null;
+          _upgrade_allowance: undefined | null;
+          has_access: boolean | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_holds_place" | "_upgrade_allowance" | "has_access";
         Insert: {
           allowance_anchor_at?: string;
+          allowance_since_at?: string;
           app: string;
+          cancel_at?: string | null;
           cancel_at_period_end?: boolean;
           cancelled_at?: string | null;
           created_at?: string;
           current_period_end?: string | null;
           current_period_start?: string;
+          ended_at?: string | null;
+          grace_ends_at?: string | null;
           id?: string;
           metadata?: NonNullable<Json>;
+          payment_failed_at?: string | null;
+          payment_url?: string | null;
           plan_id: string;
           plan_price_id?: string | null;
           provider?: string | null;
+          provider_created_at?: string | null;
           provider_customer_id?: string | null;
           provider_schedule_id?: string | null;
           provider_subscription_id?: string | null;
           rollover_micro?: number;
           scheduled_at?: string | null;
           scheduled_plan_id?: string | null;
+          scheduled_plan_price_id?: string | null;
           status?: string;
+          trial_announced_at?: string | null;
           trial_end?: string | null;
           trial_start?: string | null;
+          trial_used_at?: string | null;
           updated_at?: string;
           workspace_id: string;
         };
         Update: {
           allowance_anchor_at?: string;
+          allowance_since_at?: string;
           app?: string;
+          cancel_at?: string | null;
           cancel_at_period_end?: boolean;
           cancelled_at?: string | null;
           created_at?: string;
           current_period_end?: string | null;
           current_period_start?: string;
+          ended_at?: string | null;
+          grace_ends_at?: string | null;
           id?: string;
           metadata?: NonNullable<Json>;
+          payment_failed_at?: string | null;
+          payment_url?: string | null;
           plan_id?: string;
           plan_price_id?: string | null;
           provider?: string | null;
+          provider_created_at?: string | null;
           provider_customer_id?: string | null;
           provider_schedule_id?: string | null;
           provider_subscription_id?: string | null;
           rollover_micro?: number;
           scheduled_at?: string | null;
           scheduled_plan_id?: string | null;
+          scheduled_plan_price_id?: string | null;
           status?: string;
+          trial_announced_at?: string | null;
           trial_end?: string | null;
           trial_start?: string | null;
+          trial_used_at?: string | null;
           updated_at?: string;
           workspace_id?: string;
         };
@@ -718,16 +3343,166 @@ export type Database = {
             referencedRelation: "plans";
             referencedColumns: ["id"];
           },
+          {
+            foreignKeyName: "subscriptions_scheduled_plan_price_id_fkey";
+            columns: ["scheduled_plan_price_id"];
+            isOneToOne: false;
+            referencedRelation: "plan_prices";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      surplus_subscriptions: {
+        Row: {
+          app: string;
+          created_at: string;
+          currency: string | null;
+          kept_provider_subscription_id: string;
+          provider: string;
+          provider_subscription_id: string;
+          refunded_minor: number;
+          settled_at: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          app: string;
+          created_at?: string;
+          currency?: string | null;
+          kept_provider_subscription_id: string;
+          provider?: string;
+          provider_subscription_id: string;
+          refunded_minor?: number;
+          settled_at?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          app?: string;
+          created_at?: string;
+          currency?: string | null;
+          kept_provider_subscription_id?: string;
+          provider?: string;
+          provider_subscription_id?: string;
+          refunded_minor?: number;
+          settled_at?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      usage_changes: {
+        Row: {
+          captured_micro: number;
+          charges: number;
+          id: number;
+          meter_id: string;
+          quantity: number;
+          refunded_micro: number;
+          refunded_quantity: number;
+          source: string | null;
+          starts_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          captured_micro: number;
+          charges: number;
+          id?: never;
+          meter_id: string;
+          quantity: number;
+          refunded_micro: number;
+          refunded_quantity: number;
+          source?: string | null;
+          starts_at: string;
+          user_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          captured_micro?: number;
+          charges?: number;
+          id?: never;
+          meter_id?: string;
+          quantity?: number;
+          refunded_micro?: number;
+          refunded_quantity?: number;
+          source?: string | null;
+          starts_at?: string;
+          user_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      usage_corrections: {
+        Row: {
+          amount_after_micro: number;
+          amount_before_micro: number;
+          content_hash: string;
+          created_at: string;
+          id: string;
+          key: string;
+          kind: string;
+          quantity_after: number;
+          quantity_before: number;
+          reason: string;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_after_micro: number;
+          amount_before_micro: number;
+          content_hash: string;
+          created_at?: string;
+          id?: string;
+          key: string;
+          kind: string;
+          quantity_after: number;
+          quantity_before: number;
+          reason: string;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        Update: {
+          amount_after_micro?: number;
+          amount_before_micro?: number;
+          content_hash?: string;
+          created_at?: string;
+          id?: string;
+          key?: string;
+          kind?: string;
+          quantity_after?: number;
+          quantity_before?: number;
+          reason?: string;
+          usage_event_id?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "usage_corrections_usage_event_id_fkey";
+            columns: ["usage_event_id"];
+            isOneToOne: false;
+            referencedRelation: "usage_events";
+            referencedColumns: ["id"];
+          },
         ];
       };
       usage_events: {
         Row: {
           amount_micro: number;
           captured_micro: number;
+          captured_quantity: number | null;
           completed_at: string | null;
           content_hash: string;
+          corrects_id: string | null;
           correlation_id: string | null;
           created_at: string;
+          event_at: string;
           hold_expires_at: string;
           id: string;
           key: string;
@@ -745,15 +3520,19 @@ export type Database = {
           unit_amount_micro: number;
           user_id: string | null;
           workspace_id: string;
+          _usage_facts: Database["billing"]["CompositeTypes"]["usage_facts"] | null;
         };
-        ComputedFields: never;
+        ComputedFields: "_usage_facts";
         Insert: {
           amount_micro: number;
           captured_micro?: number;
+          captured_quantity?: number | null;
           completed_at?: string | null;
           content_hash: string;
+          corrects_id?: string | null;
           correlation_id?: string | null;
           created_at?: string;
+          event_at?: string;
           hold_expires_at: string;
           id?: string;
           key: string;
@@ -775,10 +3554,13 @@ export type Database = {
         Update: {
           amount_micro?: number;
           captured_micro?: number;
+          captured_quantity?: number | null;
           completed_at?: string | null;
           content_hash?: string;
+          corrects_id?: string | null;
           correlation_id?: string | null;
           created_at?: string;
+          event_at?: string;
           hold_expires_at?: string;
           id?: string;
           key?: string;
@@ -797,9 +3579,55 @@ export type Database = {
           user_id?: string | null;
           workspace_id?: string;
         };
+        Relationships: [];
+      };
+      usage_rollups: {
+        Row: {
+          captured_micro: number;
+          charges: number;
+          grain: string;
+          id: number;
+          meter_id: string;
+          quantity: number;
+          refunded_micro: number;
+          refunded_quantity: number;
+          source: string | null;
+          starts_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          captured_micro: number;
+          charges: number;
+          grain: string;
+          id?: never;
+          meter_id: string;
+          quantity: number;
+          refunded_micro: number;
+          refunded_quantity: number;
+          source?: string | null;
+          starts_at: string;
+          user_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          captured_micro?: number;
+          charges?: number;
+          grain?: string;
+          id?: never;
+          meter_id?: string;
+          quantity?: number;
+          refunded_micro?: number;
+          refunded_quantity?: number;
+          source?: string | null;
+          starts_at?: string;
+          user_id?: string | null;
+          workspace_id?: string;
+        };
         Relationships: [
           {
-            foreignKeyName: "usage_events_meter_id_fkey";
+            foreignKeyName: "usage_rollups_meter_id_fkey";
             columns: ["meter_id"];
             isOneToOne: false;
             referencedRelation: "meters";
@@ -807,14 +3635,192 @@ export type Database = {
           },
         ];
       };
+      voucher_redemptions: {
+        Row: {
+          applied_at: string | null;
+          bonus_limit_micro: number | null;
+          bonus_percent: number | null;
+          created_at: string;
+          credits_micro: number;
+          expires_at: string | null;
+          id: string;
+          key: string | null;
+          kind: string;
+          ledger_transaction_id: number | null;
+          payment_id: string | null;
+          redeemed_at: string;
+          status: string;
+          subscription_id: string | null;
+          updated_at: string;
+          use_number: number;
+          user_id: string | null;
+          voucher_id: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          applied_at?: string | null;
+          bonus_limit_micro?: number | null;
+          bonus_percent?: number | null;
+          created_at?: string;
+          credits_micro?: number;
+          expires_at?: string | null;
+          id?: string;
+          key?: string | null;
+          kind: string;
+          ledger_transaction_id?: number | null;
+          payment_id?: string | null;
+          redeemed_at?: string;
+          status: string;
+          subscription_id?: string | null;
+          updated_at?: string;
+          use_number: number;
+          user_id?: string | null;
+          voucher_id: string;
+          workspace_id: string;
+        };
+        Update: {
+          applied_at?: string | null;
+          bonus_limit_micro?: number | null;
+          bonus_percent?: number | null;
+          created_at?: string;
+          credits_micro?: number;
+          expires_at?: string | null;
+          id?: string;
+          key?: string | null;
+          kind?: string;
+          ledger_transaction_id?: number | null;
+          payment_id?: string | null;
+          redeemed_at?: string;
+          status?: string;
+          subscription_id?: string | null;
+          updated_at?: string;
+          use_number?: number;
+          user_id?: string | null;
+          voucher_id?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "voucher_redemptions_payment_id_fkey";
+            columns: ["payment_id"];
+            isOneToOne: false;
+            referencedRelation: "payments";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "voucher_redemptions_subscription_id_fkey";
+            columns: ["subscription_id"];
+            isOneToOne: false;
+            referencedRelation: "subscriptions";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "voucher_redemptions_voucher_id_fkey";
+            columns: ["voucher_id"];
+            isOneToOne: false;
+            referencedRelation: "vouchers";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      vouchers: {
+        Row: {
+          app: string | null;
+          bonus_limit_micro: number | null;
+          bonus_percent: number | null;
+          campaign: string | null;
+          code: string;
+          created_at: string;
+          created_by: string | null;
+          credits_micro: number | null;
+          credits_valid_days: number | null;
+          description: string | null;
+          expires_at: string | null;
+          id: string;
+          kind: string;
+          max_per_user: number;
+          max_redemptions: number | null;
+          metadata: NonNullable<Json>;
+          plan_id: string | null;
+          redemption_count: number;
+          starts_at: string;
+          status: string;
+          trial_days: number | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          app?: string | null;
+          bonus_limit_micro?: number | null;
+          bonus_percent?: number | null;
+          campaign?: string | null;
+          code: string;
+          created_at?: string;
+          created_by?: string | null;
+          credits_micro?: number | null;
+          credits_valid_days?: number | null;
+          description?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          kind: string;
+          max_per_user?: number;
+          max_redemptions?: number | null;
+          metadata?: NonNullable<Json>;
+          plan_id?: string | null;
+          redemption_count?: number;
+          starts_at?: string;
+          status?: string;
+          trial_days?: number | null;
+          updated_at?: string;
+        };
+        Update: {
+          app?: string | null;
+          bonus_limit_micro?: number | null;
+          bonus_percent?: number | null;
+          campaign?: string | null;
+          code?: string;
+          created_at?: string;
+          created_by?: string | null;
+          credits_micro?: number | null;
+          credits_valid_days?: number | null;
+          description?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          kind?: string;
+          max_per_user?: number;
+          max_redemptions?: number | null;
+          metadata?: NonNullable<Json>;
+          plan_id?: string | null;
+          redemption_count?: number;
+          starts_at?: string;
+          status?: string;
+          trial_days?: number | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "vouchers_plan_id_fkey";
+            columns: ["plan_id"];
+            isOneToOne: false;
+            referencedRelation: "plans";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       wallets: {
         Row: {
+          account_base: number;
           allowance_due_at: string | null;
           allowance_micro: number;
+          auto_reload_below_micro: number | null;
           created_at: string;
+          frozen_reason: string | null;
           held_micro: number;
+          lots_due_at: string | null;
           lots_micro: number;
           low_balance_threshold_micro: number | null;
+          plan_slug: string | null;
           prepaid_micro: number;
           provider_customer_id: string | null;
           status: string;
@@ -825,12 +3831,17 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
+          account_base: number;
           allowance_due_at?: string | null;
           allowance_micro?: number;
+          auto_reload_below_micro?: number | null;
           created_at?: string;
+          frozen_reason?: string | null;
           held_micro?: number;
+          lots_due_at?: string | null;
           lots_micro?: number;
           low_balance_threshold_micro?: number | null;
+          plan_slug?: string | null;
           prepaid_micro?: number;
           provider_customer_id?: string | null;
           status?: string;
@@ -840,12 +3851,17 @@ export type Database = {
           workspace_id: string;
         };
         Update: {
+          account_base?: number;
           allowance_due_at?: string | null;
           allowance_micro?: number;
+          auto_reload_below_micro?: number | null;
           created_at?: string;
+          frozen_reason?: string | null;
           held_micro?: number;
+          lots_due_at?: string | null;
           lots_micro?: number;
           low_balance_threshold_micro?: number | null;
+          plan_slug?: string | null;
           prepaid_micro?: number;
           provider_customer_id?: string | null;
           status?: string;
@@ -858,6 +3874,51 @@ export type Database = {
       };
     };
     Views: {
+      affiliate_statements: {
+        Row: {
+          affiliate_payout_id: string | null;
+          amount_micro: number | null;
+          batch: string;
+          commission_id: string;
+          commission_rate: number;
+          commission_type: string;
+          created_at: string;
+          period_end: string;
+          period_start: string;
+          source_currency: string;
+          source_minor: number;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "affiliate_commissions_affiliate_payout_id_fkey";
+            columns: ["affiliate_payout_id"];
+            isOneToOne: false;
+            referencedRelation: "affiliate_payouts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      budget_status: {
+        Row: {
+          alert_shares: number[];
+          budget_id: string;
+          ends_at: string | null;
+          held_micro: number | null;
+          left_micro: number | null;
+          limit_micro: number;
+          period: string;
+          reached_share: number | null;
+          spent_micro: number | null;
+          starts_at: string | null;
+          stops: boolean;
+          timezone: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
       ledger_history: {
         Row: {
           account: string;
@@ -881,55 +3942,479 @@ export type Database = {
             referencedRelation: "payments";
             referencedColumns: ["id"];
           },
+        ];
+      };
+      usage_daily: {
+        Row: {
+          captured_micro: number;
+          charges: number;
+          cost_micro: number | null;
+          day: string | null;
+          meter: string | null;
+          meter_id: string;
+          quantity: number;
+          refunded_micro: number;
+          refunded_quantity: number;
+          source: string | null;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [
           {
-            foreignKeyName: "ledger_transactions_usage_event_id_fkey";
-            columns: ["usage_event_id"];
+            foreignKeyName: "usage_rollups_meter_id_fkey";
+            columns: ["meter_id"];
             isOneToOne: false;
-            referencedRelation: "usage_events";
+            referencedRelation: "meters";
             referencedColumns: ["id"];
           },
         ];
       };
+      usage_hourly: {
+        Row: {
+          captured_micro: number;
+          charges: number;
+          cost_micro: number | null;
+          meter: string | null;
+          meter_id: string;
+          quantity: number;
+          refunded_micro: number;
+          refunded_quantity: number;
+          source: string | null;
+          starts_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "usage_rollups_meter_id_fkey";
+            columns: ["meter_id"];
+            isOneToOne: false;
+            referencedRelation: "meters";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      workspace_margin: {
+        Row: {
+          commissions_micro: number | null;
+          cost_micro: number | null;
+          margin_micro: number | null;
+          payments_micro: number | null;
+          usage_margin_micro: number | null;
+          usage_micro: number | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
     };
     Functions: {
+      _accrue_commission: {
+        Args: {
+          affiliate: Omit<
+            Database["billing"]["Tables"]["affiliates"]["Row"],
+            Database["billing"]["Tables"]["affiliates"]["ComputedFields"]
+          >;
+          dollars_micro: number;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+          referral: Omit<
+            Database["billing"]["Tables"]["affiliate_referrals"]["Row"],
+            Database["billing"]["Tables"]["affiliate_referrals"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _advance_payment: {
+        Args: {
+          error?: string;
+          error_code?: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+          provider_payment_id?: string;
+          provider_session_id?: string;
+          status: string;
+        };
+        Returns: {
+          amount_minor: number;
+          billing_cycle: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          credit_package_id: string | null;
+          credits_micro: number;
+          currency: string;
+          error: string | null;
+          error_code: string | null;
+          id: string;
+          key: string | null;
+          kind: string;
+          metadata: NonNullable<Json>;
+          paid_at: string | null;
+          plan_id: string | null;
+          provider: string;
+          provider_payment_id: string | null;
+          provider_session_id: string | null;
+          receipt_url: string | null;
+          refunded_minor: number;
+          status: string;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payments";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       _allowance_period: {
         Args: { anchor: string; at_time: string; interval_name: string };
+        Returns: {
+          ends_at: string;
+          number: number;
+          starts_at: string;
+        }[];
+      };
+      _announce_subscription: {
+        Args: {
+          old: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _apply_account_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_bank_payout_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_bonus: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _apply_charge_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_checkout_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_customer_deleted: { Args: { event: unknown }; Returns: boolean };
+      _apply_dispute_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_intent_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_invoice_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_invoice_payment_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_meter_error_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_payment_effect: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
+      _apply_payment_method_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_razorpay_dispute: { Args: { entity: Json }; Returns: string };
+      _apply_refund_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_subscription_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_transfer_event: { Args: { event: unknown }; Returns: boolean };
+      _apply_voucher: {
+        Args: {
+          key: string;
+          use_number: number;
+          user_id: string;
+          voucher: Omit<
+            Database["billing"]["Tables"]["vouchers"]["Row"],
+            Database["billing"]["Tables"]["vouchers"]["ComputedFields"]
+          >;
+          workspace_id: string;
+        };
+        Returns: {
+          applied_at: string | null;
+          bonus_limit_micro: number | null;
+          bonus_percent: number | null;
+          created_at: string;
+          credits_micro: number;
+          expires_at: string | null;
+          id: string;
+          key: string | null;
+          kind: string;
+          ledger_transaction_id: number | null;
+          payment_id: string | null;
+          redeemed_at: string;
+          status: string;
+          subscription_id: string | null;
+          updated_at: string;
+          use_number: number;
+          user_id: string | null;
+          voucher_id: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "voucher_redemptions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _arm_auto_reload: { Args: { workspace_id: string }; Returns: undefined };
+      _await_confirmation: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _balances_before: {
+        Args: { transaction_id: number; workspace_id: string };
+        Returns: {
+          available_micro: number;
+          held_micro: number;
+        }[];
+      };
+      _begin_reload: { Args: { needed_micro?: number; workspace_id: string }; Returns: string };
+      _book_payout: {
+        Args: {
+          amount_minor: number;
+          from_code: string;
+          payout: Omit<
+            Database["billing"]["Tables"]["payouts"]["Row"],
+            Database["billing"]["Tables"]["payouts"]["ComputedFields"]
+          >;
+          returned_minor: number;
+          settled_minor: number;
+          to_code: string;
+        };
+        Returns: undefined;
+      };
+      _budget_period: {
+        Args: { at_time: string; period: string; timezone: string };
         Returns: {
           ends_at: string;
           starts_at: string;
         }[];
       };
-      _apply_checkout_event: { Args: { event: unknown }; Returns: boolean };
+      _cap_reload: {
+        Args: {
+          reload: Omit<
+            Database["billing"]["Tables"]["auto_reloads"]["Row"],
+            Database["billing"]["Tables"]["auto_reloads"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _carry_over: {
+        Args: { due: Database["billing"]["CompositeTypes"]["due_allowance"]; workspace_id: string };
+        Returns: undefined;
+      };
+      _chain_head: {
+        Args: { after_id: number; head: string; upto_id: number; workspace_id: string };
+        Returns: Record<string, unknown>;
+      };
+      _change_status: {
+        Args: {
+          change: Omit<
+            Database["billing"]["Tables"]["subscription_changes"]["Row"],
+            Database["billing"]["Tables"]["subscription_changes"]["ComputedFields"]
+          >;
+          state: Database["billing"]["CompositeTypes"]["subscription_state"];
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
+      _charge_at_once: {
+        Args: {
+          draft: Omit<
+            Database["billing"]["Tables"]["usage_events"]["Row"],
+            Database["billing"]["Tables"]["usage_events"]["ComputedFields"]
+          >;
+          meter: string;
+          reason: string;
+        };
+        Returns: string;
+      };
       _check_key: { Args: { key: string }; Returns: undefined };
+      _check_lot_terms: { Args: { kind: string; meters: string[]; priority: number }; Returns: undefined };
+      _check_open_payments: {
+        Args: { key: string; user_id: string; workspace_id: string };
+        Returns: undefined;
+      };
+      _check_page: { Args: { most: number }; Returns: undefined };
+      _check_refunds_event: { Args: { event: unknown }; Returns: boolean };
+      _check_spend_cap: {
+        Args: {
+          amount_micro: number;
+          budget: Omit<
+            Database["billing"]["Tables"]["budgets"]["Row"],
+            Database["billing"]["Tables"]["budgets"]["ComputedFields"]
+          >;
+          period: Omit<
+            Database["billing"]["Tables"]["budget_periods"]["Row"],
+            Database["billing"]["Tables"]["budget_periods"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _claim: { Args: { provider: string; status: string }; Returns: number };
+      _claw_back_lines: {
+        Args: {
+          amount_micro: number;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: Database["billing"]["CompositeTypes"]["posting"][];
+      };
+      _count_charges: {
+        Args: {
+          budget: Omit<
+            Database["billing"]["Tables"]["budgets"]["Row"],
+            Database["billing"]["Tables"]["budgets"]["ComputedFields"]
+          >;
+          from_at: string;
+          to_at: string;
+        };
+        Returns: Record<string, unknown>;
+      };
+      _day_range: {
+        Args: { from_day: string; timezone: string; to_day: string };
+        Returns: {
+          from_at: string;
+          to_at: string;
+        }[];
+      };
+      _decline_reload: {
+        Args: {
+          charge_id: string;
+          code: string;
+          message: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _disable_auto_reload: { Args: { reason: string; workspace_id: string }; Returns: undefined };
       _draw: {
         Args: {
           amount_micro: number;
+          meter: string;
           wallet: Omit<
             Database["billing"]["Tables"]["wallets"]["Row"],
             Database["billing"]["Tables"]["wallets"]["ComputedFields"]
           >;
         };
-        Returns: Json;
+        Returns: Record<string, unknown>;
       };
       _due_allowances: {
         Args: { workspace_id: string };
-        Returns: {
-          amount_micro: number;
-          expires_at: string;
-          key: string;
-          metadata: Json;
-        }[];
+        Returns: Database["billing"]["CompositeTypes"]["due_allowance"][];
+        SetofOptions: {
+          from: "*";
+          to: "due_allowance";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
       };
+      _end_affiliate_payout: {
+        Args: { affiliate_payout_id: string; error: string; paid: boolean; transaction_id?: string };
+        Returns: {
+          affiliate_id: string;
+          amount_micro: number;
+          batch: string;
+          commission_count: number;
+          commissions_micro: number;
+          created_at: string;
+          error: string | null;
+          id: string;
+          ledger_transaction_id: number | null;
+          metadata: NonNullable<Json>;
+          notes: string | null;
+          paid_at: string | null;
+          payout_email: string | null;
+          payout_id: string | null;
+          payout_method: string;
+          period_end: string;
+          period_start: string;
+          referral_count: number;
+          status: string;
+          transaction_id: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "affiliate_payouts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _end_money: {
+        Args: {
+          refund: Omit<
+            Database["billing"]["Tables"]["payment_refunds"]["Row"],
+            Database["billing"]["Tables"]["payment_refunds"]["ComputedFields"]
+          >;
+          status: string;
+        };
+        Returns: undefined;
+      };
+      _end_reload: { Args: { error_code?: string; reload_id: string; status: string }; Returns: undefined };
       _expire_due_lots: { Args: { workspace_id: string }; Returns: number };
+      _first_transaction: { Args: { at_time: string; workspace_id: string }; Returns: number };
+      _follow_payout: {
+        Args: {
+          payout: Omit<
+            Database["billing"]["Tables"]["payouts"]["Row"],
+            Database["billing"]["Tables"]["payouts"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _freeze_dispute: {
+        Args: {
+          dispute: Omit<
+            Database["billing"]["Tables"]["disputes"]["Row"],
+            Database["billing"]["Tables"]["disputes"]["ComputedFields"]
+          >;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       _fresh_wallet: {
         Args: { workspace_id: string };
         Returns: {
+          account_base: number;
           allowance_due_at: string | null;
           allowance_micro: number;
+          auto_reload_below_micro: number | null;
           created_at: string;
+          frozen_reason: string | null;
           held_micro: number;
+          lots_due_at: string | null;
           lots_micro: number;
           low_balance_threshold_micro: number | null;
+          plan_slug: string | null;
           prepaid_micro: number;
           provider_customer_id: string | null;
           status: string;
@@ -945,6 +4430,18 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      _give_back: {
+        Args: {
+          amount_micro: number;
+          key: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+          reason: string;
+        };
+        Returns: undefined;
+      };
       _grant: {
         Args: {
           amount_micro: number;
@@ -952,7 +4449,9 @@ export type Database = {
           key: string;
           kind: string;
           metadata: Json;
+          meters?: string[];
           payment_id: string;
+          priority?: number;
           workspace_id: string;
         };
         Returns: {
@@ -960,16 +4459,161 @@ export type Database = {
           ledger_transaction_id: number;
         }[];
       };
+      _hold_reload: { Args: { workspace_id: string }; Returns: undefined };
+      _holds_place: {
+        Args: {
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
+      _invoice_settings: {
+        Args: { workspace_id: string };
+        Returns: {
+          billing_address: string | null;
+          billing_email: string | null;
+          billing_name: string | null;
+          created_at: string;
+          prefix: string;
+          tax_id: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "invoice_settings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _is_final_decline: { Args: { code: string }; Returns: boolean };
+      _is_upgrade: {
+        Args: {
+          new_price: Omit<
+            Database["billing"]["Tables"]["plan_prices"]["Row"],
+            Database["billing"]["Tables"]["plan_prices"]["ComputedFields"]
+          >;
+          old_price: Omit<
+            Database["billing"]["Tables"]["plan_prices"]["Row"],
+            Database["billing"]["Tables"]["plan_prices"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
       _issue_allowances: { Args: { workspace_id: string }; Returns: undefined };
+      _issue_invoice: {
+        Args: {
+          credits_micro: number;
+          description: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+          refund_id?: string;
+          series: string;
+          total_minor: number;
+        };
+        Returns: string;
+      };
+      _keep_feedback: {
+        Args: {
+          change: Omit<
+            Database["billing"]["Tables"]["subscription_changes"]["Row"],
+            Database["billing"]["Tables"]["subscription_changes"]["ComputedFields"]
+          >;
+          flow: string;
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _known_correction: {
+        Args: { content_hash: string; key: string; workspace_id: string };
+        Returns: {
+          amount_after_micro: number;
+          amount_before_micro: number;
+          content_hash: string;
+          created_at: string;
+          id: string;
+          key: string;
+          kind: string;
+          quantity_after: number;
+          quantity_before: number;
+          reason: string;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "usage_corrections";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _ledger_lines: {
+        Args: { ids: number[]; workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["ledger_line"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_line";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      _lock_payout: {
+        Args: { payout_id: string };
+        Returns: {
+          amount_minor: number;
+          arrives_at: string | null;
+          bank_status: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          failure_code: string | null;
+          finished_at: string | null;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          next_try_at: string | null;
+          payout_account_id: string;
+          provider_account_id: string;
+          provider_payout_id: string | null;
+          provider_transfer_id: string | null;
+          refused: boolean;
+          requested_by: string | null;
+          returned_minor: number;
+          reversed_minor: number;
+          rounds: number;
+          settled_minor: number;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payouts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _lock_place: { Args: { app: string; workspace_id: string }; Returns: undefined };
       _lock_usage: {
         Args: { usage_event_id: string };
         Returns: {
           amount_micro: number;
           captured_micro: number;
+          captured_quantity: number | null;
           completed_at: string | null;
           content_hash: string;
+          corrects_id: string | null;
           correlation_id: string | null;
           created_at: string;
+          event_at: string;
           hold_expires_at: string;
           id: string;
           key: string;
@@ -998,12 +4642,17 @@ export type Database = {
       _lock_wallet: {
         Args: { workspace_id: string };
         Returns: {
+          account_base: number;
           allowance_due_at: string | null;
           allowance_micro: number;
+          auto_reload_below_micro: number | null;
           created_at: string;
+          frozen_reason: string | null;
           held_micro: number;
+          lots_due_at: string | null;
           lots_micro: number;
           low_balance_threshold_micro: number | null;
+          plan_slug: string | null;
           prepaid_micro: number;
           provider_customer_id: string | null;
           status: string;
@@ -1019,9 +4668,354 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      _make_referral: {
+        Args: { code: string; device_fingerprint: string; referee_id: string; referrer_id: string };
+        Returns: {
+          address_hash: string | null;
+          capped: boolean;
+          code: string;
+          completed_at: string | null;
+          created_at: string;
+          device_fingerprint: string | null;
+          faults: string[];
+          id: string;
+          payment_id: string | null;
+          program_id: string;
+          qualified_at: string | null;
+          referee_id: string;
+          referee_micro: number;
+          referrer_id: string;
+          referrer_micro: number;
+          review_note: string | null;
+          reviewed_at: string | null;
+          reviewed_by: string | null;
+          status: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "referrals";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _managed_subscription: {
+        Args: { app: string; workspace_id: string };
+        Returns: {
+          allowance_anchor_at: string;
+          allowance_since_at: string;
+          app: string;
+          cancel_at: string | null;
+          cancel_at_period_end: boolean;
+          cancelled_at: string | null;
+          created_at: string;
+          current_period_end: string | null;
+          current_period_start: string;
+          ended_at: string | null;
+          grace_ends_at: string | null;
+          id: string;
+          metadata: NonNullable<Json>;
+          payment_failed_at: string | null;
+          payment_url: string | null;
+          plan_id: string;
+          plan_price_id: string | null;
+          provider: string | null;
+          provider_created_at: string | null;
+          provider_customer_id: string | null;
+          provider_schedule_id: string | null;
+          provider_subscription_id: string | null;
+          rollover_micro: number;
+          scheduled_at: string | null;
+          scheduled_plan_id: string | null;
+          scheduled_plan_price_id: string | null;
+          status: string;
+          trial_announced_at: string | null;
+          trial_end: string | null;
+          trial_start: string | null;
+          trial_used_at: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscriptions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _meter_difference: {
+        Args: {
+          meter: Omit<
+            Database["billing"]["Tables"]["reported_meters"]["Row"],
+            Database["billing"]["Tables"]["reported_meters"]["ComputedFields"]
+          >;
+          starts_at: string;
+          workspace_id: string;
+        };
+        Returns: number;
+      };
+      _monthly_minor: {
+        Args: {
+          price: Omit<
+            Database["billing"]["Tables"]["plan_prices"]["Row"],
+            Database["billing"]["Tables"]["plan_prices"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
+      _move_payable: {
+        Args: {
+          amount_micro: number;
+          currency: string;
+          from_code: string;
+          key: string;
+          metadata?: Json;
+          payment_id?: string;
+          reason?: string;
+          to_code: string;
+          workspace_id: string;
+        };
+        Returns: boolean;
+      };
+      _next_look: {
+        Args: { state: Database["billing"]["CompositeTypes"]["subscription_state"] };
+        Returns: string;
+      };
+      _next_payout_at: { Args: { schedule: string; schedule_day: number }; Returns: string };
+      _next_phase: {
+        Args: { period_start: string; schedule: Json };
+        Returns: {
+          price_id: string;
+          starts_at: string;
+        }[];
+      };
+      _note_budget_alerts: {
+        Args: {
+          budget: Omit<
+            Database["billing"]["Tables"]["budgets"]["Row"],
+            Database["billing"]["Tables"]["budgets"]["ComputedFields"]
+          >;
+          period: Omit<
+            Database["billing"]["Tables"]["budget_periods"]["Row"],
+            Database["billing"]["Tables"]["budget_periods"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _note_customer: { Args: { customer_id: string; workspace_id: string }; Returns: undefined };
+      _note_surplus: {
+        Args: { app: string; kept: string; surplus: string; workspace_id: string };
+        Returns: undefined;
+      };
+      _open_refund: {
+        Args: {
+          amount_minor: number;
+          key: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+          provider_refund_id: string;
+          reason: string;
+          requested_by: string;
+        };
+        Returns: {
+          amount_minor: number;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          id: string;
+          key: string | null;
+          missing_micro: number;
+          payment_id: string;
+          provider: string;
+          provider_refund_id: string | null;
+          reason: string;
+          requested_by: string | null;
+          settled_at: string | null;
+          status: string;
+          taken_micro: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payment_refunds";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _order_plan: {
+        Args: {
+          currency: string;
+          key: string;
+          price: Omit<
+            Database["billing"]["Tables"]["plan_prices"]["Row"],
+            Database["billing"]["Tables"]["plan_prices"]["ComputedFields"]
+          >;
+          workspace_id: string;
+        };
+        Returns: {
+          amount_minor: number;
+          billing_cycle: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          credit_package_id: string | null;
+          credits_micro: number;
+          currency: string;
+          error: string | null;
+          error_code: string | null;
+          id: string;
+          key: string | null;
+          kind: string;
+          metadata: NonNullable<Json>;
+          paid_at: string | null;
+          plan_id: string | null;
+          provider: string;
+          provider_payment_id: string | null;
+          provider_session_id: string | null;
+          receipt_url: string | null;
+          refunded_minor: number;
+          status: string;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payments";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _owner_of: { Args: { subscription: Json }; Returns: string };
+      _pay: {
+        Args: {
+          amount_minor: number;
+          currency: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+          provider_payment_id: string;
+          provider_session_id?: string;
+        };
+        Returns: {
+          amount_minor: number;
+          billing_cycle: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          credit_package_id: string | null;
+          credits_micro: number;
+          currency: string;
+          error: string | null;
+          error_code: string | null;
+          id: string;
+          key: string | null;
+          kind: string;
+          metadata: NonNullable<Json>;
+          paid_at: string | null;
+          plan_id: string | null;
+          provider: string;
+          provider_payment_id: string | null;
+          provider_session_id: string | null;
+          receipt_url: string | null;
+          refunded_minor: number;
+          status: string;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payments";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _pay_affiliate: {
+        Args: {
+          affiliate: Omit<
+            Database["billing"]["Tables"]["affiliates"]["Row"],
+            Database["billing"]["Tables"]["affiliates"]["ComputedFields"]
+          >;
+          batch: string;
+          period_end: string;
+        };
+        Returns: {
+          affiliate_id: string;
+          amount_micro: number;
+          batch: string;
+          commission_count: number;
+          commissions_micro: number;
+          created_at: string;
+          error: string | null;
+          id: string;
+          ledger_transaction_id: number | null;
+          metadata: NonNullable<Json>;
+          notes: string | null;
+          paid_at: string | null;
+          payout_email: string | null;
+          payout_id: string | null;
+          payout_method: string;
+          period_end: string;
+          period_start: string;
+          referral_count: number;
+          status: string;
+          transaction_id: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "affiliate_payouts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _pay_in_credits: { Args: { amount_micro: number; key: string; workspace_id: string }; Returns: number };
+      _payable_minor: { Args: { currency: string; workspace_id: string }; Returns: number };
+      _payer_of: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
+      _payout_step: { Args: { currency: string }; Returns: number };
+      _period_of: {
+        Args: {
+          price: Omit<
+            Database["billing"]["Tables"]["plan_prices"]["Row"],
+            Database["billing"]["Tables"]["plan_prices"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
+      _place_subscription: {
+        Args: {
+          holder_is_fresh: boolean;
+          state: Database["billing"]["CompositeTypes"]["subscription_state"];
+        };
+        Returns: string;
+      };
+      _plan_is_barred: {
+        Args: {
+          plan_id: string;
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
       _post: {
         Args: {
           content_hash?: string;
+          event_at?: string;
           key?: string;
           kind: string;
           metadata?: Json;
@@ -1035,15 +5029,358 @@ export type Database = {
       };
       _price: {
         Args: { meter: string; quantity: number };
+        Returns: Database["billing"]["CompositeTypes"]["price"];
+        SetofOptions: {
+          from: "*";
+          to: "price";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _price_for_sale: {
+        Args: { plan_price_id: string };
+        Returns: {
+          amount_minor: number;
+          archived_at: string | null;
+          billing_interval: number;
+          billing_period: string;
+          created_at: string;
+          currency: string;
+          display_price: string | null;
+          id: string;
+          is_active: boolean;
+          is_default: boolean;
+          metadata: NonNullable<Json>;
+          monthly_equivalent_minor: number | null;
+          original_monthly_total_minor: number | null;
+          plan_id: string;
+          provider: string;
+          provider_price_id: string | null;
+          provider_product_id: string | null;
+          savings_minor: number | null;
+          trial_period_days: number;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "plan_prices";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _queue_payout: {
+        Args: {
+          amount_minor: number;
+          currency: string;
+          key: string;
+          requested_by?: string;
+          workspace_id: string;
+        };
+        Returns: {
+          amount_minor: number;
+          arrives_at: string | null;
+          bank_status: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          failure_code: string | null;
+          finished_at: string | null;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          next_try_at: string | null;
+          payout_account_id: string;
+          provider_account_id: string;
+          provider_payout_id: string | null;
+          provider_transfer_id: string | null;
+          refused: boolean;
+          requested_by: string | null;
+          returned_minor: number;
+          reversed_minor: number;
+          rounds: number;
+          settled_minor: number;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payouts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _read_subscription: {
+        Args: { subscription: Json };
+        Returns: Database["billing"]["CompositeTypes"]["subscription_state"];
+        SetofOptions: {
+          from: "*";
+          to: "subscription_state";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _rebuilt: {
+        Args: { workspace_id: string };
+        Returns: {
+          of_workspace: string;
+          rebuilt_micro: number;
+          stored_micro: number;
+          subject: string;
+        }[];
+      };
+      _record_money: {
+        Args: {
+          amount_micro: number;
+          amount_minor: number;
+          description: string;
+          extra?: Json;
+          key: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+          status: string;
+          transaction_type: string;
+          user_id?: string;
+        };
+        Returns: undefined;
+      };
+      _record_subscription_payment: {
+        Args: { invoice: Json; subscription_id: string; workspace_id: string };
+        Returns: undefined;
+      };
+      _recount_budget: { Args: { budget_id: string }; Returns: undefined };
+      _redemption_result: {
+        Args: {
+          created: boolean;
+          redemption: Omit<
+            Database["billing"]["Tables"]["voucher_redemptions"]["Row"],
+            Database["billing"]["Tables"]["voucher_redemptions"]["ComputedFields"]
+          >;
+        };
+        Returns: Database["billing"]["CompositeTypes"]["voucher_result"];
+        SetofOptions: {
+          from: "*";
+          to: "voucher_result";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _referral_faults: {
+        Args: { address_hash: string; device_fingerprint?: string; referee_id: string; referrer_id: string };
+        Returns: string[];
+      };
+      _refresh_wallet: { Args: { workspace_id: string }; Returns: number };
+      _refund_status: { Args: { status: string }; Returns: string };
+      _refund_surplus: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _refuse_charge: {
+        Args: {
+          amount_micro: number;
+          left_micro: number;
+          wallet: Omit<
+            Database["billing"]["Tables"]["wallets"]["Row"],
+            Database["billing"]["Tables"]["wallets"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _refused_voucher: {
+        Args: { error: string; message: string };
+        Returns: Database["billing"]["CompositeTypes"]["voucher_result"];
+        SetofOptions: {
+          from: "*";
+          to: "voucher_result";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _regenerate: {
+        Args: { due: Database["billing"]["CompositeTypes"]["due_allowance"]; workspace_id: string };
+        Returns: undefined;
+      };
+      _release_dispute: {
+        Args: {
+          dispute: Omit<
+            Database["billing"]["Tables"]["disputes"]["Row"],
+            Database["billing"]["Tables"]["disputes"]["ComputedFields"]
+          >;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _request_change: {
+        Args: {
+          at_period_end: boolean;
+          kind: string;
+          reason: string;
+          run_after: string;
+          source: string;
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+          to_price: Omit<
+            Database["billing"]["Tables"]["plan_prices"]["Row"],
+            Database["billing"]["Tables"]["plan_prices"]["ComputedFields"]
+          >;
+        };
+        Returns: {
+          at_period_end: boolean;
+          completed_at: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string | null;
+          effective_at: string | null;
+          error: string | null;
+          from_plan_id: string | null;
+          id: string;
+          is_prorated: boolean;
+          kind: string;
+          metadata: NonNullable<Json>;
+          proration_minor: number | null;
+          provider: string | null;
+          provider_invoice_id: string | null;
+          provider_subscription_id: string | null;
+          reason: string | null;
+          source: string;
+          status: string;
+          subscription_id: string | null;
+          to_plan_id: string | null;
+          to_plan_price_id: string | null;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscription_changes";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _resume_reload: {
+        Args: { only_when_low: boolean; reason: string; workspace_id: string };
+        Returns: undefined;
+      };
+      _return_charge: {
+        Args: {
+          amount_micro: number;
+          event: Omit<
+            Database["billing"]["Tables"]["usage_events"]["Row"],
+            Database["billing"]["Tables"]["usage_events"]["ComputedFields"]
+          >;
+          key?: string;
+          kind: string;
+          reason: string;
+        };
         Returns: {
           amount_micro: number;
+          captured_micro: number;
+          captured_quantity: number | null;
+          completed_at: string | null;
+          content_hash: string;
+          corrects_id: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          event_at: string;
+          hold_expires_at: string;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
           meter_id: string;
+          plan_slug: string | null;
+          quantity: number;
+          reason: string | null;
+          refunded_at: string | null;
+          refunded_micro: number;
+          source_id: string | null;
+          source_platform: string | null;
+          sources: NonNullable<Json>;
+          status: string;
           unit_amount_micro: number;
-        }[];
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "usage_events";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _return_line: {
+        Args: { amount_micro: number; event_id: string; source: Json };
+        Returns: Database["billing"]["CompositeTypes"]["posting"];
+        SetofOptions: {
+          from: "*";
+          to: "posting";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _returned_minor: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
+      _reward: {
+        Args: {
+          amount_micro: number;
+          referral: Omit<
+            Database["billing"]["Tables"]["referrals"]["Row"],
+            Database["billing"]["Tables"]["referrals"]["ComputedFields"]
+          >;
+          side: string;
+          user_id: string;
+          valid_days: number;
+        };
+        Returns: number;
+      };
+      _rival_verdict: {
+        Args: {
+          holder: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+          state: Database["billing"]["CompositeTypes"]["subscription_state"];
+        };
+        Returns: string;
+      };
+      _settle_changes: {
+        Args: {
+          old: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+          state: Database["billing"]["CompositeTypes"]["subscription_state"];
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
       };
       _settle_hold: {
         Args: {
           capture_micro: number;
+          captured_quantity?: number;
           event: Omit<
             Database["billing"]["Tables"]["usage_events"]["Row"],
             Database["billing"]["Tables"]["usage_events"]["ComputedFields"]
@@ -1053,17 +5390,415 @@ export type Database = {
         };
         Returns: undefined;
       };
-      _source_line: {
-        Args: { amount_micro: number; source: Json };
-        Returns: Database["billing"]["CompositeTypes"]["posting"];
+      _settle_payout: {
+        Args: {
+          payout: Omit<
+            Database["billing"]["Tables"]["payouts"]["Row"],
+            Database["billing"]["Tables"]["payouts"]["ComputedFields"]
+          >;
+        };
+        Returns: {
+          amount_minor: number;
+          arrives_at: string | null;
+          bank_status: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          failure_code: string | null;
+          finished_at: string | null;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          next_try_at: string | null;
+          payout_account_id: string;
+          provider_account_id: string;
+          provider_payout_id: string | null;
+          provider_transfer_id: string | null;
+          refused: boolean;
+          requested_by: string | null;
+          returned_minor: number;
+          reversed_minor: number;
+          rounds: number;
+          settled_minor: number;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
         SetofOptions: {
-          from: "*";
-          to: "posting";
+          from: "billing.payouts";
+          to: "payouts";
           isOneToOne: true;
           isSetofReturn: false;
         };
       };
+      _settle_referral: {
+        Args: {
+          referral: Omit<
+            Database["billing"]["Tables"]["referrals"]["Row"],
+            Database["billing"]["Tables"]["referrals"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
+      _settle_refund: {
+        Args: {
+          error: string;
+          refund: Omit<
+            Database["billing"]["Tables"]["payment_refunds"]["Row"],
+            Database["billing"]["Tables"]["payment_refunds"]["ComputedFields"]
+          >;
+          status: string;
+        };
+        Returns: string;
+      };
+      _start_voucher_trial: {
+        Args: {
+          voucher: Omit<
+            Database["billing"]["Tables"]["vouchers"]["Row"],
+            Database["billing"]["Tables"]["vouchers"]["ComputedFields"]
+          >;
+          workspace_id: string;
+        };
+        Returns: string;
+      };
+      _stripe_id: { Args: { thing: Json }; Returns: string };
+      _stripe_price: {
+        Args: { price_id: string };
+        Returns: {
+          amount_minor: number;
+          archived_at: string | null;
+          billing_interval: number;
+          billing_period: string;
+          created_at: string;
+          currency: string;
+          display_price: string | null;
+          id: string;
+          is_active: boolean;
+          is_default: boolean;
+          metadata: NonNullable<Json>;
+          monthly_equivalent_minor: number | null;
+          original_monthly_total_minor: number | null;
+          plan_id: string;
+          provider: string;
+          provider_price_id: string | null;
+          provider_product_id: string | null;
+          savings_minor: number | null;
+          trial_period_days: number;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "plan_prices";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _sum_refunds: { Args: { payment_id: string }; Returns: undefined };
+      _take_back_bonus: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+          refunded_minor: number;
+        };
+        Returns: undefined;
+      };
+      _tell_affiliate: {
+        Args: {
+          payout: Omit<
+            Database["billing"]["Tables"]["affiliate_payouts"]["Row"],
+            Database["billing"]["Tables"]["affiliate_payouts"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _tell_of_reload: {
+        Args: {
+          description: string;
+          key: string;
+          metadata: Json;
+          title: string;
+          type: string;
+          workspace_id: string;
+        };
+        Returns: undefined;
+      };
+      _tell_owners: {
+        Args: {
+          description: string;
+          occasion: string;
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+          title: string;
+          type: string;
+        };
+        Returns: undefined;
+      };
+      _timezone: { Args: { timezone?: string; workspace_id: string }; Returns: string };
+      _upgrade_allowance: {
+        Args: {
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _usage_facts: {
+        Args: {
+          event: Omit<
+            Database["billing"]["Tables"]["usage_events"]["Row"],
+            Database["billing"]["Tables"]["usage_events"]["ComputedFields"]
+          >;
+        };
+        Returns: Database["billing"]["CompositeTypes"]["usage_facts"];
+        SetofOptions: {
+          from: "billing.usage_events";
+          to: "usage_facts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _usage_grain: {
+        Args: { by_hour: boolean; from_at: string; timezone: string; to_at: string };
+        Returns: string;
+      };
+      _usage_sums: {
+        Args: { workspace_id: string };
+        Returns: {
+          captured_micro: number;
+          charges: number;
+          grain: string;
+          id: number;
+          meter_id: string;
+          quantity: number;
+          refunded_micro: number;
+          refunded_quantity: number;
+          source: string | null;
+          starts_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "usage_rollups";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      _verify_balances: {
+        Args: Record<PropertyKey, never>;
+        Returns: Database["billing"]["CompositeTypes"]["ledger_fault"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_fault";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      _verify_charges: {
+        Args: Record<PropertyKey, never>;
+        Returns: Database["billing"]["CompositeTypes"]["ledger_fault"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_fault";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      _verify_entries: {
+        Args: Record<PropertyKey, never>;
+        Returns: Database["billing"]["CompositeTypes"]["ledger_fault"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_fault";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      _verify_payments: {
+        Args: Record<PropertyKey, never>;
+        Returns: Database["billing"]["CompositeTypes"]["ledger_fault"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_fault";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      _voucher_obstacle: {
+        Args: {
+          uses: number;
+          voucher: Omit<
+            Database["billing"]["Tables"]["vouchers"]["Row"],
+            Database["billing"]["Tables"]["vouchers"]["ComputedFields"]
+          >;
+        };
+        Returns: string;
+      };
+      _voucher_words: { Args: { subject: string }; Returns: string };
+      _write_subscription: {
+        Args: {
+          old: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+          state: Database["billing"]["CompositeTypes"]["subscription_state"];
+        };
+        Returns: {
+          allowance_anchor_at: string;
+          allowance_since_at: string;
+          app: string;
+          cancel_at: string | null;
+          cancel_at_period_end: boolean;
+          cancelled_at: string | null;
+          created_at: string;
+          current_period_end: string | null;
+          current_period_start: string;
+          ended_at: string | null;
+          grace_ends_at: string | null;
+          id: string;
+          metadata: NonNullable<Json>;
+          payment_failed_at: string | null;
+          payment_url: string | null;
+          plan_id: string;
+          plan_price_id: string | null;
+          provider: string | null;
+          provider_created_at: string | null;
+          provider_customer_id: string | null;
+          provider_schedule_id: string | null;
+          provider_subscription_id: string | null;
+          rollover_micro: number;
+          scheduled_at: string | null;
+          scheduled_plan_id: string | null;
+          scheduled_plan_price_id: string | null;
+          status: string;
+          trial_announced_at: string | null;
+          trial_end: string | null;
+          trial_start: string | null;
+          trial_used_at: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscriptions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      advance_reload: {
+        Args: { reload_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["reload_state"];
+        SetofOptions: {
+          from: "*";
+          to: "reload_state";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      amend_usage: {
+        Args: { key: string; quantity: number; reason: string; usage_event_id: string };
+        Returns: {
+          amount_after_micro: number;
+          amount_before_micro: number;
+          content_hash: string;
+          created_at: string;
+          id: string;
+          key: string;
+          kind: string;
+          quantity_after: number;
+          quantity_before: number;
+          reason: string;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "usage_corrections";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      announce_trial_ends: { Args: Record<PropertyKey, never>; Returns: number };
+      apply_as_affiliate: {
+        Args: { application?: string; payout_email?: string; payout_method?: string };
+        Returns: {
+          application: string | null;
+          approved_at: string | null;
+          attribution_days: number;
+          balance_micro: number;
+          code: string;
+          commission_months: number | null;
+          commission_rate: number;
+          created_at: string;
+          custom_slug: string | null;
+          id: string;
+          joined_at: string;
+          minimum_payout_micro: number;
+          payout_email: string | null;
+          payout_method: string;
+          provider_affiliate_id: string | null;
+          review_note: string | null;
+          reviewed_by: string | null;
+          status: string;
+          total_clicks: number;
+          total_conversions: number;
+          total_earned_micro: number;
+          total_paid_micro: number;
+          total_referrals: number;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "affiliates";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      apply_dispute: {
+        Args: {
+          amount_minor: number;
+          evidence_due_at?: string;
+          funds?: string;
+          provider: string;
+          provider_dispute_id: string;
+          provider_payment_id: string;
+          reason?: string;
+          status: string;
+        };
+        Returns: string;
+      };
+      apply_payment_effects: { Args: Record<PropertyKey, never>; Returns: number };
+      apply_razorpay_event: { Args: { webhook_event_id: number }; Returns: string };
+      apply_refund: {
+        Args: {
+          amount_minor: number;
+          error?: string;
+          provider: string;
+          provider_payment_id: string;
+          provider_refund_id: string;
+          refund_id?: string;
+          status: string;
+        };
+        Returns: string;
+      };
+      apply_stripe_dispute: { Args: { dispute: Json; funds?: string }; Returns: string };
       apply_stripe_event: { Args: { webhook_event_id: number }; Returns: string };
+      apply_subscription: {
+        Args: { holder_is_fresh?: boolean; subscription: Json; ticket: number };
+        Returns: {
+          again: boolean;
+          holder: string;
+          outcome: string;
+        }[];
+      };
       attach_checkout: {
         Args: { payment_id: string; session_id: string };
         Returns: {
@@ -1075,6 +5810,7 @@ export type Database = {
           credits_micro: number;
           currency: string;
           error: string | null;
+          error_code: string | null;
           id: string;
           key: string | null;
           kind: string;
@@ -1085,6 +5821,7 @@ export type Database = {
           provider_payment_id: string | null;
           provider_session_id: string | null;
           receipt_url: string | null;
+          refunded_minor: number;
           status: string;
           updated_at: string;
           user_id: string | null;
@@ -1093,6 +5830,54 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "payments";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      attach_customer: { Args: { customer_id: string; workspace_id: string }; Returns: string };
+      attach_payout_account: {
+        Args: { payout_account_id: string; provider_account_id: string };
+        Returns: {
+          country: string;
+          created_at: string;
+          created_by: string | null;
+          currency: string;
+          details_submitted: boolean;
+          disabled_reason: string | null;
+          hold_days: number;
+          id: string;
+          minimum_minor: number;
+          next_payout_at: string | null;
+          payouts_enabled: boolean;
+          provider: string;
+          provider_account_id: string | null;
+          provider_seen_at: string | null;
+          requirements: NonNullable<Json>;
+          schedule: string;
+          schedule_day: number | null;
+          status: string;
+          transfers_enabled: boolean;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payout_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      attach_provider_price: {
+        Args: { plan_price_id: string; price_id: string; product_id: string };
+        Returns: string;
+      };
+      attach_subscription_checkout: { Args: { checkout_id: string; session_id: string }; Returns: string[] };
+      attribute_signup: {
+        Args: { click_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["referral_result"];
+        SetofOptions: {
+          from: "*";
+          to: "referral_result";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1107,6 +5892,38 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      backfill_usage: {
+        Args: {
+          event_at: string;
+          key: string;
+          metadata?: Json;
+          meter: string;
+          quantity: number;
+          reason: string;
+          unit_amount_micro?: number;
+          workspace_id: string;
+        };
+        Returns: {
+          amount_after_micro: number;
+          amount_before_micro: number;
+          content_hash: string;
+          created_at: string;
+          id: string;
+          key: string;
+          kind: string;
+          quantity_after: number;
+          quantity_before: number;
+          reason: string;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "usage_corrections";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       balance: {
         Args: { workspace_id: string };
         Returns: {
@@ -1116,6 +5933,44 @@ export type Database = {
           lots_micro: number;
           prepaid_micro: number;
         }[];
+      };
+      begin_look: { Args: { for_job?: boolean; provider_subscription_id: string }; Returns: number };
+      billing_customer: { Args: { workspace_id: string }; Returns: string };
+      cancel_subscription: {
+        Args: { app: string; at_once?: boolean; flow?: string; reason?: string; workspace_id: string };
+        Returns: {
+          at_period_end: boolean;
+          completed_at: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string | null;
+          effective_at: string | null;
+          error: string | null;
+          from_plan_id: string | null;
+          id: string;
+          is_prorated: boolean;
+          kind: string;
+          metadata: NonNullable<Json>;
+          proration_minor: number | null;
+          provider: string | null;
+          provider_invoice_id: string | null;
+          provider_subscription_id: string | null;
+          reason: string | null;
+          source: string;
+          status: string;
+          subscription_id: string | null;
+          to_plan_id: string | null;
+          to_plan_price_id: string | null;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscription_changes";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       capture_usage: {
         Args: { quantity?: number; usage_event_id: string };
@@ -1127,7 +5982,218 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      change_plan: {
+        Args: {
+          app: string;
+          change_reason: string;
+          changed_by?: string;
+          features?: Json;
+          plan?: Json;
+          prices?: Json;
+          slug: string;
+        };
+        Returns: {
+          change_reason: string | null;
+          changed_by: string | null;
+          created_at: string;
+          features_snapshot: NonNullable<Json>;
+          fields_changed: string[];
+          id: string;
+          plan_id: string;
+          plan_snapshot: NonNullable<Json>;
+          prices_snapshot: NonNullable<Json>;
+          version_number: number;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "plan_versions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      change_subscription: {
+        Args: { app: string; plan_price_id: string; workspace_id: string };
+        Returns: {
+          at_period_end: boolean;
+          completed_at: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string | null;
+          effective_at: string | null;
+          error: string | null;
+          from_plan_id: string | null;
+          id: string;
+          is_prorated: boolean;
+          kind: string;
+          metadata: NonNullable<Json>;
+          proration_minor: number | null;
+          provider: string | null;
+          provider_invoice_id: string | null;
+          provider_subscription_id: string | null;
+          reason: string | null;
+          source: string;
+          status: string;
+          subscription_id: string | null;
+          to_plan_id: string | null;
+          to_plan_price_id: string | null;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscription_changes";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      claim_referral: {
+        Args: { code: string; device_fingerprint?: string };
+        Returns: Database["billing"]["CompositeTypes"]["referral_result"];
+        SetofOptions: {
+          from: "*";
+          to: "referral_result";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      claw_back: {
+        Args: { amount_micro: number; key: string; payment_id: string; reason: string };
+        Returns: Json;
+      };
+      clear_commissions: { Args: Record<PropertyKey, never>; Returns: number };
+      close_checkout: { Args: { session: Json }; Returns: string };
+      configure_payouts: {
+        Args: { minimum_minor?: number; schedule: string; schedule_day?: number; workspace_id: string };
+        Returns: {
+          country: string;
+          created_at: string;
+          created_by: string | null;
+          currency: string;
+          details_submitted: boolean;
+          disabled_reason: string | null;
+          hold_days: number;
+          id: string;
+          minimum_minor: number;
+          next_payout_at: string | null;
+          payouts_enabled: boolean;
+          provider: string;
+          provider_account_id: string | null;
+          provider_seen_at: string | null;
+          requirements: NonNullable<Json>;
+          schedule: string;
+          schedule_day: number | null;
+          status: string;
+          transfers_enabled: boolean;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payout_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      consume_quota: {
+        Args: { amount: number; feature: string; key: string; workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["quota_use"];
+        SetofOptions: {
+          from: "*";
+          to: "quota_use";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      convert_minor: {
+        Args: { amount_minor: number; from_currency: string; to_currency: string };
+        Returns: number;
+      };
+      create_admin_grant: {
+        Args: {
+          amount_micro?: number;
+          app?: string;
+          expires_at?: string;
+          feature?: string;
+          granted_by: string;
+          key: string;
+          kind: string;
+          limit_period?: string;
+          limit_value?: number;
+          plan?: string;
+          reason: string;
+          workspace_id: string;
+        };
+        Returns: {
+          admin_grant_id: string;
+          created: boolean;
+        }[];
+      };
+      credit_package_prices: {
+        Args: { currency: string };
+        Returns: {
+          app: string;
+          credits_micro: number;
+          description: string;
+          name: string;
+          price_currency: string;
+          price_minor: number;
+          slug: string;
+          valid_days: number;
+        }[];
+      };
+      currency_rate: { Args: { from_currency: string; to_currency: string }; Returns: number };
+      decide_meter_report: {
+        Args: { counted: boolean; report_id: string };
+        Returns: {
+          attempts: number;
+          created_at: string;
+          error: string | null;
+          event_name: string;
+          id: string;
+          meter_id: string;
+          provider_customer_id: string;
+          sent_at: string | null;
+          starts_at: string;
+          status: string;
+          tried_at: string | null;
+          value: number;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "meter_reports";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      detach_customer: { Args: { customer_id: string }; Returns: boolean };
+      end_paid_plans: { Args: Record<PropertyKey, never>; Returns: number };
+      end_voucher_benefits: { Args: Record<PropertyKey, never>; Returns: number };
+      entitlement: {
+        Args: { feature: string; workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["feature_entitlement"];
+        SetofOptions: {
+          from: "*";
+          to: "feature_entitlement";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      entitlements: {
+        Args: { workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["feature_entitlement"][];
+        SetofOptions: {
+          from: "*";
+          to: "feature_entitlement";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       expire_lots: { Args: Record<PropertyKey, never>; Returns: number };
+      expire_payment: { Args: { payment_id: string }; Returns: string };
+      expire_vouchers: { Args: Record<PropertyKey, never>; Returns: number };
+      extend_chain: { Args: Record<PropertyKey, never>; Returns: number };
       grant_credits: {
         Args: {
           amount_micro: number;
@@ -1135,6 +6201,8 @@ export type Database = {
           key: string;
           kind: string;
           metadata?: Json;
+          meters?: string[];
+          priority?: number;
           workspace_id: string;
         };
         Returns: {
@@ -1142,6 +6210,220 @@ export type Database = {
           ledger_transaction_id: number;
         }[];
       };
+      has_access: {
+        Args: {
+          subscription: Omit<
+            Database["billing"]["Tables"]["subscriptions"]["Row"],
+            Database["billing"]["Tables"]["subscriptions"]["ComputedFields"]
+          >;
+        };
+        Returns: boolean;
+      };
+      history: {
+        Args: { before?: number; most?: number; workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["ledger_line"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_line";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      look_at_due_subscriptions: { Args: Record<PropertyKey, never>; Returns: number };
+      look_at_subscription: { Args: { provider_subscription_id: string }; Returns: boolean };
+      look_for_disputes: { Args: Record<PropertyKey, never>; Returns: number };
+      migrate_plan: {
+        Args: {
+          at_period_end?: boolean;
+          from_plan_id: string;
+          is_prorated?: boolean;
+          reason: string;
+          to_plan_price_id: string;
+        };
+        Returns: {
+          at_period_end: boolean;
+          completed_at: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string | null;
+          effective_at: string | null;
+          error: string | null;
+          from_plan_id: string | null;
+          id: string;
+          is_prorated: boolean;
+          kind: string;
+          metadata: NonNullable<Json>;
+          proration_minor: number | null;
+          provider: string | null;
+          provider_invoice_id: string | null;
+          provider_subscription_id: string | null;
+          reason: string | null;
+          source: string;
+          status: string;
+          subscription_id: string | null;
+          to_plan_id: string | null;
+          to_plan_price_id: string | null;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "subscription_changes";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      note_change: {
+        Args: {
+          carried_out?: boolean;
+          change_id: string;
+          currency?: string;
+          error?: string;
+          invoice_id?: string;
+          proration_minor?: number;
+        };
+        Returns: {
+          at_period_end: boolean;
+          completed_at: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string | null;
+          effective_at: string | null;
+          error: string | null;
+          from_plan_id: string | null;
+          id: string;
+          is_prorated: boolean;
+          kind: string;
+          metadata: NonNullable<Json>;
+          proration_minor: number | null;
+          provider: string | null;
+          provider_invoice_id: string | null;
+          provider_subscription_id: string | null;
+          reason: string | null;
+          source: string;
+          status: string;
+          subscription_id: string | null;
+          to_plan_id: string | null;
+          to_plan_price_id: string | null;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscription_changes";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      note_invoice_pdf: { Args: { invoice_id: string; path: string }; Returns: undefined };
+      note_meter_errors: {
+        Args: { error_count: number; errors: Json; event_id: string; summary: string };
+        Returns: number;
+      };
+      note_missing_subscription: { Args: { provider_subscription_id: string }; Returns: undefined };
+      on_auto_reload_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_payout_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      pay_affiliates: {
+        Args: { batch: string; period_end?: string };
+        Returns: {
+          affiliate_id: string;
+          amount_micro: number;
+          batch: string;
+          commission_count: number;
+          commissions_micro: number;
+          created_at: string;
+          error: string | null;
+          id: string;
+          ledger_transaction_id: number | null;
+          metadata: NonNullable<Json>;
+          notes: string | null;
+          paid_at: string | null;
+          payout_email: string | null;
+          payout_id: string | null;
+          payout_method: string;
+          period_end: string;
+          period_start: string;
+          referral_count: number;
+          status: string;
+          transaction_id: string | null;
+          updated_at: string;
+          workspace_id: string;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "affiliate_payouts";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      payment_handle: {
+        Args: { payment_id: string };
+        Returns: {
+          amount_minor: number;
+          billing_cycle: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          credit_package_id: string | null;
+          credits_micro: number;
+          currency: string;
+          error: string | null;
+          error_code: string | null;
+          id: string;
+          key: string | null;
+          kind: string;
+          metadata: NonNullable<Json>;
+          paid_at: string | null;
+          plan_id: string | null;
+          provider: string;
+          provider_payment_id: string | null;
+          provider_session_id: string | null;
+          receipt_url: string | null;
+          refunded_minor: number;
+          status: string;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payments";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      plan_meter_reports: { Args: Record<PropertyKey, never>; Returns: number };
+      preferred_currency: {
+        Args: { country?: string };
+        Returns: {
+          currency: string;
+          provider: string;
+          source: string;
+        }[];
+      };
+      preview_correction: {
+        Args: {
+          event_at?: string;
+          meter?: string;
+          quantity?: number;
+          unit_amount_micro?: number;
+          usage_event_id?: string;
+          workspace_id?: string;
+        };
+        Returns: Database["billing"]["CompositeTypes"]["correction_effect"];
+        SetofOptions: {
+          from: "*";
+          to: "correction_effect";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      prove_growth: { Args: Record<PropertyKey, never>; Returns: number };
+      prove_ledger: { Args: Record<PropertyKey, never>; Returns: number };
+      prove_usage: { Args: Record<PropertyKey, never>; Returns: number };
+      prune_clicks: { Args: Record<PropertyKey, never>; Returns: number };
+      queue_due_payouts: { Args: Record<PropertyKey, never>; Returns: number };
       quote: {
         Args: { meter: string; quantity?: number; workspace_id: string };
         Returns: {
@@ -1150,12 +6432,166 @@ export type Database = {
           available_micro: number;
         }[];
       };
+      rebuild_balances: {
+        Args: { dry_run?: boolean; workspace_id?: string };
+        Returns: {
+          of_workspace: string;
+          rebuilt_micro: number;
+          stored_micro: number;
+          subject: string;
+        }[];
+      };
+      rebuild_usage: { Args: { workspace_id?: string }; Returns: number };
+      record_bank_payout: {
+        Args: { bank_payout: Json; payout_id: string };
+        Returns: {
+          amount_minor: number;
+          arrives_at: string | null;
+          bank_status: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          failure_code: string | null;
+          finished_at: string | null;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          next_try_at: string | null;
+          payout_account_id: string;
+          provider_account_id: string;
+          provider_payout_id: string | null;
+          provider_transfer_id: string | null;
+          refused: boolean;
+          requested_by: string | null;
+          returned_minor: number;
+          reversed_minor: number;
+          rounds: number;
+          settled_minor: number;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payouts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      record_click: {
+        Args: {
+          code: string;
+          device_type?: string;
+          landing_page?: string;
+          referrer_url?: string;
+          utm?: Json;
+        };
+        Returns: string;
+      };
+      record_earning: {
+        Args: {
+          amount_minor: number;
+          currency: string;
+          hold_days?: number;
+          key: string;
+          payment_id?: string;
+          source_id: string;
+          source_type: string;
+          workspace_id: string;
+        };
+        Returns: {
+          amount_minor: number;
+          available_at: string;
+          created_at: string;
+          currency: string;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          payment_id: string | null;
+          reason: string | null;
+          reversed_minor: number;
+          source_id: string;
+          source_type: string;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "earnings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      record_payment_method: { Args: { method: Json }; Returns: boolean };
+      record_provider_cost: {
+        Args: {
+          cost_micro: number;
+          job_id?: number;
+          key: string;
+          model?: string;
+          provider: string;
+          quantity?: number;
+          unit?: string;
+          usage_event_id?: string;
+          workspace_id?: string;
+        };
+        Returns: boolean;
+      };
+      record_transfer: {
+        Args: { payout_id: string; transfer: Json };
+        Returns: {
+          amount_minor: number;
+          arrives_at: string | null;
+          bank_status: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          failure_code: string | null;
+          finished_at: string | null;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          next_try_at: string | null;
+          payout_account_id: string;
+          provider_account_id: string;
+          provider_payout_id: string | null;
+          provider_transfer_id: string | null;
+          refused: boolean;
+          requested_by: string | null;
+          returned_minor: number;
+          reversed_minor: number;
+          rounds: number;
+          settled_minor: number;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payouts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       record_usage: {
         Args: { key: string; metadata?: Json; meter: string; quantity: number; workspace_id: string };
         Returns: Database["billing"]["CompositeTypes"]["usage_result"];
         SetofOptions: {
           from: "*";
           to: "usage_result";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      redeem_voucher: {
+        Args: { app?: string; code: string; key?: string; workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["voucher_result"];
+        SetofOptions: {
+          from: "*";
+          to: "voucher_result";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1170,7 +6606,57 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      refuse_payout: {
+        Args: { error: string; failure_code: string; payout_id: string };
+        Returns: {
+          amount_minor: number;
+          arrives_at: string | null;
+          bank_status: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          failure_code: string | null;
+          finished_at: string | null;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          next_try_at: string | null;
+          payout_account_id: string;
+          provider_account_id: string;
+          provider_payout_id: string | null;
+          provider_transfer_id: string | null;
+          refused: boolean;
+          requested_by: string | null;
+          returned_minor: number;
+          reversed_minor: number;
+          rounds: number;
+          settled_minor: number;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payouts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      refuse_refund: { Args: { error: string; refund_id: string }; Returns: string };
+      refuse_reload: { Args: { code: string; message: string; reload_id: string }; Returns: undefined };
+      release_earnings: { Args: Record<PropertyKey, never>; Returns: number };
       release_expired_holds: { Args: Record<PropertyKey, never>; Returns: number };
+      release_quota: {
+        Args: { key: string; workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["quota_use"];
+        SetofOptions: {
+          from: "*";
+          to: "quota_use";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       release_usage: {
         Args: { reason: string; usage_event_id: string };
         Returns: Database["billing"]["CompositeTypes"]["usage_result"];
@@ -1181,15 +6667,370 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      remove_budget: { Args: { budget_id: string }; Returns: boolean };
+      report_usage: {
+        Args: { active: boolean; from_at?: string; workspace_id: string };
+        Returns: {
+          created_at: string;
+          is_active: boolean;
+          job_id: number | null;
+          provider_customer_id: string;
+          report_from_at: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "meter_reporting";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      request_payment_refund: {
+        Args: { amount_minor?: number; key: string; payment_id: string; reason: string };
+        Returns: {
+          amount_minor: number;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          id: string;
+          key: string | null;
+          missing_micro: number;
+          payment_id: string;
+          provider: string;
+          provider_refund_id: string | null;
+          reason: string;
+          requested_by: string | null;
+          settled_at: string | null;
+          status: string;
+          taken_micro: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payment_refunds";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      request_payout: {
+        Args: { amount_minor?: number; key: string; workspace_id: string };
+        Returns: {
+          amount_minor: number;
+          arrives_at: string | null;
+          bank_status: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string;
+          error: string | null;
+          failure_code: string | null;
+          finished_at: string | null;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          next_try_at: string | null;
+          payout_account_id: string;
+          provider_account_id: string;
+          provider_payout_id: string | null;
+          provider_transfer_id: string | null;
+          refused: boolean;
+          requested_by: string | null;
+          returned_minor: number;
+          reversed_minor: number;
+          rounds: number;
+          settled_minor: number;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payouts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      request_reload: {
+        Args: { required_micro: number; workspace_id: string };
+        Returns: {
+          attempts: number;
+          charge_ids: string[];
+          created_at: string;
+          ended_at: string | null;
+          error_code: string | null;
+          id: string;
+          needed_micro: number | null;
+          next_attempt_at: string | null;
+          payment_id: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "auto_reloads";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      require_entitlement: {
+        Args: { feature: string; workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["feature_entitlement"];
+        SetofOptions: {
+          from: "*";
+          to: "feature_entitlement";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      resume_auto_reloads: { Args: Record<PropertyKey, never>; Returns: number };
+      resume_subscription: {
+        Args: { app: string; workspace_id: string };
+        Returns: {
+          at_period_end: boolean;
+          completed_at: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          currency: string | null;
+          effective_at: string | null;
+          error: string | null;
+          from_plan_id: string | null;
+          id: string;
+          is_prorated: boolean;
+          kind: string;
+          metadata: NonNullable<Json>;
+          proration_minor: number | null;
+          provider: string | null;
+          provider_invoice_id: string | null;
+          provider_subscription_id: string | null;
+          reason: string | null;
+          source: string;
+          status: string;
+          subscription_id: string | null;
+          to_plan_id: string | null;
+          to_plan_price_id: string | null;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscription_changes";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      retry_payouts: { Args: Record<PropertyKey, never>; Returns: number };
+      reverse_commissions: {
+        Args: { payment_id: string; reason?: string; refunded_minor: number };
+        Returns: number;
+      };
+      reverse_earning: {
+        Args: { amount_minor?: number; earning_id: string; key: string; reason?: string };
+        Returns: {
+          amount_minor: number;
+          available_at: string;
+          created_at: string;
+          currency: string;
+          id: string;
+          key: string;
+          metadata: NonNullable<Json>;
+          payment_id: string | null;
+          reason: string | null;
+          reversed_minor: number;
+          source_id: string;
+          source_type: string;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "earnings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      review_affiliate: {
+        Args: {
+          affiliate_id: string;
+          commission_rate?: number;
+          note?: string;
+          reviewer_id?: string;
+          status: string;
+        };
+        Returns: {
+          application: string | null;
+          approved_at: string | null;
+          attribution_days: number;
+          balance_micro: number;
+          code: string;
+          commission_months: number | null;
+          commission_rate: number;
+          created_at: string;
+          custom_slug: string | null;
+          id: string;
+          joined_at: string;
+          minimum_payout_micro: number;
+          payout_email: string | null;
+          payout_method: string;
+          provider_affiliate_id: string | null;
+          review_note: string | null;
+          reviewed_by: string | null;
+          status: string;
+          total_clicks: number;
+          total_conversions: number;
+          total_earned_micro: number;
+          total_paid_micro: number;
+          total_referrals: number;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "affiliates";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      review_referral: {
+        Args: { accept: boolean; note?: string; referral_id: string; reviewer_id?: string };
+        Returns: {
+          address_hash: string | null;
+          capped: boolean;
+          code: string;
+          completed_at: string | null;
+          created_at: string;
+          device_fingerprint: string | null;
+          faults: string[];
+          id: string;
+          payment_id: string | null;
+          program_id: string;
+          qualified_at: string | null;
+          referee_id: string;
+          referee_micro: number;
+          referrer_id: string;
+          referrer_micro: number;
+          review_note: string | null;
+          reviewed_at: string | null;
+          reviewed_by: string | null;
+          status: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "referrals";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      revoke_admin_grant: {
+        Args: { admin_grant_id: string; reason: string; revoked_by: string };
+        Returns: {
+          revoked: boolean;
+          revoked_at: string;
+        }[];
+      };
+      roll_up_usage: { Args: Record<PropertyKey, never>; Returns: number };
+      send_budget_alerts: { Args: Record<PropertyKey, never>; Returns: number };
+      set_auto_reload: {
+        Args: {
+          amount_minor: number;
+          enabled: boolean;
+          monthly_cap_minor?: number;
+          payment_method_id?: string;
+          threshold_minor: number;
+          workspace_id: string;
+        };
+        Returns: {
+          amount_minor: number;
+          created_at: string;
+          created_by: string | null;
+          disabled_reason: string | null;
+          enabled: boolean;
+          failed_attempts: number;
+          last_reload_at: string | null;
+          last_reload_status: string | null;
+          monthly_cap_minor: number | null;
+          paused_until: string | null;
+          payment_method_id: string | null;
+          threshold_minor: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "auto_reload_settings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_billing_details: {
+        Args: { address?: string; email?: string; name: string; tax_id?: string; workspace_id: string };
+        Returns: {
+          billing_address: string | null;
+          billing_email: string | null;
+          billing_name: string | null;
+          created_at: string;
+          prefix: string;
+          tax_id: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "invoice_settings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_budget: {
+        Args: {
+          alert_shares?: number[];
+          limit_micro: number;
+          period?: string;
+          stops?: boolean;
+          timezone?: string;
+          user_id?: string;
+          workspace_id: string;
+        };
+        Returns: {
+          alert_shares: number[];
+          counted_from_at: string;
+          created_at: string;
+          id: string;
+          limit_micro: number;
+          period: string;
+          stops: boolean;
+          timezone: string;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "budgets";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       set_low_balance_threshold: {
         Args: { amount_micro: number; workspace_id: string };
         Returns: {
+          account_base: number;
           allowance_due_at: string | null;
           allowance_micro: number;
+          auto_reload_below_micro: number | null;
           created_at: string;
+          frozen_reason: string | null;
           held_micro: number;
+          lots_due_at: string | null;
           lots_micro: number;
           low_balance_threshold_micro: number | null;
+          plan_slug: string | null;
           prepaid_micro: number;
           provider_customer_id: string | null;
           status: string;
@@ -1201,6 +7042,68 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "wallets";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_wallet_status: {
+        Args: { reason: string; status: string; workspace_id: string };
+        Returns: {
+          account_base: number;
+          allowance_due_at: string | null;
+          allowance_micro: number;
+          auto_reload_below_micro: number | null;
+          created_at: string;
+          frozen_reason: string | null;
+          held_micro: number;
+          lots_due_at: string | null;
+          lots_micro: number;
+          low_balance_threshold_micro: number | null;
+          plan_slug: string | null;
+          prepaid_micro: number;
+          provider_customer_id: string | null;
+          status: string;
+          total_purchased_micro: number;
+          total_used_micro: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wallets";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      settle_affiliate_payout: {
+        Args: { affiliate_payout_id: string; note?: string; transaction_id?: string };
+        Returns: {
+          affiliate_id: string;
+          amount_micro: number;
+          batch: string;
+          commission_count: number;
+          commissions_micro: number;
+          created_at: string;
+          error: string | null;
+          id: string;
+          ledger_transaction_id: number | null;
+          metadata: NonNullable<Json>;
+          notes: string | null;
+          paid_at: string | null;
+          payout_email: string | null;
+          payout_id: string | null;
+          payout_method: string;
+          period_end: string;
+          period_start: string;
+          referral_count: number;
+          status: string;
+          transaction_id: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "affiliate_payouts";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -1216,6 +7119,7 @@ export type Database = {
           credits_micro: number;
           currency: string;
           error: string | null;
+          error_code: string | null;
           id: string;
           key: string | null;
           kind: string;
@@ -1226,6 +7130,7 @@ export type Database = {
           provider_payment_id: string | null;
           provider_session_id: string | null;
           receipt_url: string | null;
+          refunded_minor: number;
           status: string;
           updated_at: string;
           user_id: string | null;
@@ -1238,8 +7143,8 @@ export type Database = {
           isSetofReturn: false;
         };
       };
-      start_top_up: {
-        Args: { key?: string; package: string; workspace_id: string };
+      settle_intent: {
+        Args: { intent: Json };
         Returns: {
           amount_minor: number;
           billing_cycle: string | null;
@@ -1249,6 +7154,7 @@ export type Database = {
           credits_micro: number;
           currency: string;
           error: string | null;
+          error_code: string | null;
           id: string;
           key: string | null;
           kind: string;
@@ -1259,6 +7165,7 @@ export type Database = {
           provider_payment_id: string | null;
           provider_session_id: string | null;
           receipt_url: string | null;
+          refunded_minor: number;
           status: string;
           updated_at: string;
           user_id: string | null;
@@ -1271,8 +7178,401 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      settle_meter_reports: { Args: { results: Json }; Returns: number };
+      settle_razorpay_payment: { Args: { entity: Json }; Returns: string };
+      settle_referrals: { Args: Record<PropertyKey, never>; Returns: number };
+      settle_surplus: {
+        Args: { currency: string; provider_subscription_id: string; refunded_minor: number };
+        Returns: {
+          app: string;
+          created_at: string;
+          currency: string | null;
+          kept_provider_subscription_id: string;
+          provider: string;
+          provider_subscription_id: string;
+          refunded_minor: number;
+          settled_at: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "surplus_subscriptions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      start_free_plan: {
+        Args: { plan_id: string; workspace_id: string };
+        Returns: {
+          allowance_anchor_at: string;
+          allowance_since_at: string;
+          app: string;
+          cancel_at: string | null;
+          cancel_at_period_end: boolean;
+          cancelled_at: string | null;
+          created_at: string;
+          current_period_end: string | null;
+          current_period_start: string;
+          ended_at: string | null;
+          grace_ends_at: string | null;
+          id: string;
+          metadata: NonNullable<Json>;
+          payment_failed_at: string | null;
+          payment_url: string | null;
+          plan_id: string;
+          plan_price_id: string | null;
+          provider: string | null;
+          provider_created_at: string | null;
+          provider_customer_id: string | null;
+          provider_schedule_id: string | null;
+          provider_subscription_id: string | null;
+          rollover_micro: number;
+          scheduled_at: string | null;
+          scheduled_plan_id: string | null;
+          scheduled_plan_price_id: string | null;
+          status: string;
+          trial_announced_at: string | null;
+          trial_end: string | null;
+          trial_start: string | null;
+          trial_used_at: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscriptions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      start_payout_account: {
+        Args: { country: string; currency?: string; workspace_id: string };
+        Returns: {
+          country: string;
+          created_at: string;
+          created_by: string | null;
+          currency: string;
+          details_submitted: boolean;
+          disabled_reason: string | null;
+          hold_days: number;
+          id: string;
+          minimum_minor: number;
+          next_payout_at: string | null;
+          payouts_enabled: boolean;
+          provider: string;
+          provider_account_id: string | null;
+          provider_seen_at: string | null;
+          requirements: NonNullable<Json>;
+          schedule: string;
+          schedule_day: number | null;
+          status: string;
+          transfers_enabled: boolean;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payout_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      start_plan_order: {
+        Args: { currency?: string; key?: string; plan_price_id: string; workspace_id: string };
+        Returns: {
+          amount_minor: number;
+          billing_cycle: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          credit_package_id: string | null;
+          credits_micro: number;
+          currency: string;
+          error: string | null;
+          error_code: string | null;
+          id: string;
+          key: string | null;
+          kind: string;
+          metadata: NonNullable<Json>;
+          paid_at: string | null;
+          plan_id: string | null;
+          provider: string;
+          provider_payment_id: string | null;
+          provider_session_id: string | null;
+          receipt_url: string | null;
+          refunded_minor: number;
+          status: string;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payments";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      start_subscription: {
+        Args: { key?: string; plan_price_id: string; workspace_id: string };
+        Returns: {
+          app: string;
+          closed_at: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          id: string;
+          key: string | null;
+          plan_price_id: string;
+          provider: string;
+          provider_session_id: string | null;
+          provider_subscription_id: string | null;
+          status: string;
+          trial_days: number;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "subscription_checkouts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      start_top_up: {
+        Args: { currency?: string; key?: string; package: string; provider?: string; workspace_id: string };
+        Returns: {
+          amount_minor: number;
+          billing_cycle: string | null;
+          correlation_id: string | null;
+          created_at: string;
+          credit_package_id: string | null;
+          credits_micro: number;
+          currency: string;
+          error: string | null;
+          error_code: string | null;
+          id: string;
+          key: string | null;
+          kind: string;
+          metadata: NonNullable<Json>;
+          paid_at: string | null;
+          plan_id: string | null;
+          provider: string;
+          provider_payment_id: string | null;
+          provider_session_id: string | null;
+          receipt_url: string | null;
+          refunded_minor: number;
+          status: string;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payments";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      statement: {
+        Args: { from_day?: string; timezone?: string; to_day?: string; workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["statement"];
+        SetofOptions: {
+          from: "*";
+          to: "statement";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      statement_lines: {
+        Args: {
+          after?: number;
+          from_day?: string;
+          most?: number;
+          timezone?: string;
+          to_day?: string;
+          workspace_id: string;
+        };
+        Returns: Database["billing"]["CompositeTypes"]["ledger_line"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_line";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      store_currency_rates: { Args: { base: string; lifetime?: string; rates: Json }; Returns: number };
+      sync_payout_account: {
+        Args: { account: Json; seen_at: string };
+        Returns: {
+          country: string;
+          created_at: string;
+          created_by: string | null;
+          currency: string;
+          details_submitted: boolean;
+          disabled_reason: string | null;
+          hold_days: number;
+          id: string;
+          minimum_minor: number;
+          next_payout_at: string | null;
+          payouts_enabled: boolean;
+          provider: string;
+          provider_account_id: string | null;
+          provider_seen_at: string | null;
+          requirements: NonNullable<Json>;
+          schedule: string;
+          schedule_day: number | null;
+          status: string;
+          transfers_enabled: boolean;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "payout_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      take_meter_reports: {
+        Args: { most?: number; workspace_id: string };
+        Returns: {
+          event_name: string;
+          provider_customer_id: string;
+          report_id: string;
+          starts_at: string;
+          value: number;
+        }[];
+      };
+      update_affiliate: {
+        Args: { custom_slug?: string; payout_email?: string; payout_method?: string; workspace_id?: string };
+        Returns: {
+          application: string | null;
+          approved_at: string | null;
+          attribution_days: number;
+          balance_micro: number;
+          code: string;
+          commission_months: number | null;
+          commission_rate: number;
+          created_at: string;
+          custom_slug: string | null;
+          id: string;
+          joined_at: string;
+          minimum_payout_micro: number;
+          payout_email: string | null;
+          payout_method: string;
+          provider_affiliate_id: string | null;
+          review_note: string | null;
+          reviewed_by: string | null;
+          status: string;
+          total_clicks: number;
+          total_conversions: number;
+          total_earned_micro: number;
+          total_paid_micro: number;
+          total_referrals: number;
+          updated_at: string;
+          user_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "affiliates";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      usage_lines: {
+        Args: {
+          after_at?: string;
+          after_id?: string;
+          from_day?: string;
+          most?: number;
+          timezone?: string;
+          to_day?: string;
+          workspace_id: string;
+        };
+        Returns: {
+          amount_micro: number;
+          captured_micro: number;
+          completed_at: string;
+          cost_micro: number;
+          created_at: string;
+          event_at: string;
+          meter: string;
+          plan_slug: string;
+          quantity: number;
+          reason: string;
+          refunded_micro: number;
+          source: string;
+          source_id: string;
+          status: string;
+          usage_event_id: string;
+          user_id: string;
+        }[];
+      };
+      usage_report: {
+        Args: {
+          from_day?: string;
+          group_by?: string[];
+          timezone?: string;
+          to_day?: string;
+          workspace_id: string;
+        };
+        Returns: {
+          captured_micro: number;
+          charges: number;
+          cost_micro: number;
+          day: string;
+          meter: string;
+          quantity: number;
+          refunded_micro: number;
+          refunded_quantity: number;
+          source: string;
+          starts_at: string;
+          user_id: string;
+        }[];
+      };
+      verify_budgets: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          actual_micro: number;
+          expected_micro: number;
+          fault: string;
+          subject: string;
+          workspace_id: string;
+        }[];
+      };
+      verify_chain: {
+        Args: { since?: string };
+        Returns: {
+          fault: string;
+          subject: string;
+          workspace_id: string;
+        }[];
+      };
+      verify_growth: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          actual: number;
+          expected: number;
+          fault: string;
+          subject: string;
+          workspace_id: string;
+        }[];
+      };
       verify_ledger: {
         Args: Record<PropertyKey, never>;
+        Returns: {
+          actual_micro: number;
+          expected_micro: number;
+          fault: string;
+          subject: string;
+          workspace_id: string;
+        }[];
+      };
+      verify_usage: {
+        Args: { workspace?: string };
         Returns: {
           actual_micro: number;
           expected_micro: number;
@@ -1286,10 +7586,165 @@ export type Database = {
       [_ in never]: never;
     };
     CompositeTypes: {
+      correction_effect: {
+        amount_before_micro: number | null;
+        amount_after_micro: number | null;
+        allowance_micro: number | null;
+        lots_micro: number | null;
+        prepaid_micro: number | null;
+        available_micro: number | null;
+      };
+      due_allowance: {
+        subscription_id: string | null;
+        app: string | null;
+        plan_slug: string | null;
+        interval_name: string | null;
+        key: string | null;
+        starts_at: string | null;
+        ends_at: string | null;
+        due_micro: number | null;
+        unspent_micro: number | null;
+        carried_micro: number | null;
+        regeneration_lot_id: string | null;
+        regeneration_steps: number | null;
+        regenerated_micro: number | null;
+      };
+      feature_entitlement: {
+        workspace_id: string | null;
+        feature: string | null;
+        kind: string | null;
+        app: string | null;
+        unit: string | null;
+        allowed: boolean | null;
+        unlimited: boolean | null;
+        limit_value: number | null;
+        limit_period: string | null;
+        text_value: string | null;
+        used_value: number | null;
+        remaining: number | null;
+        period_start: string | null;
+        period_end: string | null;
+        source: string | null;
+        plan: string | null;
+        admin_grant_id: string | null;
+        subscription_id: string | null;
+        valid_until: string | null;
+      };
+      ledger_fault: {
+        fault: string | null;
+        workspace_id: string | null;
+        subject: string | null;
+        expected_micro: number | null;
+        actual_micro: number | null;
+      };
+      ledger_line: {
+        transaction_id: number | null;
+        kind: string | null;
+        reason: string | null;
+        meter: string | null;
+        quantity: number | null;
+        usage_event_id: string | null;
+        payment_id: string | null;
+        user_id: string | null;
+        available_change_micro: number | null;
+        held_change_micro: number | null;
+        available_micro: number | null;
+        held_micro: number | null;
+        event_at: string | null;
+        created_at: string | null;
+      };
       posting: {
         code: string | null;
         lot_id: string | null;
         amount_micro: number | null;
+      };
+      price: {
+        meter_id: string | null;
+        unit_amount_micro: number | null;
+        amount_micro: number | null;
+      };
+      quota_use: {
+        feature: string | null;
+        amount: number | null;
+        used_value: number | null;
+        limit_value: number | null;
+        remaining: number | null;
+        period_start: string | null;
+        period_end: string | null;
+        released_at: string | null;
+        created: boolean | null;
+      };
+      referral_result: {
+        referral_id: string | null;
+        outcome: string | null;
+        error: string | null;
+        hint: string | null;
+      };
+      reload_state: {
+        reload_id: string | null;
+        status: string | null;
+        attempts: number | null;
+        next_attempt_at: string | null;
+        created_at: string | null;
+        payment_id: string | null;
+        payment_status: string | null;
+        amount_minor: number | null;
+        currency: string | null;
+        provider_payment_id: string | null;
+        workspace_id: string | null;
+        customer_id: string | null;
+        payment_method_id: string | null;
+      };
+      statement: {
+        workspace_id: string | null;
+        from_at: string | null;
+        to_at: string | null;
+        timezone: string | null;
+        opening_available_micro: number | null;
+        opening_held_micro: number | null;
+        closing_available_micro: number | null;
+        closing_held_micro: number | null;
+        transactions: number | null;
+        movements: Json | null;
+      };
+      subscription_state: {
+        provider_subscription_id: string | null;
+        provider_customer_id: string | null;
+        workspace_id: string | null;
+        app: string | null;
+        plan_id: string | null;
+        plan_price_id: string | null;
+        price_id: string | null;
+        status: string | null;
+        created_at: string | null;
+        started_at: string | null;
+        period_start: string | null;
+        period_end: string | null;
+        trial_start: string | null;
+        trial_end: string | null;
+        cancel_at_period_end: boolean | null;
+        cancel_at: string | null;
+        cancelled_at: string | null;
+        ended_at: string | null;
+        schedule_id: string | null;
+        scheduled_plan_id: string | null;
+        scheduled_plan_price_id: string | null;
+        scheduled_at: string | null;
+        pending_price_id: string | null;
+        unpaid_since: string | null;
+        payment_url: string | null;
+      };
+      usage_facts: {
+        workspace_id: string | null;
+        starts_at: string | null;
+        meter_id: string | null;
+        user_id: string | null;
+        source: string | null;
+        charges: number | null;
+        quantity: number | null;
+        refunded_quantity: number | null;
+        captured_micro: number | null;
+        refunded_micro: number | null;
       };
       usage_result: {
         usage_event_id: string | null;
@@ -1297,6 +7752,1606 @@ export type Database = {
         amount_micro: number | null;
         created: boolean | null;
       };
+      voucher_result: {
+        redemption_id: string | null;
+        outcome: string | null;
+        error: string | null;
+        message: string | null;
+        hint: string | null;
+        kind: string | null;
+        credits_micro: number | null;
+        bonus_percent: number | null;
+        subscription_id: string | null;
+        created: boolean | null;
+      };
+    };
+  };
+  commerce: {
+    Tables: {
+      brand_settings: {
+        Row: {
+          analysis_insights: NonNullable<Json>;
+          avoid_keywords: string[];
+          brand_name: string | null;
+          brand_story: string | null;
+          brand_tagline: string | null;
+          brand_voice: string;
+          common_tags: string[];
+          connected_account_id: string;
+          created_at: string;
+          currency: string;
+          default_markup_percent: number;
+          description_length: string;
+          description_template: string | null;
+          id: string;
+          include_care_instructions: boolean;
+          include_materials: boolean;
+          include_origin_story: boolean;
+          include_sizing_info: boolean;
+          include_sustainability: boolean;
+          last_analysis_at: string | null;
+          model_diversity_enabled: boolean;
+          preferred_background: string;
+          preferred_model_style: string;
+          price_ranges: NonNullable<Json>;
+          pricing_strategy: string;
+          products_analyzed: number;
+          sample_descriptions: string[];
+          sample_titles: string[];
+          target_age_max: number;
+          target_age_min: number;
+          target_gender: string;
+          target_income_level: string;
+          target_lifestyle: string[];
+          tone_keywords: string[];
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          analysis_insights?: NonNullable<Json>;
+          avoid_keywords?: string[];
+          brand_name?: string | null;
+          brand_story?: string | null;
+          brand_tagline?: string | null;
+          brand_voice?: string;
+          common_tags?: string[];
+          connected_account_id: string;
+          created_at?: string;
+          currency?: string;
+          default_markup_percent?: number;
+          description_length?: string;
+          description_template?: string | null;
+          id?: string;
+          include_care_instructions?: boolean;
+          include_materials?: boolean;
+          include_origin_story?: boolean;
+          include_sizing_info?: boolean;
+          include_sustainability?: boolean;
+          last_analysis_at?: string | null;
+          model_diversity_enabled?: boolean;
+          preferred_background?: string;
+          preferred_model_style?: string;
+          price_ranges?: NonNullable<Json>;
+          pricing_strategy?: string;
+          products_analyzed?: number;
+          sample_descriptions?: string[];
+          sample_titles?: string[];
+          target_age_max?: number;
+          target_age_min?: number;
+          target_gender?: string;
+          target_income_level?: string;
+          target_lifestyle?: string[];
+          tone_keywords?: string[];
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          analysis_insights?: NonNullable<Json>;
+          avoid_keywords?: string[];
+          brand_name?: string | null;
+          brand_story?: string | null;
+          brand_tagline?: string | null;
+          brand_voice?: string;
+          common_tags?: string[];
+          connected_account_id?: string;
+          created_at?: string;
+          currency?: string;
+          default_markup_percent?: number;
+          description_length?: string;
+          description_template?: string | null;
+          id?: string;
+          include_care_instructions?: boolean;
+          include_materials?: boolean;
+          include_origin_story?: boolean;
+          include_sizing_info?: boolean;
+          include_sustainability?: boolean;
+          last_analysis_at?: string | null;
+          model_diversity_enabled?: boolean;
+          preferred_background?: string;
+          preferred_model_style?: string;
+          price_ranges?: NonNullable<Json>;
+          pricing_strategy?: string;
+          products_analyzed?: number;
+          sample_descriptions?: string[];
+          sample_titles?: string[];
+          target_age_max?: number;
+          target_age_min?: number;
+          target_gender?: string;
+          target_income_level?: string;
+          target_lifestyle?: string[];
+          tone_keywords?: string[];
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      imported_products: {
+        Row: {
+          ai_body_html: string | null;
+          ai_generated_at: string | null;
+          ai_meta_description: string | null;
+          ai_meta_title: string | null;
+          ai_quality_score: number | null;
+          ai_tags: string[] | null;
+          compare_at_price_cents: number | null;
+          content_hash: string | null;
+          created_at: string;
+          currency: string;
+          description: string | null;
+          embedding: number[] | null;
+          external_id: string | null;
+          garment_category: string | null;
+          garment_color: string | null;
+          garment_fit: string | null;
+          garment_material: string | null;
+          garment_type: string | null;
+          has_variants: boolean;
+          id: string;
+          images: NonNullable<Json>;
+          import_batch_id: string | null;
+          import_errors: Json | null;
+          import_row_number: number | null;
+          price_cents: number | null;
+          primary_image_url: string | null;
+          product_type: string | null;
+          sku: string | null;
+          source: string;
+          status: string;
+          tags: string[];
+          title: string;
+          updated_at: string;
+          variants: NonNullable<Json>;
+          vendor: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          ai_body_html?: string | null;
+          ai_generated_at?: string | null;
+          ai_meta_description?: string | null;
+          ai_meta_title?: string | null;
+          ai_quality_score?: number | null;
+          ai_tags?: string[] | null;
+          compare_at_price_cents?: number | null;
+          content_hash?: string | null;
+          created_at?: string;
+          currency?: string;
+          description?: string | null;
+          embedding?: number[] | null;
+          external_id?: string | null;
+          garment_category?: string | null;
+          garment_color?: string | null;
+          garment_fit?: string | null;
+          garment_material?: string | null;
+          garment_type?: string | null;
+          has_variants?: never;
+          id?: string;
+          images?: NonNullable<Json>;
+          import_batch_id?: string | null;
+          import_errors?: Json | null;
+          import_row_number?: number | null;
+          price_cents?: number | null;
+          primary_image_url?: string | null;
+          product_type?: string | null;
+          sku?: string | null;
+          source?: string;
+          status?: string;
+          tags?: string[];
+          title: string;
+          updated_at?: string;
+          variants?: NonNullable<Json>;
+          vendor?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          ai_body_html?: string | null;
+          ai_generated_at?: string | null;
+          ai_meta_description?: string | null;
+          ai_meta_title?: string | null;
+          ai_quality_score?: number | null;
+          ai_tags?: string[] | null;
+          compare_at_price_cents?: number | null;
+          content_hash?: string | null;
+          created_at?: string;
+          currency?: string;
+          description?: string | null;
+          embedding?: number[] | null;
+          external_id?: string | null;
+          garment_category?: string | null;
+          garment_color?: string | null;
+          garment_fit?: string | null;
+          garment_material?: string | null;
+          garment_type?: string | null;
+          has_variants?: never;
+          id?: string;
+          images?: NonNullable<Json>;
+          import_batch_id?: string | null;
+          import_errors?: Json | null;
+          import_row_number?: number | null;
+          price_cents?: number | null;
+          primary_image_url?: string | null;
+          product_type?: string | null;
+          sku?: string | null;
+          source?: string;
+          status?: string;
+          tags?: string[];
+          title?: string;
+          updated_at?: string;
+          variants?: NonNullable<Json>;
+          vendor?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "imported_products_import_batch_id_fkey";
+            columns: ["import_batch_id"];
+            isOneToOne: false;
+            referencedRelation: "product_import_batches";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      inventory_history: {
+        Row: {
+          change_amount: number;
+          change_reason: string | null;
+          change_source: string | null;
+          changed_at: string;
+          id: number;
+          metadata: NonNullable<Json>;
+          new_quantity: number;
+          previous_quantity: number;
+          variant_id: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          change_amount?: never;
+          change_reason?: string | null;
+          change_source?: string | null;
+          changed_at?: string;
+          id?: never;
+          metadata?: NonNullable<Json>;
+          new_quantity: number;
+          previous_quantity: number;
+          variant_id: string;
+          workspace_id: string;
+        };
+        Update: {
+          change_amount?: never;
+          change_reason?: string | null;
+          change_source?: string | null;
+          changed_at?: string;
+          id?: never;
+          metadata?: NonNullable<Json>;
+          new_quantity?: number;
+          previous_quantity?: number;
+          variant_id?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "inventory_history_variant_id_fkey";
+            columns: ["variant_id"];
+            isOneToOne: false;
+            referencedRelation: "shopify_product_variants";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      inventory_items: {
+        Row: {
+          connected_account_id: string;
+          cost_cents: number | null;
+          created_at: string;
+          deleted_at: string | null;
+          id: string;
+          observed_at: string;
+          quantity: number | null;
+          requires_shipping: boolean | null;
+          shopify_inventory_item_id: string;
+          shopify_updated_at: string;
+          tracked: boolean | null;
+          updated_at: string;
+          weight_grams: number | null;
+          weight_unit: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          connected_account_id: string;
+          cost_cents?: number | null;
+          created_at?: string;
+          deleted_at?: string | null;
+          id?: string;
+          observed_at?: string;
+          quantity?: number | null;
+          requires_shipping?: boolean | null;
+          shopify_inventory_item_id: string;
+          shopify_updated_at?: string;
+          tracked?: boolean | null;
+          updated_at?: string;
+          weight_grams?: number | null;
+          weight_unit?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          connected_account_id?: string;
+          cost_cents?: number | null;
+          created_at?: string;
+          deleted_at?: string | null;
+          id?: string;
+          observed_at?: string;
+          quantity?: number | null;
+          requires_shipping?: boolean | null;
+          shopify_inventory_item_id?: string;
+          shopify_updated_at?: string;
+          tracked?: boolean | null;
+          updated_at?: string;
+          weight_grams?: number | null;
+          weight_unit?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      inventory_levels: {
+        Row: {
+          available: number | null;
+          connected_account_id: string;
+          created_at: string;
+          disconnected_at: string | null;
+          id: string;
+          last_seen_at: string;
+          observed_at: string;
+          shopify_inventory_item_id: string;
+          shopify_location_id: string;
+          shopify_updated_at: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          available?: number | null;
+          connected_account_id: string;
+          created_at?: string;
+          disconnected_at?: string | null;
+          id?: string;
+          last_seen_at: string;
+          observed_at: string;
+          shopify_inventory_item_id: string;
+          shopify_location_id: string;
+          shopify_updated_at: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          available?: number | null;
+          connected_account_id?: string;
+          created_at?: string;
+          disconnected_at?: string | null;
+          id?: string;
+          last_seen_at?: string;
+          observed_at?: string;
+          shopify_inventory_item_id?: string;
+          shopify_location_id?: string;
+          shopify_updated_at?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "inventory_levels_item_fkey";
+            columns: ["connected_account_id", "shopify_inventory_item_id"];
+            isOneToOne: false;
+            referencedRelation: "inventory_items";
+            referencedColumns: ["connected_account_id", "shopify_inventory_item_id"];
+          },
+        ];
+      };
+      inventory_locations: {
+        Row: {
+          connected_account_id: string;
+          created_at: string;
+          id: string;
+          is_active: boolean;
+          name: string;
+          shopify_location_id: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          connected_account_id: string;
+          created_at?: string;
+          id?: string;
+          is_active?: boolean;
+          name: string;
+          shopify_location_id: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          connected_account_id?: string;
+          created_at?: string;
+          id?: string;
+          is_active?: boolean;
+          name?: string;
+          shopify_location_id?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      product_import_batches: {
+        Row: {
+          auto_import: boolean;
+          catalog_job_id: string | null;
+          column_mapping: NonNullable<Json>;
+          columns: NonNullable<Json>;
+          completed_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          imported_count: number;
+          invalid_rows: number;
+          job_id: number | null;
+          preview: NonNullable<Json>;
+          progress: number;
+          source: string;
+          source_file_name: string | null;
+          source_file_path: string | null;
+          started_at: string | null;
+          status: string;
+          total_rows: number;
+          updated_at: string;
+          valid_rows: number;
+          validation_errors: NonNullable<Json>;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          auto_import?: boolean;
+          catalog_job_id?: string | null;
+          column_mapping?: NonNullable<Json>;
+          columns?: NonNullable<Json>;
+          completed_at?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          error_message?: string | null;
+          id?: string;
+          imported_count?: number;
+          invalid_rows?: number;
+          job_id?: number | null;
+          preview?: NonNullable<Json>;
+          progress?: number;
+          source?: string;
+          source_file_name?: string | null;
+          source_file_path?: string | null;
+          started_at?: string | null;
+          status?: string;
+          total_rows?: number;
+          updated_at?: string;
+          valid_rows?: number;
+          validation_errors?: NonNullable<Json>;
+          workspace_id: string;
+        };
+        Update: {
+          auto_import?: boolean;
+          catalog_job_id?: string | null;
+          column_mapping?: NonNullable<Json>;
+          columns?: NonNullable<Json>;
+          completed_at?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          error_message?: string | null;
+          id?: string;
+          imported_count?: number;
+          invalid_rows?: number;
+          job_id?: number | null;
+          preview?: NonNullable<Json>;
+          progress?: number;
+          source?: string;
+          source_file_name?: string | null;
+          source_file_path?: string | null;
+          started_at?: string | null;
+          status?: string;
+          total_rows?: number;
+          updated_at?: string;
+          valid_rows?: number;
+          validation_errors?: NonNullable<Json>;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      product_import_errors: {
+        Row: {
+          batch_id: string;
+          code: string;
+          column_name: string;
+          message: string;
+          row_number: number;
+          value: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          batch_id: string;
+          code: string;
+          column_name: string;
+          message: string;
+          row_number: number;
+          value?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          batch_id?: string;
+          code?: string;
+          column_name?: string;
+          message?: string;
+          row_number?: number;
+          value?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "product_import_errors_batch_id_fkey";
+            columns: ["batch_id"];
+            isOneToOne: false;
+            referencedRelation: "product_import_batches";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      shopify_collection_products: {
+        Row: {
+          collection_id: string;
+          connected_account_id: string;
+          created_at: string;
+          observed_at: string;
+          position: number;
+          product_id: string | null;
+          shopify_product_id: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          collection_id: string;
+          connected_account_id: string;
+          created_at?: string;
+          observed_at: string;
+          position?: number;
+          product_id?: string | null;
+          shopify_product_id: string;
+          workspace_id: string;
+        };
+        Update: {
+          collection_id?: string;
+          connected_account_id?: string;
+          created_at?: string;
+          observed_at?: string;
+          position?: number;
+          product_id?: string | null;
+          shopify_product_id?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "shopify_collection_products_collection_id_fkey";
+            columns: ["collection_id"];
+            isOneToOne: false;
+            referencedRelation: "shopify_collections";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "shopify_collection_products_product_id_fkey";
+            columns: ["product_id"];
+            isOneToOne: false;
+            referencedRelation: "shopify_products";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      shopify_collections: {
+        Row: {
+          auto_sync_enabled: boolean;
+          body_html: string | null;
+          collection_type: string | null;
+          connected_account_id: string;
+          created_at: string;
+          deleted_at: string | null;
+          handle: string | null;
+          id: string;
+          image_alt: string | null;
+          image_url: string | null;
+          last_synced_at: string;
+          members_observed_at: string;
+          observed_at: string;
+          payload_hash: string;
+          product_count: number;
+          published: boolean;
+          published_at: string | null;
+          shopify_collection_id: string;
+          shopify_updated_at: string;
+          sort_order: string | null;
+          title: string;
+          updated_at: string;
+          wardrobe_collection_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          auto_sync_enabled?: boolean;
+          body_html?: string | null;
+          collection_type?: string | null;
+          connected_account_id: string;
+          created_at?: string;
+          deleted_at?: string | null;
+          handle?: string | null;
+          id?: string;
+          image_alt?: string | null;
+          image_url?: string | null;
+          last_synced_at?: string;
+          members_observed_at?: string;
+          observed_at: string;
+          payload_hash?: string;
+          product_count?: number;
+          published?: boolean;
+          published_at?: string | null;
+          shopify_collection_id: string;
+          shopify_updated_at: string;
+          sort_order?: string | null;
+          title: string;
+          updated_at?: string;
+          wardrobe_collection_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          auto_sync_enabled?: boolean;
+          body_html?: string | null;
+          collection_type?: string | null;
+          connected_account_id?: string;
+          created_at?: string;
+          deleted_at?: string | null;
+          handle?: string | null;
+          id?: string;
+          image_alt?: string | null;
+          image_url?: string | null;
+          last_synced_at?: string;
+          members_observed_at?: string;
+          observed_at?: string;
+          payload_hash?: string;
+          product_count?: number;
+          published?: boolean;
+          published_at?: string | null;
+          shopify_collection_id?: string;
+          shopify_updated_at?: string;
+          sort_order?: string | null;
+          title?: string;
+          updated_at?: string;
+          wardrobe_collection_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      shopify_event_handlers: {
+        Row: {
+          created_at: string;
+          function_name: string;
+          needs_shop: boolean;
+          position: number;
+          topic: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          function_name: string;
+          needs_shop?: boolean;
+          position?: number;
+          topic: string;
+        };
+        Update: {
+          created_at?: string;
+          function_name?: string;
+          needs_shop?: boolean;
+          position?: number;
+          topic?: string;
+        };
+        Relationships: [];
+      };
+      shopify_product_variants: {
+        Row: {
+          available: boolean;
+          barcode: string | null;
+          compare_at_price_cents: number | null;
+          connected_account_id: string;
+          cost_cents: number | null;
+          created_at: string;
+          deleted_at: string | null;
+          fulfillment_service: string;
+          id: string;
+          image_id: string | null;
+          image_url: string | null;
+          inventory_policy: string;
+          inventory_quantity: number;
+          option1: string | null;
+          option2: string | null;
+          option3: string | null;
+          position: number;
+          price_cents: number;
+          product_id: string;
+          reported_quantity: number | null;
+          requires_shipping: boolean;
+          shopify_created_at: string | null;
+          shopify_inventory_item_id: string | null;
+          shopify_updated_at: string | null;
+          shopify_variant_id: string;
+          sku: string | null;
+          taxable: boolean;
+          title: string;
+          tracked: boolean;
+          updated_at: string;
+          weight_grams: number | null;
+          weight_unit: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          available?: boolean;
+          barcode?: string | null;
+          compare_at_price_cents?: number | null;
+          connected_account_id: string;
+          cost_cents?: number | null;
+          created_at?: string;
+          deleted_at?: string | null;
+          fulfillment_service?: string;
+          id?: string;
+          image_id?: string | null;
+          image_url?: string | null;
+          inventory_policy?: string;
+          inventory_quantity?: number;
+          option1?: string | null;
+          option2?: string | null;
+          option3?: string | null;
+          position?: number;
+          price_cents: number;
+          product_id: string;
+          reported_quantity?: number | null;
+          requires_shipping?: boolean;
+          shopify_created_at?: string | null;
+          shopify_inventory_item_id?: string | null;
+          shopify_updated_at?: string | null;
+          shopify_variant_id: string;
+          sku?: string | null;
+          taxable?: boolean;
+          title: string;
+          tracked?: boolean;
+          updated_at?: string;
+          weight_grams?: number | null;
+          weight_unit?: string;
+          workspace_id: string;
+        };
+        Update: {
+          available?: boolean;
+          barcode?: string | null;
+          compare_at_price_cents?: number | null;
+          connected_account_id?: string;
+          cost_cents?: number | null;
+          created_at?: string;
+          deleted_at?: string | null;
+          fulfillment_service?: string;
+          id?: string;
+          image_id?: string | null;
+          image_url?: string | null;
+          inventory_policy?: string;
+          inventory_quantity?: number;
+          option1?: string | null;
+          option2?: string | null;
+          option3?: string | null;
+          position?: number;
+          price_cents?: number;
+          product_id?: string;
+          reported_quantity?: number | null;
+          requires_shipping?: boolean;
+          shopify_created_at?: string | null;
+          shopify_inventory_item_id?: string | null;
+          shopify_updated_at?: string | null;
+          shopify_variant_id?: string;
+          sku?: string | null;
+          taxable?: boolean;
+          title?: string;
+          tracked?: boolean;
+          updated_at?: string;
+          weight_grams?: number | null;
+          weight_unit?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "shopify_product_variants_product_id_fkey";
+            columns: ["product_id"];
+            isOneToOne: false;
+            referencedRelation: "shopify_products";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      shopify_products: {
+        Row: {
+          ai_generated_at: string | null;
+          available_for_sale: boolean;
+          body_html: string | null;
+          collection_ids: string[];
+          compare_at_price_min_cents: number | null;
+          connected_account_id: string;
+          content_hash_at_generation: string | null;
+          created_at: string;
+          currency: string | null;
+          deleted_at: string | null;
+          embedding: number[] | null;
+          embedding_model: string;
+          embedding_updated_at: string | null;
+          featured_image_url: string | null;
+          handle: string | null;
+          has_variants_in_stock: boolean;
+          id: string;
+          images: NonNullable<Json>;
+          last_synced_at: string;
+          lowest_stock_level: number | null;
+          metafields: NonNullable<Json>;
+          observed_at: string;
+          options: NonNullable<Json>;
+          payload_hash: string;
+          price_max_cents: number | null;
+          price_min_cents: number | null;
+          product_type: string | null;
+          published_at: string | null;
+          search: unknown;
+          seo_description: string | null;
+          seo_title: string | null;
+          shopify_admin_graphql_api_id: string | null;
+          shopify_created_at: string | null;
+          shopify_product_id: string;
+          shopify_store_url: string | null;
+          shopify_updated_at: string;
+          status: string;
+          sync_error: string | null;
+          sync_hash: string;
+          sync_status: string;
+          tags: string[];
+          title: string;
+          total_inventory: number;
+          updated_at: string;
+          variants_count: number;
+          vendor: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          ai_generated_at?: string | null;
+          available_for_sale?: boolean;
+          body_html?: string | null;
+          collection_ids?: string[];
+          compare_at_price_min_cents?: number | null;
+          connected_account_id: string;
+          content_hash_at_generation?: string | null;
+          created_at?: string;
+          currency?: string | null;
+          deleted_at?: string | null;
+          embedding?: number[] | null;
+          embedding_model?: string;
+          embedding_updated_at?: string | null;
+          featured_image_url?: string | null;
+          handle?: string | null;
+          has_variants_in_stock?: boolean;
+          id?: string;
+          images?: NonNullable<Json>;
+          last_synced_at?: string;
+          lowest_stock_level?: number | null;
+          metafields?: NonNullable<Json>;
+          observed_at: string;
+          options?: NonNullable<Json>;
+          payload_hash?: string;
+          price_max_cents?: number | null;
+          price_min_cents?: number | null;
+          product_type?: string | null;
+          published_at?: string | null;
+          search?: never;
+          seo_description?: string | null;
+          seo_title?: string | null;
+          shopify_admin_graphql_api_id?: string | null;
+          shopify_created_at?: string | null;
+          shopify_product_id: string;
+          shopify_store_url?: string | null;
+          shopify_updated_at: string;
+          status?: string;
+          sync_error?: string | null;
+          sync_hash?: string;
+          sync_status?: string;
+          tags?: string[];
+          title: string;
+          total_inventory?: number;
+          updated_at?: string;
+          variants_count?: number;
+          vendor?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          ai_generated_at?: string | null;
+          available_for_sale?: boolean;
+          body_html?: string | null;
+          collection_ids?: string[];
+          compare_at_price_min_cents?: number | null;
+          connected_account_id?: string;
+          content_hash_at_generation?: string | null;
+          created_at?: string;
+          currency?: string | null;
+          deleted_at?: string | null;
+          embedding?: number[] | null;
+          embedding_model?: string;
+          embedding_updated_at?: string | null;
+          featured_image_url?: string | null;
+          handle?: string | null;
+          has_variants_in_stock?: boolean;
+          id?: string;
+          images?: NonNullable<Json>;
+          last_synced_at?: string;
+          lowest_stock_level?: number | null;
+          metafields?: NonNullable<Json>;
+          observed_at?: string;
+          options?: NonNullable<Json>;
+          payload_hash?: string;
+          price_max_cents?: number | null;
+          price_min_cents?: number | null;
+          product_type?: string | null;
+          published_at?: string | null;
+          search?: never;
+          seo_description?: string | null;
+          seo_title?: string | null;
+          shopify_admin_graphql_api_id?: string | null;
+          shopify_created_at?: string | null;
+          shopify_product_id?: string;
+          shopify_store_url?: string | null;
+          shopify_updated_at?: string;
+          status?: string;
+          sync_error?: string | null;
+          sync_hash?: string;
+          sync_status?: string;
+          tags?: string[];
+          title?: string;
+          total_inventory?: number;
+          updated_at?: string;
+          variants_count?: number;
+          vendor?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      shopify_syncs: {
+        Row: {
+          completed_at: string | null;
+          connected_account_id: string;
+          counts: NonNullable<Json>;
+          created_at: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          job_id: number | null;
+          kind: string;
+          observed_at: string | null;
+          progress: number;
+          requested_by: string | null;
+          since_at: string | null;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          completed_at?: string | null;
+          connected_account_id: string;
+          counts?: NonNullable<Json>;
+          created_at?: string;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: string;
+          job_id?: number | null;
+          kind: string;
+          observed_at?: string | null;
+          progress?: number;
+          requested_by?: string | null;
+          since_at?: string | null;
+          stage?: string | null;
+          started_at?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          completed_at?: string | null;
+          connected_account_id?: string;
+          counts?: NonNullable<Json>;
+          created_at?: string;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: string;
+          job_id?: number | null;
+          kind?: string;
+          observed_at?: string | null;
+          progress?: number;
+          requested_by?: string | null;
+          since_at?: string | null;
+          stage?: string | null;
+          started_at?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      shopify_tombstones: {
+        Row: {
+          connected_account_id: string;
+          created_at: string;
+          deleted_at: string;
+          external_id: string;
+          kind: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          connected_account_id: string;
+          created_at?: string;
+          deleted_at: string;
+          external_id: string;
+          kind: string;
+        };
+        Update: {
+          connected_account_id?: string;
+          created_at?: string;
+          deleted_at?: string;
+          external_id?: string;
+          kind?: string;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      [_ in never]: never;
+    };
+    Functions: {
+      analyze_brand: {
+        Args: { account_id: string };
+        Returns: {
+          analysis_insights: NonNullable<Json>;
+          avoid_keywords: string[];
+          brand_name: string | null;
+          brand_story: string | null;
+          brand_tagline: string | null;
+          brand_voice: string;
+          common_tags: string[];
+          connected_account_id: string;
+          created_at: string;
+          currency: string;
+          default_markup_percent: number;
+          description_length: string;
+          description_template: string | null;
+          id: string;
+          include_care_instructions: boolean;
+          include_materials: boolean;
+          include_origin_story: boolean;
+          include_sizing_info: boolean;
+          include_sustainability: boolean;
+          last_analysis_at: string | null;
+          model_diversity_enabled: boolean;
+          preferred_background: string;
+          preferred_model_style: string;
+          price_ranges: NonNullable<Json>;
+          pricing_strategy: string;
+          products_analyzed: number;
+          sample_descriptions: string[];
+          sample_titles: string[];
+          target_age_max: number;
+          target_age_min: number;
+          target_gender: string;
+          target_income_level: string;
+          target_lifestyle: string[];
+          tone_keywords: string[];
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "brand_settings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      apply_collection_members: {
+        Args: {
+          collection_id: string;
+          connected_account_id: string;
+          first_position: number;
+          is_last: boolean;
+          product_ids: string[];
+          seen: string;
+        };
+        Returns: boolean;
+      };
+      apply_inventory_items: {
+        Args: { connected_account_id: string; items: Json; seen: string };
+        Returns: number;
+      };
+      apply_inventory_levels: {
+        Args: { connected_account_id: string; levels: Json; seen: string };
+        Returns: number;
+      };
+      apply_locations: { Args: { account_id: string; locations: Json }; Returns: undefined };
+      apply_shopify_collection: {
+        Args: { collection: Json; connected_account_id: string; seen: string };
+        Returns: string;
+      };
+      apply_shopify_event: { Args: { webhook_event_id: number }; Returns: string };
+      apply_shopify_page: {
+        Args: { account_id: string; items: Json; seen: string; stage: string };
+        Returns: Json;
+      };
+      apply_shopify_product: {
+        Args: { connected_account_id: string; product: Json; seen: string };
+        Returns: string;
+      };
+      begin_import: {
+        Args: {
+          auto_import?: boolean;
+          column_mapping?: Json;
+          file_name?: string;
+          path: string;
+          source?: string;
+          workspace_id: string;
+        };
+        Returns: {
+          auto_import: boolean;
+          catalog_job_id: string | null;
+          column_mapping: NonNullable<Json>;
+          columns: NonNullable<Json>;
+          completed_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          imported_count: number;
+          invalid_rows: number;
+          job_id: number | null;
+          preview: NonNullable<Json>;
+          progress: number;
+          source: string;
+          source_file_name: string | null;
+          source_file_path: string | null;
+          started_at: string | null;
+          status: string;
+          total_rows: number;
+          updated_at: string;
+          valid_rows: number;
+          validation_errors: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "product_import_batches";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      cancel_import: {
+        Args: { batch_id: string };
+        Returns: {
+          auto_import: boolean;
+          catalog_job_id: string | null;
+          column_mapping: NonNullable<Json>;
+          columns: NonNullable<Json>;
+          completed_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          imported_count: number;
+          invalid_rows: number;
+          job_id: number | null;
+          preview: NonNullable<Json>;
+          progress: number;
+          source: string;
+          source_file_name: string | null;
+          source_file_path: string | null;
+          started_at: string | null;
+          status: string;
+          total_rows: number;
+          updated_at: string;
+          valid_rows: number;
+          validation_errors: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "product_import_batches";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      cancel_shopify_sync: {
+        Args: { sync_id: string };
+        Returns: {
+          completed_at: string | null;
+          connected_account_id: string;
+          counts: NonNullable<Json>;
+          created_at: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          job_id: number | null;
+          kind: string;
+          observed_at: string | null;
+          progress: number;
+          requested_by: string | null;
+          since_at: string | null;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "shopify_syncs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      confirm_import: {
+        Args: { batch_id: string };
+        Returns: {
+          auto_import: boolean;
+          catalog_job_id: string | null;
+          column_mapping: NonNullable<Json>;
+          columns: NonNullable<Json>;
+          completed_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          imported_count: number;
+          invalid_rows: number;
+          job_id: number | null;
+          preview: NonNullable<Json>;
+          progress: number;
+          source: string;
+          source_file_name: string | null;
+          source_file_path: string | null;
+          started_at: string | null;
+          status: string;
+          total_rows: number;
+          updated_at: string;
+          valid_rows: number;
+          validation_errors: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "product_import_batches";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      delete_inventory_item: {
+        Args: { connected_account_id: string; item_id: string; seen: string };
+        Returns: string;
+      };
+      delete_shopify_collection: {
+        Args: { collection_id: string; connected_account_id: string; gone_at?: string; seen: string };
+        Returns: string;
+      };
+      delete_shopify_product: {
+        Args: { connected_account_id: string; gone_at?: string; product_id: string; seen: string };
+        Returns: string;
+      };
+      finish_import: {
+        Args: { batch_id: string };
+        Returns: {
+          auto_import: boolean;
+          catalog_job_id: string | null;
+          column_mapping: NonNullable<Json>;
+          columns: NonNullable<Json>;
+          completed_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          imported_count: number;
+          invalid_rows: number;
+          job_id: number | null;
+          preview: NonNullable<Json>;
+          progress: number;
+          source: string;
+          source_file_name: string | null;
+          source_file_path: string | null;
+          started_at: string | null;
+          status: string;
+          total_rows: number;
+          updated_at: string;
+          valid_rows: number;
+          validation_errors: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "product_import_batches";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      finish_import_check: {
+        Args: { batch_id: string };
+        Returns: {
+          auto_import: boolean;
+          catalog_job_id: string | null;
+          column_mapping: NonNullable<Json>;
+          columns: NonNullable<Json>;
+          completed_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          imported_count: number;
+          invalid_rows: number;
+          job_id: number | null;
+          preview: NonNullable<Json>;
+          progress: number;
+          source: string;
+          source_file_name: string | null;
+          source_file_path: string | null;
+          started_at: string | null;
+          status: string;
+          total_rows: number;
+          updated_at: string;
+          valid_rows: number;
+          validation_errors: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "product_import_batches";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      finish_shopify_sync: {
+        Args: { sync_id: string };
+        Returns: {
+          completed_at: string | null;
+          connected_account_id: string;
+          counts: NonNullable<Json>;
+          created_at: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          job_id: number | null;
+          kind: string;
+          observed_at: string | null;
+          progress: number;
+          requested_by: string | null;
+          since_at: string | null;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "shopify_syncs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      low_stock_products: {
+        Args: { most?: number; threshold?: number; workspace_id: string };
+        Returns: {
+          ai_generated_at: string | null;
+          available_for_sale: boolean;
+          body_html: string | null;
+          collection_ids: string[];
+          compare_at_price_min_cents: number | null;
+          connected_account_id: string;
+          content_hash_at_generation: string | null;
+          created_at: string;
+          currency: string | null;
+          deleted_at: string | null;
+          embedding: number[] | null;
+          embedding_model: string;
+          embedding_updated_at: string | null;
+          featured_image_url: string | null;
+          handle: string | null;
+          has_variants_in_stock: boolean;
+          id: string;
+          images: NonNullable<Json>;
+          last_synced_at: string;
+          lowest_stock_level: number | null;
+          metafields: NonNullable<Json>;
+          observed_at: string;
+          options: NonNullable<Json>;
+          payload_hash: string;
+          price_max_cents: number | null;
+          price_min_cents: number | null;
+          product_type: string | null;
+          published_at: string | null;
+          search: unknown;
+          seo_description: string | null;
+          seo_title: string | null;
+          shopify_admin_graphql_api_id: string | null;
+          shopify_created_at: string | null;
+          shopify_product_id: string;
+          shopify_store_url: string | null;
+          shopify_updated_at: string;
+          status: string;
+          sync_error: string | null;
+          sync_hash: string;
+          sync_status: string;
+          tags: string[];
+          title: string;
+          total_inventory: number;
+          updated_at: string;
+          variants_count: number;
+          vendor: string | null;
+          workspace_id: string;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "shopify_products";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      note_import_check: {
+        Args: {
+          batch_id: string;
+          columns: Json;
+          errors: Json;
+          invalid: number;
+          percent: number;
+          preview: Json;
+          valid: number;
+        };
+        Returns: boolean;
+      };
+      note_shopify_sync: {
+        Args: { counts: Json; progress: number; seen?: string; stage: string; sync_id: string };
+        Returns: boolean;
+      };
+      on_import_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_sync_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      request_shopify_sync: {
+        Args: { account_id: string; kind?: string };
+        Returns: {
+          completed_at: string | null;
+          connected_account_id: string;
+          counts: NonNullable<Json>;
+          created_at: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          job_id: number | null;
+          kind: string;
+          observed_at: string | null;
+          progress: number;
+          requested_by: string | null;
+          since_at: string | null;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "shopify_syncs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      search_products: {
+        Args: {
+          most?: number;
+          only_in_stock?: boolean;
+          query?: string;
+          skip?: number;
+          tags?: string[];
+          workspace_id: string;
+        };
+        Returns: {
+          ai_generated_at: string | null;
+          available_for_sale: boolean;
+          body_html: string | null;
+          collection_ids: string[];
+          compare_at_price_min_cents: number | null;
+          connected_account_id: string;
+          content_hash_at_generation: string | null;
+          created_at: string;
+          currency: string | null;
+          deleted_at: string | null;
+          embedding: number[] | null;
+          embedding_model: string;
+          embedding_updated_at: string | null;
+          featured_image_url: string | null;
+          handle: string | null;
+          has_variants_in_stock: boolean;
+          id: string;
+          images: NonNullable<Json>;
+          last_synced_at: string;
+          lowest_stock_level: number | null;
+          metafields: NonNullable<Json>;
+          observed_at: string;
+          options: NonNullable<Json>;
+          payload_hash: string;
+          price_max_cents: number | null;
+          price_min_cents: number | null;
+          product_type: string | null;
+          published_at: string | null;
+          search: unknown;
+          seo_description: string | null;
+          seo_title: string | null;
+          shopify_admin_graphql_api_id: string | null;
+          shopify_created_at: string | null;
+          shopify_product_id: string;
+          shopify_store_url: string | null;
+          shopify_updated_at: string;
+          status: string;
+          sync_error: string | null;
+          sync_hash: string;
+          sync_status: string;
+          tags: string[];
+          title: string;
+          total_inventory: number;
+          updated_at: string;
+          variants_count: number;
+          vendor: string | null;
+          workspace_id: string;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "shopify_products";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      store_import_rows: { Args: { batch_id: string; percent: number; rows: Json }; Returns: boolean };
+      sweep_shops: { Args: Record<PropertyKey, never>; Returns: number };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
     };
   };
   identity: {
@@ -2386,6 +10441,25 @@ export type Database = {
           },
         ];
       };
+      connect_handlers: {
+        Row: {
+          created_at: string;
+          function_name: string;
+          provider: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          function_name: string;
+          provider: string;
+        };
+        Update: {
+          created_at?: string;
+          function_name?: string;
+          provider?: string;
+        };
+        Relationships: [];
+      };
       connected_accounts: {
         Row: {
           avatar_url: string | null;
@@ -2483,6 +10557,153 @@ export type Database = {
           user_id?: string | null;
           username?: string | null;
           workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      oauth_audit_log: {
+        Row: {
+          created_at: string;
+          error_message: string | null;
+          event_type: string;
+          external_account_id: string | null;
+          id: string;
+          ip_address: unknown;
+          metadata: NonNullable<Json>;
+          provider: string;
+          success: boolean;
+          user_agent: string | null;
+          user_id: string | null;
+          workspace_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          error_message?: string | null;
+          event_type: string;
+          external_account_id?: string | null;
+          id?: string;
+          ip_address?: unknown;
+          metadata?: NonNullable<Json>;
+          provider: string;
+          success?: boolean;
+          user_agent?: string | null;
+          user_id?: string | null;
+          workspace_id?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          error_message?: string | null;
+          event_type?: string;
+          external_account_id?: string | null;
+          id?: string;
+          ip_address?: unknown;
+          metadata?: NonNullable<Json>;
+          provider?: string;
+          success?: boolean;
+          user_agent?: string | null;
+          user_id?: string | null;
+          workspace_id?: string | null;
+        };
+        Relationships: [];
+      };
+      oauth_states: {
+        Row: {
+          created_at: string;
+          expires_at: string;
+          external_account_id: string | null;
+          id: string;
+          provider: string;
+          return_to: string | null;
+          state_hash: string;
+          used_at: string | null;
+          user_id: string | null;
+          workspace_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          expires_at?: string;
+          external_account_id?: string | null;
+          id?: string;
+          provider: string;
+          return_to?: string | null;
+          state_hash: string;
+          used_at?: string | null;
+          user_id?: string | null;
+          workspace_id?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          expires_at?: string;
+          external_account_id?: string | null;
+          id?: string;
+          provider?: string;
+          return_to?: string | null;
+          state_hash?: string;
+          used_at?: string | null;
+          user_id?: string | null;
+          workspace_id?: string | null;
+        };
+        Relationships: [];
+      };
+      pending_installations: {
+        Row: {
+          ciphertext: string | null;
+          claim_hash: string | null;
+          completed_at: string | null;
+          created_at: string;
+          expires_at: string;
+          external_account_id: string;
+          id: string;
+          installed_at: string;
+          key_id: string | null;
+          linked_workspace_id: string | null;
+          metadata: NonNullable<Json>;
+          nonce: string | null;
+          oauth_data: NonNullable<Json>;
+          provider: string;
+          scopes: string[];
+          status: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          ciphertext?: string | null;
+          claim_hash?: string | null;
+          completed_at?: string | null;
+          created_at?: string;
+          expires_at?: string;
+          external_account_id: string;
+          id?: string;
+          installed_at?: string;
+          key_id?: string | null;
+          linked_workspace_id?: string | null;
+          metadata?: NonNullable<Json>;
+          nonce?: string | null;
+          oauth_data?: NonNullable<Json>;
+          provider?: string;
+          scopes?: string[];
+          status?: string;
+          updated_at?: string;
+        };
+        Update: {
+          ciphertext?: string | null;
+          claim_hash?: string | null;
+          completed_at?: string | null;
+          created_at?: string;
+          expires_at?: string;
+          external_account_id?: string;
+          id?: string;
+          installed_at?: string;
+          key_id?: string | null;
+          linked_workspace_id?: string | null;
+          metadata?: NonNullable<Json>;
+          nonce?: string | null;
+          oauth_data?: NonNullable<Json>;
+          provider?: string;
+          scopes?: string[];
+          status?: string;
+          updated_at?: string;
         };
         Relationships: [];
       };
@@ -2761,9 +10982,91 @@ export type Database = {
         Args: { overlap?: string; secret: Json; subscription_id: string };
         Returns: undefined;
       };
+      claim_installation: {
+        Args: { account: Json; id: string; secrets: Json; user_id: string; workspace_id: string };
+        Returns: {
+          avatar_url: string | null;
+          connected_at: string | null;
+          created_at: string;
+          disconnected_at: string | null;
+          display_name: string | null;
+          email: string | null;
+          error_count: number;
+          error_message: string | null;
+          external_account_id: string | null;
+          folder_naming_pattern: string | null;
+          id: string;
+          last_sync_at: string | null;
+          last_used_at: string | null;
+          marketplace_id: string | null;
+          provider: string;
+          provider_data: NonNullable<Json>;
+          region: string | null;
+          root_folder_id: string | null;
+          root_folder_path: string | null;
+          scopes: string[];
+          selling_status: string | null;
+          settings: NonNullable<Json>;
+          stats: NonNullable<Json>;
+          status: string;
+          token_expires_at: string | null;
+          token_last_refreshed_at: string | null;
+          updated_at: string;
+          user_id: string | null;
+          username: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "connected_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       confirm_webhook_subscription: {
         Args: { external_id?: string; id: string; lease_seconds?: number };
         Returns: undefined;
+      };
+      connect_account: {
+        Args: { account: Json; secrets: Json; user_id: string; workspace_id: string };
+        Returns: {
+          avatar_url: string | null;
+          connected_at: string | null;
+          created_at: string;
+          disconnected_at: string | null;
+          display_name: string | null;
+          email: string | null;
+          error_count: number;
+          error_message: string | null;
+          external_account_id: string | null;
+          folder_naming_pattern: string | null;
+          id: string;
+          last_sync_at: string | null;
+          last_used_at: string | null;
+          marketplace_id: string | null;
+          provider: string;
+          provider_data: NonNullable<Json>;
+          region: string | null;
+          root_folder_id: string | null;
+          root_folder_path: string | null;
+          scopes: string[];
+          selling_status: string | null;
+          settings: NonNullable<Json>;
+          stats: NonNullable<Json>;
+          status: string;
+          token_expires_at: string | null;
+          token_last_refreshed_at: string | null;
+          updated_at: string;
+          user_id: string | null;
+          username: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "connected_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       create_webhook_endpoint: {
         Args: {
@@ -2823,7 +11126,69 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      end_installation: { Args: { id: string; status: string; workspace_id?: string }; Returns: undefined };
       end_webhook_subscription: { Args: { id: string; reason?: string }; Returns: undefined };
+      find_installation: {
+        Args: { claim_hash: string };
+        Returns: {
+          ciphertext: string | null;
+          claim_hash: string | null;
+          completed_at: string | null;
+          created_at: string;
+          expires_at: string;
+          external_account_id: string;
+          id: string;
+          installed_at: string;
+          key_id: string | null;
+          linked_workspace_id: string | null;
+          metadata: NonNullable<Json>;
+          nonce: string | null;
+          oauth_data: NonNullable<Json>;
+          provider: string;
+          scopes: string[];
+          status: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "pending_installations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      keep_installation: {
+        Args: { claim_hash: string; installation: Json; secret: Json };
+        Returns: {
+          ciphertext: string | null;
+          claim_hash: string | null;
+          completed_at: string | null;
+          created_at: string;
+          expires_at: string;
+          external_account_id: string;
+          id: string;
+          installed_at: string;
+          key_id: string | null;
+          linked_workspace_id: string | null;
+          metadata: NonNullable<Json>;
+          nonce: string | null;
+          oauth_data: NonNullable<Json>;
+          provider: string;
+          scopes: string[];
+          status: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "pending_installations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      keep_shop_webhooks: { Args: { account_id: string; subscriptions: Json }; Returns: number };
+      note_account_health: {
+        Args: { account_id: string; message?: string; status?: string };
+        Returns: undefined;
+      };
       open_webhook_subscription: {
         Args: {
           connected_account_id?: string;
@@ -2872,6 +11237,14 @@ export type Database = {
         };
       };
       send_test_event: { Args: { id: string }; Returns: string };
+      start_oauth: {
+        Args: { external_account_id?: string; provider: string; return_to?: string; workspace_id: string };
+        Returns: string;
+      };
+      store_tokens: {
+        Args: { account_id: string; secrets: Json; token_expires_at: string };
+        Returns: boolean;
+      };
       update_webhook_endpoint: {
         Args: {
           description?: string;
@@ -2902,6 +11275,27 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "webhook_endpoints";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      use_oauth_state: {
+        Args: { provider: string; state_hash: string };
+        Returns: {
+          created_at: string;
+          expires_at: string;
+          external_account_id: string | null;
+          id: string;
+          provider: string;
+          return_to: string | null;
+          state_hash: string;
+          used_at: string | null;
+          user_id: string | null;
+          workspace_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "oauth_states";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -3880,6 +12274,9 @@ export type CompositeTypes<
 
 export const Constants = {
   billing: {
+    Enums: {},
+  },
+  commerce: {
     Enums: {},
   },
   identity: {

@@ -87,7 +87,8 @@ comment on table ops.live_jobs is 'Work that has not ended: one row from enqueue
 comment on column ops.live_jobs.state is
   'scheduled (until run_at), queued (ready, held back by a limit, or at work), waiting (for a callback, children or a '
   'time) or paused. Who is at work on it is in ops.claims; ops.jobs says running.';
-comment on column ops.live_jobs.ticket is 'Counts how often the job was made ready: only its newest place in line counts.';
+comment on column ops.live_jobs.ticket is
+  'Counts how often the job was made ready: only its newest place in line counts.';
 comment on column ops.live_jobs.paused is 'Paused by an operator: when it would become ready, it becomes paused.';
 comment on column ops.live_jobs.is_heard is 'Somebody hears of its end: its kind''s function or its parent.';
 comment on column ops.live_jobs.attempt is
@@ -122,7 +123,8 @@ comment on table ops.finished_jobs is 'Work that has ended, with its last attemp
 -- Rows come in the order of their time: the index of their blocks is enough, and costs the end of a job nothing.
 create index finished_jobs_finished_at on ops.finished_jobs using brin (finished_at) with (pages_per_range = 16);
 create index finished_jobs_dead on ops.finished_jobs (finished_at desc) where state = 'dead';
-create index finished_jobs_dead_children on ops.finished_jobs (parent_id) where state = 'dead' and parent_id is not null;
+create index finished_jobs_dead_children on ops.finished_jobs (parent_id)
+  where state = 'dead' and parent_id is not null;
 alter table ops.finished_jobs enable row level security;
 revoke all on table ops.finished_jobs from public, anon, authenticated, service_role;
 grant select on table ops.finished_jobs to service_role;
@@ -167,7 +169,8 @@ select j.id, j.kind, j.queue, j.workspace_id,
 from ops.live_jobs j
 union all
 select f.id, f.kind, f.queue, f.workspace_id, f.state, f.priority, f.run_at, f.payload, f.provider, f.limit_key,
-  f.paused, f.attempt, f.failed_attempts, f.max_attempts, f.worker, null::interval, null::timestamptz, f.progress, f.stage, f.checkpoint,
+  f.paused, f.attempt, f.failed_attempts, f.max_attempts, f.worker, null::interval, null::timestamptz,
+  f.progress, f.stage, f.checkpoint,
   f.output, f.error, f.parent_id, f.pending_children, f.failed_children, f.max_failed_children, f.wait_key,
   f.callback, f.deadline_at, f.correlation_id, f.created_at, f.started_at, f.claimed_at, f.finished_at
 from ops.finished_jobs f;

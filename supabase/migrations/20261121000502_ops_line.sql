@@ -32,7 +32,8 @@ create table ops.arrivals (
   tickets integer[] not null
 ) with (autovacuum_vacuum_cost_delay = 0);
 comment on table ops.arrivals is 'Jobs that have become ready and have no place in the line yet.';
-comment on column ops.arrivals.resumed is 'Jobs that go on (a retry, an answer, an end of waiting): their place was paid for.';
+comment on column ops.arrivals.resumed is
+  'Jobs that go on (a retry, an answer, an end of waiting): their place was paid for.';
 alter table ops.arrivals enable row level security;
 revoke all on table ops.arrivals from public, anon, authenticated, service_role;
 grant select on table ops.arrivals to service_role;
@@ -45,7 +46,8 @@ create table ops.ready (
   queue text not null
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table ops.ready is 'The line: jobs that may be claimed, in the order of lane and tag.';
-comment on column ops.ready.lane is '0 urgent (priority above 0), 1 normal, 2 background (below 0): a lane goes before the next.';
+comment on column ops.ready.lane is
+  '0 urgent (priority above 0), 1 normal, 2 background (below 0): a lane goes before the next.';
 comment on column ops.ready.ticket is 'Counts only while it is the job''s newest.';
 create index ready_line on ops.ready (lane, tag, job_id);
 alter table ops.ready enable row level security;
@@ -103,7 +105,8 @@ begin
     execute format('truncate %s', relation);
   end if;
 end $$;
-comment on function ops._shrink(regclass) is 'Makes an emptied table anew once it is large and nobody is writing to it.';
+comment on function ops._shrink(regclass) is
+  'Makes an emptied table anew once it is large and nobody is writing to it.';
 revoke all on function ops._shrink from public, anon, authenticated, service_role;
 
 -- Gives the jobs that have arrived their tags. Called under the claim's lock.
@@ -204,5 +207,6 @@ begin
   select max(m.state) into v_state from moved m;
   return v_state;
 end $$;
-comment on function ops._make_ready(bigint[]) is 'Makes jobs ready that go on; returns queued, or paused where they are paused.';
+comment on function ops._make_ready(bigint[]) is
+  'Makes jobs ready that go on; returns queued, or paused where they are paused.';
 revoke all on function ops._make_ready from public, anon, authenticated, service_role;

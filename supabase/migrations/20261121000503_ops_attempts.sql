@@ -17,7 +17,8 @@ create table ops.ended_attempts (
     check (outcome in ('waiting', 'queued', 'paused', 'busy', 'retrying', 'dead', 'cancelled')),
   constraint ended_attempts_failed_has_error check (outcome not in ('retrying', 'dead') or error is not null)
 ) with (autovacuum_vacuum_insert_scale_factor = 0.05);
-comment on table ops.ended_attempts is 'Attempts that ended otherwise than by completing their job; see ops.job_attempts.';
+comment on table ops.ended_attempts is
+  'Attempts that ended otherwise than by completing their job; see ops.job_attempts.';
 comment on column ops.ended_attempts.provider is
   'Whom the work depended on: from the job, its checkpoint or payload, or its kind (webhook.<provider>).';
 comment on column ops.ended_attempts.outcome is
@@ -61,7 +62,8 @@ as $$
   values (job.id, job.attempt, job.kind, ops._provider_of(job.provider, job.kind, job.checkpoint, job.payload),
     job.worker, outcome, left(error, 2000), coalesce(job.claimed_at, job.started_at, private.now()), private.now())
 $$;
-comment on function ops._note_attempt(ops.live_jobs, text, text) is 'Writes the history''s row of an attempt that ends now.';
+comment on function ops._note_attempt(ops.live_jobs, text, text) is
+  'Writes the history''s row of an attempt that ends now.';
 revoke all on function ops._note_attempt from public, anon, authenticated, service_role;
 
 -- Which jobs belong to a correlation. Apart from the jobs, because an index there would cost every claim and every

@@ -23,8 +23,8 @@ create table ops.limits (
 );
 comment on table ops.limits is 'Rules of how many jobs may be at work or start, changed by operators at run time.';
 comment on column ops.limits.scope is
-  'kind: all jobs of a kind; workspace: a workspace''s jobs of a kind, each workspace by itself; provider: all jobs that '
-  'depend on a provider; key: the jobs of a limit key, each key with this prefix by itself.';
+  'kind: all jobs of a kind; workspace: a workspace''s jobs of a kind, each workspace by itself; provider: all jobs '
+  'that depend on a provider; key: the jobs of a limit key, each key with this prefix by itself.';
 comment on column ops.limits.subject is
   'The kind, the provider, or what stands before the colon of the limit key.';
 comment on column ops.limits.max_running is 'At work, or waiting for a provider''s answer, at the same time.';
@@ -45,7 +45,8 @@ create table ops.limit_keys (
 );
 comment on table ops.limit_keys is 'Keys that held a job back or were closed, by name, and when they open again.';
 comment on column ops.limit_keys.closed_until is 'No job of the key starts before: a provider asked to wait.';
-comment on column ops.limit_keys.opens_at is 'When jobs that are held back are to be looked at again; null: when a slot frees.';
+comment on column ops.limit_keys.opens_at is
+  'When jobs that are held back are to be looked at again; null: when a slot frees.';
 create index limit_keys_opens_at on ops.limit_keys (opens_at) where opens_at is not null;
 alter table ops.limit_keys enable row level security;
 revoke all on table ops.limit_keys from public, anon, authenticated, service_role;
@@ -60,7 +61,8 @@ create table ops.held_back (
   queue text not null,
   constraint held_back_pkey primary key (key, lane, tag, job_id)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
-comment on table ops.held_back is 'Jobs in the line of a limit key, in the order in which they would have been claimed.';
+comment on table ops.held_back is
+  'Jobs in the line of a limit key, in the order in which they would have been claimed.';
 alter table ops.held_back enable row level security;
 revoke all on table ops.held_back from public, anon, authenticated, service_role;
 grant select on table ops.held_back to service_role;
@@ -70,7 +72,8 @@ create table ops.parked_slots (
   job_id bigint not null,
   constraint parked_slots_pkey primary key (key, job_id)
 );
-comment on table ops.parked_slots is 'Slots held by jobs that wait for a provider''s answer: nobody works on them, the provider does.';
+comment on table ops.parked_slots is
+  'Slots held by jobs that wait for a provider''s answer: nobody works on them, the provider does.';
 create index parked_slots_job_id on ops.parked_slots (job_id);
 alter table ops.parked_slots enable row level security;
 revoke all on table ops.parked_slots from public, anon, authenticated, service_role;
@@ -176,7 +179,8 @@ revoke all on function ops._rules_of from public, anon, authenticated, service_r
 -- holds them back. Called only by the claim, under its lock, so that what is counted here cannot change but by
 -- slots coming free. The arrays are parallel.
 create function ops._admit(ids bigint[], tickets integer[], lane smallint, tags bigint[], queues text[],
-  now timestamptz, taken bigint[], out admitted bigint[], out their_tickets integer[], out slot_jobs bigint[], out slot_keys bigint[])
+  now timestamptz, taken bigint[], out admitted bigint[], out their_tickets integer[], out slot_jobs bigint[],
+  out slot_keys bigint[])
 language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
@@ -255,7 +259,8 @@ begin
     perform ops._note_held_back(v_blocked, v_blocked_keys, _admit.now);
   end if;
 end $$;
-comment on function ops._admit is 'Which of these jobs may start now by all their limits; the others join the line of a key.';
+comment on function ops._admit is
+  'Which of these jobs may start now by all their limits; the others join the line of a key.';
 revoke all on function ops._admit from public, anon, authenticated, service_role;
 
 -- Names the keys that hold jobs back, and says when time alone opens them.
@@ -413,8 +418,8 @@ revoke all on function ops.prune_starts from public, anon, authenticated, servic
 grant execute on function ops.prune_starts to service_role;
 
 -- Presets of the providers. Sources: Meta, Instagram Platform, rate limiting (200 messages an hour an account; the
--- day's bound is Backlot's own); fal, concurrency limits (2 for a new account, raised on request, so an operator's row);
--- Shopify, API limits (a shop's leaky bucket: at most 2 jobs a shop at once keep below it).
+-- day's bound is Backlot's own); fal, concurrency limits (2 for a new account, raised on request, so an operator's
+-- row); Shopify, API limits (a shop's leaky bucket: at most 2 jobs a shop at once keep below it).
 insert into ops.limits (scope, subject, max_running, max_starts, per, description) values
   ('key', 'instagram', null, 200, interval '1 hour', 'Messages an Instagram account may send in an hour.'),
   ('key', 'instagram', null, 1000, interval '1 day', 'Messages an Instagram account may send in a day.'),

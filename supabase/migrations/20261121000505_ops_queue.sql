@@ -67,7 +67,8 @@ begin
   v_created := array_fill(true, array[v_count]);
   if keys is not null then
     select k.ids, k.created into v_ids, v_created from ops._take_keys(coalesce(v_workspace,
-      '00000000-0000-0000-0000-000000000000'), keys, v_ids, jsonb_build_object('kind', kind, 'queue', coalesce(queue, 'default'),
+      '00000000-0000-0000-0000-000000000000'), keys, v_ids,
+      jsonb_build_object('kind', kind, 'queue', coalesce(queue, 'default'),
       'priority', priority, 'run_at', extract(epoch from run_at), 'max_attempts', max_attempts,
       'parent_id', parent_id), payloads) k;
     if not (true = any (v_created)) then
@@ -133,7 +134,8 @@ begin
     perform private.fail('key_reused', 'This key has been used for a different job.',
       jsonb_build_object('key', v_reused.key, 'job_id', v_reused.job_id));
   end if;
-  select array_agg(coalesce(k.job_id, u.id) order by u.place), array_agg(coalesce(k.job_id = u.id, true) order by u.place)
+  select array_agg(coalesce(k.job_id, u.id) order by u.place),
+    array_agg(coalesce(k.job_id = u.id, true) order by u.place)
   into ids, created
   from unnest(keys, job_ids) with ordinality as u (key, id, place)
   left join ops.job_keys k on k.workspace_id = _take_keys.workspace_id and k.key = u.key;
@@ -180,8 +182,8 @@ comment on function ops._promote_due_jobs(integer) is 'Makes due jobs ready, at 
 revoke all on function ops._promote_due_jobs from public, anon, authenticated, service_role;
 
 create type ops.claimed_job as (
-  id bigint, claim_id bigint, kind text, queue text, workspace_id uuid, priority smallint, payload jsonb, attempt integer,
-  failed_attempts integer, max_attempts integer, checkpoint jsonb, callback jsonb, wait_key text, parent_id bigint,
+  id bigint, claim_id bigint, kind text, queue text, workspace_id uuid, priority smallint, payload jsonb,
+  attempt integer, failed_attempts integer, max_attempts integer, checkpoint jsonb, callback jsonb, wait_key text, parent_id bigint,
   pending_children integer, failed_children integer, correlation_id uuid, created_at timestamptz
 );
 comment on type ops.claimed_job is

@@ -47,7 +47,8 @@ begin
   where c.id = any (v_claims) and c.job_ids && ids;
   return v_keys;
 end $$;
-comment on function ops._leave_claims(bigint[], bigint) is 'Takes jobs out of their claims; returns the limit keys they held.';
+comment on function ops._leave_claims(bigint[], bigint) is
+  'Takes jobs out of their claims; returns the limit keys they held.';
 revoke all on function ops._leave_claims from public, anon, authenticated, service_role;
 
 -- Slots that came free; the next claim lets others take them.
@@ -177,7 +178,8 @@ begin
     perform ops._make_ready(array[job.id]);
   end if;
 end $$;
-comment on function ops._try_again(ops.live_jobs, timestamptz) is 'Schedules the next attempt of a job whose last one ended.';
+comment on function ops._try_again(ops.live_jobs, timestamptz) is
+  'Schedules the next attempt of a job whose last one ended.';
 revoke all on function ops._try_again from public, anon, authenticated, service_role;
 
 -- One attempt of a locked job failed: try again later, or give up. Returns retrying or dead. What the job

@@ -77,12 +77,12 @@ begin
     join claims c on c.id = g.claim and c.job_id = j.id
   ), kept as (
     insert into ops.finished_jobs (id, kind, queue, workspace_id, state, priority, run_at, payload, provider,
-      limit_key, ticket, paused, is_heard, attempt, failed_attempts, max_attempts, progress, stage, checkpoint, output, error,
-      pending_children, failed_children, max_failed_children, callback, deadline_at, correlation_id, created_at,
+      limit_key, ticket, paused, is_heard, attempt, failed_attempts, max_attempts, progress, stage, checkpoint, output,
+      error, pending_children, failed_children, max_failed_children, callback, deadline_at, correlation_id, created_at,
       started_at, claimed_at, worker, finished_at)
     select e.id, e.kind, e.queue, e.workspace_id, 'completed', e.priority, e.run_at, e.payload, e.provider,
-      e.limit_key, e.ticket, e.paused, false, e.attempt + 1, e.failed_attempts, e.max_attempts, 100, e.stage, e.checkpoint,
-      e.new_output, e.error, e.pending_children, e.failed_children, e.max_failed_children, e.callback, e.deadline_at,
+      e.limit_key, e.ticket, e.paused, false, e.attempt + 1, e.failed_attempts, e.max_attempts, 100, e.stage,
+      e.checkpoint, e.new_output, e.error, e.pending_children, e.failed_children, e.max_failed_children, e.callback, e.deadline_at,
       e.correlation_id, e.created_at, coalesce(e.started_at, e.began_at), e.began_at, _complete_plain_jobs.worker,
       v_now
     from ended e
@@ -124,11 +124,12 @@ begin
   perform ops.record_circuit_call(b.name, false, b.error)
   from jsonb_to_recordset(bad) as b (name text, error text) order by b.name;
 end $$;
-comment on function ops._record_provider_calls(text[], jsonb) is 'Tells circuit breakers of calls that ended well or badly.';
+comment on function ops._record_provider_calls(text[], jsonb) is
+  'Tells circuit breakers of calls that ended well or badly.';
 revoke all on function ops._record_provider_calls from public, anon, authenticated, service_role;
 
--- Ends or parks jobs of a worker: results is an array of {id, attempt?, claim?, outcome?, ...} (see _settle_attempt; with
--- provider_failed: true a failure also counts against the circuit of the job's provider). Answers one row a result:
+-- Ends or parks jobs of a worker: results is an array of {id, attempt?, claim?, outcome?, ...} (see _settle_attempt;
+-- with provider_failed: true a failure also counts against the circuit of the job's provider). Answers one row a result:
 -- completed, waiting, queued, paused, busy, retrying, dead, or lost when the lease was lost and nothing changed. One
 -- result's failure does not touch the others. All take their locks in one order: jobs with their parents by id, then
 -- what the kinds' functions touch, by workspace.
@@ -236,7 +237,8 @@ begin
       where f.id = any (ids) and f.provider is not null), '[]');
   end if;
 end $$;
-comment on function ops._record_plain_successes(bigint[]) is 'Tells troubled circuits of the providers of completed jobs.';
+comment on function ops._record_plain_successes(bigint[]) is
+  'Tells troubled circuits of the providers of completed jobs.';
 revoke all on function ops._record_plain_successes from public, anon, authenticated, service_role;
 
 -- One attempt failed. Answers retrying, dead, or lost. retry_in null: exponential backoff.

@@ -159,7 +159,8 @@ insert into ops.retention (what, keep, description) values
   ('jobs', interval '30 days', 'Jobs that were completed or cancelled.'),
   ('dead jobs', interval '180 days', 'Jobs that died and may be replayed.'),
   ('attempts', interval '90 days', 'Attempts that did not complete their job.'),
-  ('webhooks', interval '180 days', 'Webhooks that were processed or ignored; their ids keep them from being taken twice.'),
+  ('webhooks', interval '180 days',
+    'Webhooks that were processed or ignored; their ids keep them from being taken twice.'),
   ('dead webhooks', interval '365 days', 'Webhooks whose job died.');
 
 create function ops._kept_since(what text) returns timestamptz

@@ -85,7 +85,7 @@ async function ourBatches(workspaces: string[], size: number, count = jobs): Pro
 }
 
 async function enqueue(workspaces: string[], count: number): Promise<void> {
-    for (let n = 0; n < workspaces.length; n++) {
+  for (let n = 0; n < workspaces.length; n++) {
     const mine =
       Math.floor(((n + 1) * count) / workspaces.length) - Math.floor((n * count) / workspaces.length);
     if (mine === 0) continue;

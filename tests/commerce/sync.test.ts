@@ -15,6 +15,7 @@ import { Merchant } from "../../supabase/local/standins/shopify/shop.ts";
 import { emptyShop, emptyShopifyData, type Shop } from "../../supabase/local/standins/shopify/state.ts";
 import { functionsDatabase, keptLog } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 import { expectedCatalog, storedCatalog } from "./shop.ts";
 
 const testDb = await createTestDatabase();
@@ -46,7 +47,7 @@ let shop: Shop;
 let merchant: Merchant;
 let accountId: string;
 beforeEach(async () => {
-  await testDb.query("truncate ops.jobs, ops.job_keys, ops.workers cascade");
+  await testDb.query(`truncate ${queueTables}, ops.job_keys, ops.workers cascade`);
   control.reset();
   beforeCall = () => {};
   calls = 0;
@@ -82,7 +83,7 @@ async function work(handlers: Handlers = shopifyHandlers(deps)): Promise<void> {
     );
     if (!due) return;
     await testDb.query(
-      "update ops.jobs set run_at = now() where finished_at is null and run_at <= now() + interval '1 second'",
+      "update ops.live_jobs set run_at = now() where finished_at is null and run_at <= now() + interval '1 second'",
     );
   }
 }
@@ -139,7 +140,7 @@ test("calls that break are made again, and what a call had done is not done twic
     if (count % 5 === 3) throw new TypeError("connection reset");
   };
   for (let i = 0; i < 12 && !(await sync()).completed_at; i++) {
-    await testDb.query("update ops.jobs set run_at = now() where finished_at is null");
+    await testDb.query("update ops.live_jobs set run_at = now() where finished_at is null");
     await work();
   }
   expect(await sync()).toMatchObject({ status: "completed" });

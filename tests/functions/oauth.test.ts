@@ -320,7 +320,7 @@ describe("an installation that begins at Shopify", () => {
 describe("a token that ends", () => {
   const handlers = { "integrations.refresh_token": refreshToken({ vault, oauth: providers }) };
   async function work(): Promise<void> {
-    await testDb.query("delete from ops.jobs where kind <> 'integrations.refresh_token'");
+    await testDb.query("delete from ops.live_jobs where kind <> 'integrations.refresh_token'");
     const limits = { ...platformLimits, idleMs: 0, pollMs: 5 };
     const worker = new Worker({ db, handlers, log, limits, handOn: () => {} });
     await worker.begin();

@@ -12,6 +12,7 @@ import { errorEnvelope } from "../../types/contracts.ts";
 import { onboardingAnswer } from "../../types/contracts-payouts.ts";
 import { earn, owed, type Payout, payoutNow, requestPayout } from "../billing/payouts.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { queueTables } from "../helpers/jobs.ts";
 import { functionsDatabase, keptLog } from "./harness.ts";
 import { type StripeEvent, stripeInProcess } from "./subscription-stage.ts";
 
@@ -25,7 +26,7 @@ let now = start;
 beforeEach(async () => {
   now = start;
   await testDb.setClock(new Date(now));
-  await testDb.query("truncate ops.jobs, ops.job_keys, ops.workers, ops.webhook_events cascade");
+  await testDb.query(`truncate ${queueTables}, ops.job_keys, ops.workers, ops.webhook_events cascade`);
   stripe.deps.control.reset();
   stripe.events.splice(0);
   connect.platformAvailable = null;

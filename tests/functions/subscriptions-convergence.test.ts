@@ -4,6 +4,7 @@
 import fc from "fast-check";
 import Stripe from "stripe";
 import { expect, test } from "vitest";
+import { queueTables } from "../helpers/jobs.ts";
 import { expectedRow, type StripeEvent, subscriptionStage } from "./subscription-stage.ts";
 
 const day = 24 * 60 * 60;
@@ -167,7 +168,7 @@ test.each(ways)(
         fc.nat(),
         async (price, life, seed) => {
           s.forget();
-          await testDb.query("truncate billing.subscription_looks, ops.jobs, ops.job_keys cascade");
+          await testDb.query(`truncate billing.subscription_looks, ${queueTables}, ops.job_keys cascade`);
           const chance = chances(seed);
           const post = mail(chance, lost);
           const { id, workspaceId } = await begin(price);
