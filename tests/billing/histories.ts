@@ -11,6 +11,7 @@ import {
   balance,
   type Charge,
   capture,
+  freshKey,
   grant,
   newWorkspace,
   noon,
@@ -121,6 +122,7 @@ export const step = fc.oneof(
     reason: fc.constantFrom("a", "b"),
     amount: fc.option(fc.constantFrom(1, 3, 10, 30)),
   }),
+  fc.record({ op: fc.constant("amend" as const), key, quantity: fc.constantFrom(0, 0.5, 3, 10, 30, 90) }),
   {
     weight: 2,
     arbitrary: fc.record({
@@ -227,6 +229,16 @@ class History {
           model.refund(name, step.reason, step.amount),
         );
       }
+      case "amend": {
+        const id = ids.get(`k${step.key}`);
+        if (id === undefined) return;
+        const args = { usage_event_id: id, quantity: step.quantity, reason: "miscounted", key: freshKey() };
+        const found = await service.call("billing.amend_usage", args).then(
+          (made) => ({ before: made.amount_before_micro, after: made.amount_after_micro }),
+          (error: unknown) => ({ error: nameOf(error) }),
+        );
+        return expect(found, JSON.stringify(step)).toEqual(model.amend(`k${step.key}`, step.quantity));
+      }
       case "wait":
         model.now += step.hours * hour;
         return void (await db.setClock(new Date(model.now)));
@@ -265,7 +277,8 @@ class History {
   /** The charges and their sources as both have them in the end. */
   async expectCharges(): Promise<void> {
     const events = await this.db.query(
-      "select key, captured_micro, refunded_micro, sources from billing.usage_events where workspace_id = $1",
+      "select key, captured_micro, refunded_micro, sources from billing.usage_events " +
+        "where workspace_id = $1 and corrects_id is null",
       [this.workspaceId],
     );
     const found = events.map(({ sources, ...event }) => ({

@@ -28,12 +28,15 @@ interface Source {
 interface Charge {
   status: "held" | "captured" | "released" | "refunded";
   content: string;
+  meter: string;
   price: number;
   quantity: number;
   amount: number;
   captured: number;
   refunded: number;
   sources: Source[];
+  /** What corrections added to it. */
+  additions: Pick<Charge, "captured" | "refunded" | "sources">[];
   refunds: Map<string, number>;
   holdExpiresAt: number;
 }
@@ -156,6 +159,26 @@ export class ModelWallet {
         : { error: "key_reused" };
     const amount = Math.ceil(price * quantity);
     if (this.availableFor(meter) < amount) return { error: "insufficient_credits" };
+    const sources = this.draw(meter, amount);
+    this.charges.set(key, {
+      status: "held",
+      content,
+      meter,
+      price,
+      quantity,
+      amount,
+      captured: 0,
+      refunded: 0,
+      sources,
+      additions: [],
+      refunds: new Map(),
+      holdExpiresAt: this.now + day,
+    });
+    return { status: "held", amount, created: true };
+  }
+
+  /** Takes an amount that is there from the sources, in their order. */
+  private draw(meter: string, amount: number): Source[] {
     this.fresh();
     const rank = (lot: Lot) => (lot.kind === "admin" ? 0 : codeOf(lot) === "allowance" ? 1 : 2);
     const order = this.open()
@@ -175,19 +198,7 @@ export class ModelWallet {
       left -= held;
       sources.push({ source: lot.kind, lot, held, captured: 0, refunded: 0 });
     }
-    this.charges.set(key, {
-      status: "held",
-      content,
-      price,
-      quantity,
-      amount,
-      captured: 0,
-      refunded: 0,
-      sources,
-      refunds: new Map(),
-      holdExpiresAt: this.now + day,
-    });
-    return { status: "held", amount, created: true };
+    return sources;
   }
 
   capture(key: string, quantity: number | null): Outcome {
@@ -251,6 +262,14 @@ export class ModelWallet {
     const amount = wanted ?? left;
     if (amount > left) return { error: "refund_too_large" };
     this.fresh();
+    this.giveOff(charge, amount);
+    charge.refunds.set(name, amount);
+    if (charge.refunded === charge.captured) charge.status = "refunded";
+    return { status: charge.status, amount, created: true };
+  }
+
+  /** Gives a part of what was captured back, last drawn first. */
+  private giveOff(charge: Pick<Charge, "captured" | "refunded" | "sources">, amount: number): void {
     let give = amount;
     for (const source of charge.sources.toReversed()) {
       const part = Math.min(give, source.captured - source.refunded);
@@ -259,9 +278,30 @@ export class ModelWallet {
       give -= part;
     }
     charge.refunded += amount;
-    charge.refunds.set(name, amount);
-    if (charge.refunded === charge.captured) charge.status = "refunded";
-    return { status: charge.status, amount, created: true };
+  }
+
+  /** Makes a charge come to what another quantity costs: more is drawn now, less comes back, additions first. */
+  amend(key: string, quantity: number): { before: number; after: number } | { error: string } {
+    const charge = this.charges.get(key)!;
+    if (charge.status === "held") return { error: "usage_held" };
+    const parts = [...charge.additions.toReversed(), charge];
+    const before = parts.reduce((total, { captured, refunded }) => total + captured - refunded, 0);
+    const after = Math.ceil(charge.price * quantity);
+    if (after - before > this.availableFor(charge.meter)) return { error: "insufficient_credits" };
+    this.fresh();
+    if (after > before) {
+      const sources = this.draw(charge.meter, after - before);
+      for (const source of sources) source.captured = source.held;
+      charge.additions.push({ captured: after - before, refunded: 0, sources });
+    }
+    let back = before - after;
+    for (const part of parts) {
+      const give = Math.max(0, Math.min(back, part.captured - part.refunded));
+      if (give > 0) this.giveOff(part, give);
+      if (give > 0 && part === charge && charge.refunded === charge.captured) charge.status = "refunded";
+      back -= give;
+    }
+    return { before, after };
   }
 
   /** Of the payment's own lots, then prepaid balance, then what else was bought; never more than it brought. */
