@@ -94,13 +94,13 @@ create table ops.starts (
   key bigint not null,
   total bigint not null,
   starts integer not null,
-  at timestamptz not null,
+  started_at timestamptz not null,
   constraint starts_pkey primary key (key, total)
 ) with (autovacuum_vacuum_scale_factor = 0.05);
 comment on table ops.starts is 'Starts of jobs whose key has a rate limit: a row for each claim and key.';
 comment on column ops.starts.total is 'Starts of the key up to and with this row.';
-create index starts_key_at on ops.starts (key, at);
-create index starts_at on ops.starts (at);
+create index starts_key_started_at on ops.starts (key, started_at);
+create index starts_started_at on ops.starts (started_at);
 alter table ops.starts enable row level security;
 revoke all on table ops.starts from public, anon, authenticated, service_role;
 grant select on table ops.starts to service_role;
@@ -120,8 +120,8 @@ set search_path = ''
 as $$
   select coalesce((select s.total from ops.starts s where s.key = _starts_within.key order by s.total desc limit 1), 0)
     - coalesce(
-      (select s.total from ops.starts s where s.key = _starts_within.key and s.at <= _starts_within.now - per
-        order by s.at desc, s.total desc limit 1),
+      (select s.total from ops.starts s where s.key = _starts_within.key and s.started_at <= _starts_within.now - per
+        order by s.started_at desc, s.total desc limit 1),
       (select s.total - s.starts from ops.starts s where s.key = _starts_within.key order by s.total limit 1), 0)
 $$;
 comment on function ops._starts_within(bigint, interval, timestamptz) is
@@ -133,7 +133,7 @@ create function ops._window_opens(key bigint, max_starts integer, per interval) 
 language sql stable
 set search_path = ''
 as $$
-  select s.at + per from ops.starts s
+  select s.started_at + per from ops.starts s
   where s.key = _window_opens.key and max_starts > 0
     and s.total > (select max(l.total) from ops.starts l where l.key = _window_opens.key) - max_starts
   order by s.total limit 1
@@ -243,7 +243,7 @@ begin
   slot_jobs := coalesce(slot_jobs, '{}');
   slot_keys := coalesce(slot_keys, '{}');
   if v_rated and slot_keys <> '{}' then
-    insert into ops.starts (key, total, starts, at)
+    insert into ops.starts (key, total, starts, started_at)
     select s.key, coalesce((select max(t.total) from ops.starts t where t.key = s.key), 0) + s.n, s.n, _admit.now
     from (select u.key, count(*)::integer as n from unnest(slot_keys) u (key) group by u.key) s
     where s.key in (select r.key from ops._rules_of(admitted) r where r.max_starts is not null);
@@ -405,7 +405,8 @@ declare
   v_pruned integer;
 begin
   delete from ops.starts s using (
-    select o.key, o.total from ops.starts o where o.at < private.now() - v_longest order by o.at limit 5000
+    select o.key, o.total from ops.starts o where o.started_at < private.now() - v_longest order by o.started_at
+      limit 5000
   ) old
   where s.key = old.key and s.total = old.total
     -- the last row says how far its key has counted

@@ -183,8 +183,8 @@ revoke all on function ops._promote_due_jobs from public, anon, authenticated, s
 
 create type ops.claimed_job as (
   id bigint, claim_id bigint, kind text, queue text, workspace_id uuid, priority smallint, payload jsonb,
-  attempt integer, failed_attempts integer, max_attempts integer, checkpoint jsonb, callback jsonb, wait_key text, parent_id bigint,
-  pending_children integer, failed_children integer, correlation_id uuid, created_at timestamptz
+  attempt integer, failed_attempts integer, max_attempts integer, checkpoint jsonb, callback jsonb, wait_key text,
+  parent_id bigint, pending_children integer, failed_children integer, correlation_id uuid, created_at timestamptz
 );
 comment on type ops.claimed_job is
   'A job as its worker gets it; claim_id and attempt fence what the worker says of it.';

@@ -82,8 +82,9 @@ begin
       started_at, claimed_at, worker, finished_at)
     select e.id, e.kind, e.queue, e.workspace_id, 'completed', e.priority, e.run_at, e.payload, e.provider,
       e.limit_key, e.ticket, e.paused, false, e.attempt + 1, e.failed_attempts, e.max_attempts, 100, e.stage,
-      e.checkpoint, e.new_output, e.error, e.pending_children, e.failed_children, e.max_failed_children, e.callback, e.deadline_at,
-      e.correlation_id, e.created_at, coalesce(e.started_at, e.began_at), e.began_at, _complete_plain_jobs.worker,
+      e.checkpoint, e.new_output, e.error, e.pending_children, e.failed_children, e.max_failed_children, e.callback,
+      e.deadline_at, e.correlation_id, e.created_at, coalesce(e.started_at, e.began_at), e.began_at,
+      _complete_plain_jobs.worker,
       v_now
     from ended e
   )
@@ -129,8 +130,8 @@ comment on function ops._record_provider_calls(text[], jsonb) is
 revoke all on function ops._record_provider_calls from public, anon, authenticated, service_role;
 
 -- Ends or parks jobs of a worker: results is an array of {id, attempt?, claim?, outcome?, ...} (see _settle_attempt;
--- with provider_failed: true a failure also counts against the circuit of the job's provider). Answers one row a result:
--- completed, waiting, queued, paused, busy, retrying, dead, or lost when the lease was lost and nothing changed. One
+-- with provider_failed: true a failure also counts against the circuit of the job's provider). Answers one row
+-- a result: completed, waiting, queued, paused, busy, retrying, dead, or lost when the lease was lost and nothing changed. One
 -- result's failure does not touch the others. All take their locks in one order: jobs with their parents by id, then
 -- what the kinds' functions touch, by workspace.
 create function ops.complete_jobs(worker text, results jsonb) returns table (job_id bigint, result text)

@@ -158,6 +158,9 @@ grant select, update on table ops.retention to service_role;
 insert into ops.retention (what, keep, description) values
   ('jobs', interval '30 days', 'Jobs that were completed or cancelled.'),
   ('dead jobs', interval '180 days', 'Jobs that died and may be replayed.'),
+  ('logs', interval '30 days', 'Requests and errors.'),
+  ('outbox', interval '30 days', 'Events that were handed on.'),
+  ('refreshes', interval '90 days', 'Refreshes of materialized views.'),
   ('attempts', interval '90 days', 'Attempts that did not complete their job.'),
   ('webhooks', interval '180 days',
     'Webhooks that were processed or ignored; their ids keep them from being taken twice.'),
@@ -169,6 +172,7 @@ set search_path = ''
 as $$ select private.now() - r.keep from ops.retention r where r.what = _kept_since.what $$;
 comment on function ops._kept_since(text) is 'What ended before is no longer kept.';
 revoke all on function ops._kept_since from public, anon, authenticated, service_role;
+grant execute on function ops._kept_since to service_role;
 
 -- A finished job with children that are at work stays until they have ended.
 create function ops.prune_finished_jobs() returns integer

@@ -99,3 +99,28 @@ comment on function ops.close_unmatched_webhooks() is
   'Sweep: closes events that answered no job for a day; returns how many.';
 revoke all on function ops.close_unmatched_webhooks from public, anon, authenticated, service_role;
 grant execute on function ops.close_unmatched_webhooks to service_role;
+
+-- Rows come in the order of their time, so the index of their blocks is enough.
+create index webhook_events_created_at on ops.webhook_events using brin (created_at) with (pages_per_range = 16);
+
+create function ops.prune_webhook_events() returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_ended timestamptz := ops._kept_since('webhooks');
+  v_died timestamptz := ops._kept_since('dead webhooks');
+  v_pruned integer;
+begin
+  delete from ops.webhook_events e where e.id = any (array(
+    select o.id from ops.webhook_events o
+    where o.created_at < greatest(v_ended, v_died)
+      and (o.status in ('processed', 'ignored') and o.processed_at < v_ended
+        or o.status = 'dead' and o.processed_at < v_died)
+    limit 5000));
+  get diagnostics v_pruned = row_count;
+  return v_pruned;
+end $$;
+comment on function ops.prune_webhook_events() is 'Sweep: deletes webhooks whose retention is over; returns how many.';
+revoke all on function ops.prune_webhook_events from public, anon, authenticated, service_role;
+grant execute on function ops.prune_webhook_events to service_role;

@@ -23,7 +23,8 @@ insert into ops.sweeps (name, function_name, every) values
   ('prune starts', 'ops.prune_starts', interval '10 minutes'),
   ('prune flows', 'ops.prune_flows', interval '1 hour'),
   ('prune finished jobs', 'ops.prune_finished_jobs', interval '1 minute'),
-  ('prune job attempts', 'ops.prune_job_attempts', interval '10 minutes');
+  ('prune job attempts', 'ops.prune_job_attempts', interval '10 minutes'),
+  ('prune webhook events', 'ops.prune_webhook_events', interval '10 minutes');
 
 -- Runs the sweep that has been due longest, if any; two ticks at once never run the same one. A failing sweep
 -- is noted and tried again at its next time, and does not stop the others. Returns whether one ran.

@@ -208,16 +208,16 @@ set search_path = ''
 as $$
   with requests as (
     delete from ops.request_log l where l.id in (select r.id from ops.request_log r
-      where r.created_at < private.now() - interval '30 days' order by r.created_at limit max_rows) returning 1
+      where r.created_at < ops._kept_since('logs') order by r.created_at limit max_rows) returning 1
   ), errors as (
     delete from ops.error_log l where l.id in (select e.id from ops.error_log e
-      where e.occurred_at < private.now() - interval '30 days' order by e.occurred_at limit max_rows) returning 1
+      where e.occurred_at < ops._kept_since('logs') order by e.occurred_at limit max_rows) returning 1
   ), refreshes as (
     delete from ops.mv_refresh_log l where l.id in (select m.id from ops.mv_refresh_log m
-      where m.started_at < private.now() - interval '90 days' order by m.started_at limit max_rows) returning 1
+      where m.started_at < ops._kept_since('refreshes') order by m.started_at limit max_rows) returning 1
   ), sent as (
     delete from ops.outbox o where o.id in (select s.id from ops.outbox s
-      where s.created_at < private.now() - interval '30 days' order by s.created_at limit max_rows) returning 1
+      where s.created_at < ops._kept_since('outbox') order by s.created_at limit max_rows) returning 1
   ), limits as (
     -- deleted by the row's place and not by its key: a bucket that was used again meanwhile has moved and stays
     delete from ops.rate_limits l where l.ctid = any (array(select r.ctid from ops.rate_limits r

@@ -73,7 +73,7 @@ export async function insertPlans(db: TestDatabase): Promise<void> {
 
 const key = fc.nat({ max: 7 });
 const payment = fc.nat({ max: 2 });
-const meters = fc.option(fc.constantFrom(["unit"], ["fraction"], ["unit", "free"]), { freq: 2 });
+const meters = fc.option(fc.constantFrom<string[]>(["unit"], ["fraction"], ["unit", "free"]), { freq: 2 });
 const hours = fc.option(fc.constantFrom(1, 2, 24, 100, 900));
 const app = fc.constantFrom("selify", "amplify", "spikeland");
 export const step = fc.oneof(
@@ -163,11 +163,15 @@ class History {
   readonly model = new ModelWallet(Date.parse(noon));
   private readonly ids = new Map<string, string>();
 
-  constructor(
-    private readonly db: TestDatabase,
-    private readonly service: Session,
-    readonly workspaceId: string,
-  ) {}
+  private readonly db: TestDatabase;
+  private readonly service: Session;
+  readonly workspaceId: string;
+
+  constructor(db: TestDatabase, service: Session, workspaceId: string) {
+    this.db = db;
+    this.service = service;
+    this.workspaceId = workspaceId;
+  }
 
   async take(step: Step): Promise<void> {
     const { db, service, model, workspaceId, ids } = this;
