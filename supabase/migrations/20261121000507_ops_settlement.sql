@@ -131,8 +131,9 @@ revoke all on function ops._record_provider_calls from public, anon, authenticat
 
 -- Ends or parks jobs of a worker: results is an array of {id, attempt?, claim?, outcome?, ...} (see _settle_attempt;
 -- with provider_failed: true a failure also counts against the circuit of the job's provider). Answers one row
--- a result: completed, waiting, queued, paused, busy, retrying, dead, or lost when the lease was lost and nothing changed. One
--- result's failure does not touch the others. All take their locks in one order: jobs with their parents by id, then
+-- a result: completed, waiting, queued, paused, busy, retrying, dead, or lost when the lease was lost and nothing
+-- changed. One result's failure does not touch the others. All take their locks in one order: jobs with their
+-- parents by id, then
 -- what the kinds' functions touch, by workspace.
 create function ops.complete_jobs(worker text, results jsonb) returns table (job_id bigint, result text)
 language plpgsql security definer
