@@ -14,7 +14,7 @@ begin
     return null;
   end if;
   return (regexp_replace(v_query::text, '''((?:[^'']|'''')+)''', '''' || left(workspace_id::text, 8) || '\1''', 'g')
-    || case when query ~ '\w$' then ':*' else '' end)::tsquery;
+    || case when query ~ '\w$' and v_query::text ~ '''$' then ':*' else '' end)::tsquery;
 end $$;
 comment on function private.search_query(uuid, text) is 'What people type, as a text search in a workspace.';
 revoke all on function private.search_query from public, anon, authenticated, service_role;
