@@ -2533,6 +2533,7 @@ export type Database = {
           is_visible: boolean;
           metadata: NonNullable<Json>;
           name: string;
+          queue_weight: number;
           regeneration_cap_micro: number;
           regeneration_every: string | null;
           regeneration_micro: number;
@@ -2558,6 +2559,7 @@ export type Database = {
           is_visible?: boolean;
           metadata?: NonNullable<Json>;
           name: string;
+          queue_weight?: number;
           regeneration_cap_micro?: number;
           regeneration_every?: string | null;
           regeneration_micro?: number;
@@ -2582,6 +2584,7 @@ export type Database = {
           is_visible?: boolean;
           metadata?: NonNullable<Json>;
           name?: string;
+          queue_weight?: number;
           regeneration_cap_micro?: number;
           regeneration_every?: string | null;
           regeneration_micro?: number;

@@ -362,9 +362,10 @@ comment on function ops.reopen_limit_keys() is
 revoke all on function ops.reopen_limit_keys from public, anon, authenticated, service_role;
 grant execute on function ops.reopen_limit_keys to service_role;
 
--- A changed rule counts at once.
+-- A changed rule counts at once. With its owner's rights, because operators change rules as the service, which only
+-- reads limit keys.
 create function ops.limits_changed() returns trigger
-language plpgsql
+language plpgsql security definer
 set search_path = ''
 as $$
 begin

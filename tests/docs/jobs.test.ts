@@ -70,7 +70,7 @@ const describeJobs = (count: number, more: Record<string, unknown> = {}): Promis
 /** A job that has died of its provider. */
 async function deadJob(more?: Record<string, unknown>): Promise<number> {
   const [{ job_id: id }] = (await describeJobs(1, { priority: 1, ...more })) as [Row];
-  await jobs.claim("w", { max: 1 });
+  await jobs.claim("w", { max: 100 });
   const error = "provider_unavailable: Down.";
   expect(await jobs.complete("w", [{ id, outcome: "failed", error, retry: false }])).toEqual({
     [id]: "dead",
@@ -108,10 +108,10 @@ test("the page's handlers fan out, wait for webhooks or ask, and the parent ends
   expect(await work()).toMatchObject({ claimed: 4, results: { waiting: 4 } });
   const waits = await run(/from ops\.live_jobs where state = 'waiting'/);
   expect(waits.map(({ wait_key }) => wait_key).sort()).toEqual([
+    null,
     "replicate:r1",
     "replicate:r2",
     "replicate:r3",
-    null,
   ]);
   for (const event_id of ["r1", "r2"]) {
     await db.service.call("ops.receive_webhook", {
