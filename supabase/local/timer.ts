@@ -1,4 +1,4 @@
-// What pg_cron does on the hosted platform: calls ops.tick() by the clock, never two calls at once.
+// What pg_cron does on the hosted platform: calls ops.tick() and ops.sweep() by the clock, never two calls at once.
 
 import pg from "pg";
 import { type Log, logOnChange } from "./log.ts";
@@ -17,7 +17,11 @@ export function startTimer(databaseUrl: string, log: Log): { stop(): Promise<voi
   async function tick() {
     try {
       const { rows } = await pool.query("select to_regprocedure('ops.tick()') is not null as there");
-      if (rows[0].there) await pool.query("select ops.tick()");
+      if (rows[0].there) {
+        await pool.query("select ops.tick()");
+        await pool.query("select ops.sweep()");
+        await pool.query("select ops.sweep(true)");
+      }
       trouble.clear();
     } catch (error) {
       if (!stopped) trouble.say(`timer: ops.tick() failed: ${(error as Error).message}`);

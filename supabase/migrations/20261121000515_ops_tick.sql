@@ -6,13 +6,16 @@ create table ops.sweeps (
   name text primary key,
   function_name text not null,
   every interval not null,
+  is_long boolean not null default false,
   next_run_at timestamptz not null default now(),
   last_error text,
   created_at timestamptz not null default now(),
   constraint sweeps_function_name_shape check (function_name ~ '^[a-z_]+\.[a-z_]+$'),
   constraint sweeps_every_positive check (every > interval '0')
 );
-comment on table ops.sweeps is 'SQL functions without arguments that ops.tick() runs at intervals.';
+comment on table ops.sweeps is 'SQL functions without arguments that ops.tick() and ops.sweep() run at intervals.';
+comment on column ops.sweeps.is_long is
+  'May take minutes (a proof of the books): it runs apart, so that nothing waits for it.';
 alter table ops.sweeps enable row level security;
 revoke all on table ops.sweeps from public, anon, authenticated, service_role;
 grant select, insert, update, delete on table ops.sweeps to service_role;
@@ -28,7 +31,7 @@ insert into ops.sweeps (name, function_name, every) values
 
 -- Runs the sweep that has been due longest, if any; two ticks at once never run the same one. A failing sweep
 -- is noted and tried again at its next time, and does not stop the others. Returns whether one ran.
-create function ops._run_sweep() returns boolean
+create function ops._run_sweep(is_long boolean) returns boolean
 language plpgsql
 set search_path = ''
 as $$
@@ -37,7 +40,8 @@ declare
   v_error text;
 begin
   select * into v_sweep from ops.sweeps s
-  where s.next_run_at <= private.now() order by s.next_run_at limit 1 for update skip locked;
+  where s.next_run_at <= private.now() and s.is_long = _run_sweep.is_long
+  order by s.next_run_at limit 1 for update skip locked;
   if not found then
     return false;
   end if;
@@ -49,7 +53,7 @@ begin
   update ops.sweeps s set next_run_at = private.now() + s.every, last_error = v_error where s.name = v_sweep.name;
   return true;
 end $$;
-comment on function ops._run_sweep() is 'Runs the sweep that has been due longest, at most once at a time.';
+comment on function ops._run_sweep(boolean) is 'Runs the sweep that has been due longest, at most once at a time.';
 revoke all on function ops._run_sweep from public, anon, authenticated, service_role;
 
 -- Starts a worker invocation through pg_net on the hosted platform: address and key come from the vault
@@ -132,7 +136,7 @@ language plpgsql security definer
 set search_path = ''
 as $$
 begin
-  swept := ops._run_sweep()::integer;
+  swept := ops._run_sweep(false)::integer;
   moved := case swept when 0 then ops._end_overdue_jobs(1000) else 0 end + ops._promote_due_jobs(1000);
   scheduled := ops.run_due_schedules();
   perform ops._tidy_line();
@@ -146,6 +150,16 @@ comment on function ops.tick() is
   'The clock''s one call: moves due jobs, runs due sweeps and schedules, wakes a worker when work is ready.';
 revoke all on function ops.tick from public, anon, authenticated, service_role;
 grant execute on function ops.tick to service_role;
+
+-- Runs one due sweep, or one of those that take long. Each in a transaction of its own: there are more sweeps than
+-- ticks. Returns whether one was due.
+create function ops.sweep(is_long boolean default false) returns boolean
+language sql security definer
+set search_path = ''
+as $$ select ops._run_sweep(is_long) $$;
+comment on function ops.sweep(boolean) is 'Runs the sweep that has been due longest; returns whether there was one.';
+revoke all on function ops.sweep from public, anon, authenticated, service_role;
+grant execute on function ops.sweep to service_role;
 
 -- A worker invocation asks whether it may run. lease: how long it counts as alive without a sign.
 -- Useful copies: one for every 20 ready jobs, at least one, at most most_workers.
@@ -204,6 +218,8 @@ begin
     and exists (select from pg_available_extensions where name = 'pg_net') then
     create extension if not exists pg_cron with schema pg_catalog;
     create extension if not exists pg_net with schema extensions;
-    execute $sql$select cron.schedule('backlot-tick', '5 seconds', 'select ops.tick()')$sql$;
+    execute $sql$select cron.schedule('backlot-tick', '5 seconds', 'select ops.tick()'),
+      cron.schedule('backlot-sweeps', '2 seconds', 'select ops.sweep()'),
+      cron.schedule('backlot-long-sweeps', '1 minute', 'set statement_timeout = 0; select ops.sweep(true)')$sql$;
   end if;
 end $$;

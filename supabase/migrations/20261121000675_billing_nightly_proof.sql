@@ -57,5 +57,5 @@ end $$;
 comment on function billing.prove_ledger() is 'Sweep: proves the ledger and records the result; returns the faults.';
 revoke all on function billing.prove_ledger from public, anon, authenticated, service_role;
 grant execute on function billing.prove_ledger to service_role;
-insert into ops.sweeps (name, function_name, every) values
-  ('prove the ledger', 'billing.prove_ledger', interval '1 day');
+insert into ops.sweeps (name, function_name, every, is_long) values
+  ('prove the ledger', 'billing.prove_ledger', interval '1 day', true);

@@ -221,4 +221,5 @@ end $$;
 comment on function billing.prove_growth() is 'Sweep: runs billing.verify_growth and records faults; returns how many.';
 revoke all on function billing.prove_growth from public, anon, authenticated, service_role;
 grant execute on function billing.prove_growth to service_role;
-insert into ops.sweeps (name, function_name, every) values ('prove growth', 'billing.prove_growth', interval '1 day');
+insert into ops.sweeps (name, function_name, every, is_long) values
+  ('prove growth', 'billing.prove_growth', interval '1 day', true);

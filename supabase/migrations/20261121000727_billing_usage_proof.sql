@@ -30,5 +30,5 @@ comment on function billing.prove_usage() is
   'Sweep: holds sums of usage and budgets against the charges, rebuilds wrong sums; returns how many faults.';
 revoke all on function billing.prove_usage from public, anon, authenticated, service_role;
 grant execute on function billing.prove_usage to service_role;
-insert into ops.sweeps (name, function_name, every) values
-  ('prove the sums of usage', 'billing.prove_usage', interval '1 day');
+insert into ops.sweeps (name, function_name, every, is_long) values
+  ('prove the sums of usage', 'billing.prove_usage', interval '1 day', true);

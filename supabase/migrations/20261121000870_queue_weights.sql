@@ -46,4 +46,5 @@ end $$;
 comment on function private.weigh_plan() is 'Trigger: a changed weight reaches the workspaces of the plan.';
 revoke all on function private.weigh_plan from public, anon, authenticated, service_role;
 create trigger weigh_plan after update of queue_weight on billing.plans
-  for each row when (old.queue_weight is distinct from new.queue_weight) execute function private.weigh_plan();
+  for each row when (old.queue_weight is distinct from new.queue_weight)
+  execute function private.weigh_plan();

@@ -37,7 +37,9 @@ export async function fill(
     [workspaces, count, workspaces.length, provider ?? null, keyPrefix ?? null],
   );
   await admin.query("select from ops.tick()");
-  await admin.query("vacuum analyze ops.live_jobs, ops.ready, ops.arrivals, ops.claims, ops.held_back, ops.starts");
+  await admin.query(
+    "vacuum analyze ops.live_jobs, ops.ready, ops.arrivals, ops.claims, ops.held_back, ops.starts",
+  );
 }
 
 /** Every client claims and completes in batches until so many jobs are done; returns jobs per second. */
@@ -48,9 +50,10 @@ export async function drain(clients: pg.Client[], size: number, count: number): 
     clients.map(async (client, n) => {
       while (done < count) {
         const taken = await claim(client, `bench-${n}`, size);
-        if (taken.length > 0) done += await complete(client, `bench-${n}`, taken);
+        const ended = taken.length > 0 ? await complete(client, `bench-${n}`, taken) : 0;
+        done += ended;
         // what is left is at work elsewhere, or a limit holds it back until that ends
-        else await sleep(1);
+        if (ended === 0) await sleep(1);
       }
     }),
   );

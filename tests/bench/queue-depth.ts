@@ -1,9 +1,10 @@
 // What a claim costs with a million jobs in line and ten million ended, beside a thousand. Two databases of one
 // server, in turns; the rows are written straight into the tables. BENCH_QUEUED and BENCH_FINISHED make it smaller;
 // ten million ended jobs take about 4 GB of disk, which the end of the run gives back.
+
+import type pg from "pg";
 import { median, report, startBench } from "./bench.ts";
 import { claim, complete, prepareQueue, secondDatabase } from "./jobs.ts";
-import type pg from "pg";
 
 const queued = Number(process.env.BENCH_QUEUED ?? 1_000_000);
 const finished = Number(process.env.BENCH_FINISHED ?? 10_000_000);
@@ -17,7 +18,12 @@ try {
   for (let n = 0; n < finished; n += 500_000) await finish(bench.admin, Math.min(500_000, finished - n));
   await line(bench.admin, workspaces, queued);
   await bench.admin.query("vacuum analyze ops.live_jobs, ops.ready, ops.finished_jobs");
-  const costs = { deep: [] as number[], shallow: [] as number[], deepEnd: [] as number[], shallowEnd: [] as number[] };
+  const costs = {
+    deep: [] as number[],
+    shallow: [] as number[],
+    deepEnd: [] as number[],
+    shallowEnd: [] as number[],
+  };
   for (let turn = 0; turn < turns; turn++) {
     await line(small.admin, smallWorkspaces, few);
     await small.admin.query("vacuum analyze ops.live_jobs, ops.ready");
@@ -28,11 +34,22 @@ try {
   }
   const of = (n: number) => n.toLocaleString("en");
   const beside = `${of(few)} queued, ${of(few)} ended at first`;
-  report(`One claimer, batches of 50: ${of(queued)} queued and ${of(finished)} ended (ratio: cost, below 1.3 is the aim)`, [
-    { what: "claim", ours: median(costs.deep), unit: "ms", peer: beside, theirs: median(costs.shallow) },
-    { what: "completion", ours: median(costs.deepEnd), unit: "ms", peer: beside, theirs: median(costs.shallowEnd) },
-  ]);
-  const { rows } = await bench.admin.query("select pg_size_pretty(pg_database_size(current_database())) as size");
+  report(
+    `One claimer, batches of 50: ${of(queued)} queued and ${of(finished)} ended (ratio: cost, below 1.3 is the aim)`,
+    [
+      { what: "claim", ours: median(costs.deep), unit: "ms", peer: beside, theirs: median(costs.shallow) },
+      {
+        what: "completion",
+        ours: median(costs.deepEnd),
+        unit: "ms",
+        peer: beside,
+        theirs: median(costs.shallowEnd),
+      },
+    ],
+  );
+  const { rows } = await bench.admin.query(
+    "select pg_size_pretty(pg_database_size(current_database())) as size",
+  );
   console.log(`\nThe deep database takes ${rows[0].size}.`);
 } finally {
   await small.stop();

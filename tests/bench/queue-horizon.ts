@@ -43,7 +43,9 @@ try {
   );
   console.log("\nDead rows that the old transaction keeps:");
   for (const { what, dead, bytes } of rows) {
-    console.log(`  ${what}: ${Number(dead).toLocaleString("en")} dead, ${(Number(bytes) / 2 ** 20).toFixed(1)} MiB`);
+    console.log(
+      `  ${what}: ${Number(dead).toLocaleString("en")} dead, ${(Number(bytes) / 2 ** 20).toFixed(1)} MiB`,
+    );
   }
 } finally {
   await old.end();

@@ -3,10 +3,17 @@
 import { run } from "graphile-worker";
 import pg from "pg";
 import { PgBoss } from "pg-boss";
-import { type Bench, inTurns, report, startBench } from "./bench.ts";
+import { inTurns, report, startBench } from "./bench.ts";
+import { claimers, drain, type Filling, fill, prepareQueue } from "./jobs.ts";
 
 const jobs = Number(process.env.BENCH_JOBS ?? 10_000);
-const claimers = 4;
+const everyRule = (running: number, atProvider: number) => `
+  insert into ops.limits (scope, subject, max_running, max_starts, per, description) values
+    ('workspace', 'bench.noop', ${running}, null, null, 'Jobs of a workspace at once.'),
+    ('provider', 'bench', ${atProvider}, null, null, 'Jobs at the provider at once.'),
+    ('key', 'bench', null, 1000000, interval '1 hour', 'Starts of a key in an hour.')`;
+const rules = { off: "", on: everyRule(1000, 10_000), binding: everyRule(2, 150) };
+
 const bench = await startBench(claimers);
 const boss = new PgBoss({
   connectionString: await peerDatabase("boss"),
@@ -17,10 +24,7 @@ const boss = new PgBoss({
 try {
   await boss.start();
   await boss.createQueue("noop");
-  const workspaces = await makeWorkspaces(bench);
-  await bench.admin.query(
-    "insert into ops.job_kinds (kind, description) values ('bench.noop', 'Does nothing.')",
-  );
+  const workspaces = await prepareQueue(bench.admin);
   const graphileUrl = await peerDatabase("graphile");
   const figures = await inTurns({
     ours: () => ourBatches(workspaces, 50),
@@ -47,55 +51,35 @@ try {
       theirs: figures.bossSingle,
     },
   ]);
+  for (const { some, what } of [
+    { some: workspaces, what: "1,000 workspaces" },
+    { some: workspaces.slice(0, 50), what: "50 saturated workspaces" },
+  ]) {
+    const seen = await inTurns({
+      off: () => limited(some, "off"),
+      on: () => limited(some, "on"),
+      binding: () => limited(some, "binding"),
+    });
+    report(`Limits on workspaces, provider and key, batches of 50, ${what}`, [
+      { what: "rules that hold nobody back", ours: seen.on, unit, peer: "no limits", theirs: seen.off },
+      { what: "2 a workspace, 150 in all", ours: seen.binding, unit, peer: "no limits", theirs: seen.off },
+    ]);
+  }
 } finally {
   await boss.stop({ graceful: false });
   await bench.stop();
 }
 
-/** Every claimer claims and completes until the queue is empty. */
-async function ourBatches(workspaces: string[], size: number, count = jobs): Promise<number> {
-  await enqueue(workspaces, count);
-  const began = performance.now();
-  const done = await Promise.all(
-    bench.clients.map(async (client, n) => {
-      const worker = `bench-${n}`;
-      let mine = 0;
-      for (;;) {
-        const { rows } = await client.query({
-          name: "claim",
-          text: "select id, attempt, claim_id, kind, payload from ops.claim_jobs($1, max => $2)",
-          values: [worker, size],
-        });
-        if (rows.length === 0) return mine;
-        const results = rows.map((row) => ({
-          id: Number(row.id),
-          attempt: row.attempt,
-          claim: Number(row.claim_id),
-        }));
-        const ended = await client.query({
-          name: "complete",
-          text: "select job_id from ops.complete_jobs($1, $2) where result = 'completed'",
-          values: [worker, JSON.stringify(results)],
-        });
-        mine += ended.rows.length;
-      }
-    }),
-  );
-  return perSecond(began, done, count);
+async function ourBatches(workspaces: string[], size: number, count = jobs, filling: Filling = {}) {
+  await fill(bench.admin, workspaces, count, filling);
+  return drain(bench.clients, size, count);
 }
 
-async function enqueue(workspaces: string[], count: number): Promise<void> {
-  for (let n = 0; n < workspaces.length; n++) {
-    const mine =
-      Math.floor(((n + 1) * count) / workspaces.length) - Math.floor((n * count) / workspaces.length);
-    if (mine === 0) continue;
-    await bench.admin.query(
-      "select from ops.enqueue_jobs('bench.noop', array_fill('{}'::jsonb, array[$1::integer]), $2)",
-      [mine, workspaces[n]],
-    );
-  }
-  await bench.admin.query("select from ops.tick()");
-  await bench.admin.query("vacuum analyze ops.live_jobs, ops.ready, ops.arrivals, ops.claims");
+/** The same jobs under no rule, under rules that hold nobody back, and under rules that do. */
+async function limited(workspaces: string[], which: keyof typeof rules): Promise<number> {
+  await bench.admin.query("delete from ops.limits; truncate ops.limit_keys, ops.starts");
+  await bench.admin.query(rules[which]);
+  return ourBatches(workspaces, 50, jobs, { provider: "bench", keyPrefix: "bench" });
 }
 
 async function graphile(url: string): Promise<number> {
@@ -185,12 +169,4 @@ async function peerDatabase(name: string): Promise<string> {
   const url = new URL(bench.url);
   url.pathname = `/${name}`;
   return url.href;
-}
-
-async function makeWorkspaces({ admin }: Bench): Promise<string[]> {
-  const { rows } = await admin.query<{ id: string }>(
-    `insert into identity.workspaces (name, slug, type) select 'Bench ' || n, 'bench-' || n, 'team'
-      from generate_series(1, 1000) n returning id`,
-  );
-  return rows.map((row) => row.id);
 }

@@ -5,8 +5,8 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 
 const all = ["ledger", "queue", "webhooks", "latency", "entitlements", "auto-reload"];
-// only when named: it writes ten million ledger entries first
-const large = ["ledger-scale"];
+// only when named: they write millions of rows first
+const large = ["ledger-scale", "queue-depth", "queue-horizon"];
 const chosen = process.argv.slice(2);
 const unknown = chosen.filter((name) => ![...all, ...large].includes(name));
 if (unknown.length > 0) {
