@@ -29,7 +29,8 @@ begin
   perform private.weigh_workspaces(array[new.workspace_id]);
   return null;
 end $$;
-comment on function private.weigh_subscription() is 'Trigger: a subscription''s plan weighs its workspace in the queue.';
+comment on function private.weigh_subscription() is
+  'Trigger: a subscription''s plan weighs its workspace in the queue.';
 revoke all on function private.weigh_subscription from public, anon, authenticated, service_role;
 create trigger weigh_subscription after insert or update of plan_id, status on billing.subscriptions
   for each row execute function private.weigh_subscription();

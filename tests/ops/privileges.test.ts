@@ -26,6 +26,15 @@ beforeAll(async () => {
     [workspace_id],
   );
   ids.account = account!.id;
+  const of = async (sql: string) => (await db.query(`${sql} returning id`, [workspace_id]))[0]!.id;
+  ids.budget = (
+    await owner.call("billing.set_budget", { workspace_id, limit_micro: 1000, period: "month" })
+  ).id;
+  ids.import = await of("insert into commerce.product_import_batches (workspace_id) values ($1)");
+  ids.sync = await of(
+    `insert into commerce.shopify_syncs (workspace_id, connected_account_id, kind)
+      select $1, a.id, 'full' from integrations.connected_accounts a where a.workspace_id = $1`,
+  );
   const url = "https://hooks.example.com/";
   ids.endpoint = (await owner.call("integrations.create_webhook_endpoint", { workspace_id, url })).id;
 });
@@ -41,12 +50,15 @@ const executable = async (role: string): Promise<string[]> =>
 
 /** Change nothing, and tell the caller about nobody but the caller. */
 const harmless = [
+  "private.affiliate_ids",
+  "private.content_hash",
   "private.fail",
   "private.fellow_ids",
   "private.has_role",
   "private.is_service",
   "private.is_workspace_path",
   "private.now",
+  "private.refuse_use",
   "private.require_role",
   "private.role_rank",
   "private.try_uuid",
@@ -54,7 +66,15 @@ const harmless = [
 ];
 
 /** Make something of the caller's own. */
-const own = ["private.create_workspace", "private.follow"];
+const own = [
+  "private.apply_as_affiliate",
+  "private.attribute_signup",
+  "private.claim_referral",
+  "private.create_workspace",
+  "private.follow",
+  "private.record_click",
+  "private.update_affiliate",
+];
 
 type Attack = [name: string, args: () => Record<string, unknown>, error: string];
 const there = () => ({ workspace_id: victim.workspaceId });
@@ -129,6 +149,79 @@ const attacks: Attack[] = [
     () => ({ ...there(), name: "thief", email: null, address: null, tax_id: null }),
     "unknown_workspace",
   ],
+  ["private.analyze_brand", () => ({ account_id: ids.account }), "unknown_account"],
+  [
+    "private.begin_import",
+    () => ({
+      ...there(),
+      path: `${victim.workspaceId}/a.csv`,
+      file_name: "a.csv",
+      source: "csv",
+      column_mapping: {},
+      auto_import: true,
+    }),
+    "unknown_workspace",
+  ],
+  ["private.billing_customer", there, "unknown_workspace"],
+  ["private.cancel_import", () => ({ batch_id: ids.import }), "unknown_import"],
+  ["private.cancel_shopify_sync", () => ({ sync_id: ids.sync }), "unknown_sync"],
+  [
+    "private.cancel_subscription",
+    () => ({ ...there(), app: "selify", at_once: true, reason: null, flow: null }),
+    "unknown_workspace",
+  ],
+  [
+    "private.change_subscription",
+    () => ({ ...there(), app: "selify", plan_price_id: victim.workspaceId }),
+    "unknown_workspace",
+  ],
+  [
+    "private.configure_payouts",
+    () => ({ ...there(), schedule: "manual", schedule_day: null, minimum_minor: 1 }),
+    "unknown_workspace",
+  ],
+  ["private.confirm_import", () => ({ batch_id: ids.import }), "unknown_import"],
+  ["private.entitlement", () => ({ ...there(), feature: "generations" }), "unknown_workspace"],
+  ["private.entitlements", there, "unknown_workspace"],
+  ["private.redeem_voucher", () => ({ ...there(), code: "FREE", app: null, key: "k" }), "unknown_workspace"],
+  ["private.remove_budget", () => ({ budget_id: ids.budget }), "unknown_budget"],
+  ["private.request_payout", () => ({ ...there(), amount_minor: 1, key: "k" }), "unknown_workspace"],
+  ["private.request_shopify_sync", () => ({ account_id: ids.account, kind: "full" }), "unknown_account"],
+  ["private.resume_subscription", () => ({ ...there(), app: "selify" }), "unknown_workspace"],
+  [
+    "private.search_products",
+    () => ({ ...there(), query: "x", tags: [], only_in_stock: false, most: 10, skip: 0 }),
+    "unknown_workspace",
+  ],
+  [
+    "private.set_budget",
+    () => ({
+      ...there(),
+      limit_micro: 1,
+      period: "month",
+      user_id: null,
+      stops: true,
+      alert_shares: [],
+      timezone: null,
+    }),
+    "unknown_workspace",
+  ],
+  ["private.start_free_plan", () => ({ ...there(), plan_id: victim.workspaceId }), "unknown_workspace"],
+  [
+    "private.start_oauth",
+    () => ({ ...there(), provider: "instagram", external_account_id: null, return_to: null }),
+    "unknown_workspace",
+  ],
+  [
+    "private.start_payout_account",
+    () => ({ ...there(), country: "DE", currency: "EUR" }),
+    "unknown_workspace",
+  ],
+  [
+    "private.start_subscription",
+    () => ({ ...there(), plan_price_id: victim.workspaceId, key: null }),
+    "unknown_workspace",
+  ],
   [
     "private.start_plan_order",
     () => ({ ...there(), plan_price_id: victim.workspaceId, key: null, currency: "INR" }),
@@ -154,6 +247,7 @@ test("clients execute these functions of the unexposed schemas and no others", a
     "private.fail",
     "private.is_service",
     "private.now",
+    "private.record_click",
     "private.try_uuid",
   ]);
 });
