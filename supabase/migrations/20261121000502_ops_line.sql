@@ -11,7 +11,7 @@ create table ops.flows (
   next_tag bigint not null,
   weight real not null default 1,
   constraint flows_pkey primary key (flow, lane),
-  constraint flows_weight_in_range check (weight between 0.01 and 1000)
+  constraint flows_weight_in_range check (weight between 0.01::real and 1000)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table ops.flows is
   'Where each workspace stands in each lane; the zero workspace is the work that belongs to no tenant.';
@@ -43,12 +43,16 @@ create table ops.ready (
   tag bigint not null,
   job_id bigint not null,
   ticket integer not null,
-  queue text not null
+  queue text not null,
+  held_key bigint,
+  held_tag bigint
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table ops.ready is 'The line: jobs that may be claimed, in the order of lane and tag.';
 comment on column ops.ready.lane is
   '0 urgent (priority above 0), 1 normal, 2 background (below 0): a lane goes before the next.';
 comment on column ops.ready.ticket is 'Counts only while it is the job''s newest.';
+comment on column ops.ready.held_tag is
+  'Where it stood in the line of held_key, the limit key that held it back: there it goes if it may not start yet.';
 create index ready_line on ops.ready (lane, tag, job_id);
 alter table ops.ready enable row level security;
 revoke all on table ops.ready from public, anon, authenticated, service_role;
@@ -109,6 +113,17 @@ comment on function ops._shrink(regclass) is
   'Makes an emptied table anew once it is large and nobody is writing to it.';
 revoke all on function ops._shrink from public, anon, authenticated, service_role;
 
+-- By how much a job of a flow moves it on.
+create function ops._cost(flow uuid, lane smallint) returns bigint
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(
+    (select 1000 / f.weight from ops.flows f where f.flow = _cost.flow and f.lane = _cost.lane), 1000)::bigint
+$$;
+comment on function ops._cost(uuid, smallint) is 'What a job of a workspace costs its flow: 1,000 over its weight.';
+revoke all on function ops._cost from public, anon, authenticated, service_role;
+
 -- Gives the jobs that have arrived their tags. Called under the claim's lock.
 create function ops._absorb(times bigint[]) returns void
 language plpgsql
@@ -137,7 +152,9 @@ begin
     select j.flow, j.lane, count(*) as n from jobs j where not j.resumed group by j.flow, j.lane
   )
   insert into ops.ready (lane, tag, job_id, ticket, queue)
-  select j.lane, case when j.resumed then times[j.lane + 1] + j.nth
+  -- what goes on was paid for and stands at the front, but a workspace that brings much of it at once does not
+  -- stand before all others
+  select j.lane, case when j.resumed then times[j.lane + 1] + j.nth * ops._cost(j.flow, j.lane)
       else greatest(times[j.lane + 1], m.next_tag - ((c.n - j.nth) * m.cost)::bigint) end, j.job_id, j.ticket, j.queue
   from jobs j left join moved m on not j.resumed and m.flow = j.flow and m.lane = j.lane
   left join counted c on not j.resumed and c.flow = j.flow and c.lane = j.lane;
@@ -152,7 +169,7 @@ language plpgsql security definer
 set search_path = ''
 as $$
 begin
-  if weight is null or weight not between 0.01 and 1000 then
+  if weight is null or weight not between 0.01::real and 1000 then
     perform private.fail('invalid_argument', 'weight must be between 0.01 and 1000.', '{"argument": "weight"}');
   end if;
   insert into ops.flows (flow, lane, next_tag, weight)
@@ -178,6 +195,7 @@ declare
 begin
   delete from ops.flows f where f.weight = 1 and f.next_tag <= v_times[f.lane + 1];
   get diagnostics v_pruned = row_count;
+  delete from ops.held_flows f where not exists (select from ops.held_back b where b.key = f.key);
   return v_pruned;
 end $$;
 comment on function ops.prune_flows() is 'Sweep: forgets flows that have nothing in line; returns how many.';
@@ -192,6 +210,7 @@ set search_path = ''
 as $$
 declare
   v_state text;
+  v_paused bigint[];
 begin
   with moved as (
     update ops.live_jobs j
@@ -204,7 +223,9 @@ begin
       array_agg(m.id order by m.id), array_agg(m.ticket order by m.id)
     from moved m where m.state = 'queued' group by 1, 2, 3
   )
-  select max(m.state) into v_state from moved m;
+  select max(m.state), array_agg(m.id) filter (where m.state = 'paused') into v_state, v_paused from moved m;
+  -- no provider works for it any more, and it may stay paused for long
+  perform ops._leave_parked_slots(u.id) from unnest(v_paused) u (id);
   return v_state;
 end $$;
 comment on function ops._make_ready(bigint[]) is

@@ -59,13 +59,28 @@ create table ops.held_back (
   job_id bigint not null,
   ticket integer not null,
   queue text not null,
+  flow uuid not null,
   constraint held_back_pkey primary key (key, lane, tag, job_id)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table ops.held_back is
-  'Jobs in the line of a limit key, in the order in which they would have been claimed.';
+  'Jobs in the line of a limit key: fair between workspaces, by tags of the key''s own.';
 alter table ops.held_back enable row level security;
 revoke all on table ops.held_back from public, anon, authenticated, service_role;
 grant select on table ops.held_back to service_role;
+
+create table ops.held_flows (
+  key bigint not null,
+  lane smallint not null,
+  flow uuid not null,
+  present bigint not null,
+  next_tag bigint not null,
+  constraint held_flows_pkey primary key (key, lane, flow)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+comment on table ops.held_flows is 'Where each workspace stands in the line of a limit key.';
+comment on column ops.held_flows.present is 'Tag at the head of the line when a job of the workspace joined it last.';
+alter table ops.held_flows enable row level security;
+revoke all on table ops.held_flows from public, anon, authenticated, service_role;
+grant select on table ops.held_flows to service_role;
 
 create table ops.parked_slots (
   key bigint not null,
@@ -143,8 +158,8 @@ comment on function ops._window_opens(bigint, integer, interval) is
 revoke all on function ops._window_opens from public, anon, authenticated, service_role;
 
 -- A row for each of these jobs and each active rule that concerns it; for a provider or a limit key also where there
--- is no rule, because it may be closed. Jobs that hold their slots already are asked nothing again.
-create function ops._rules_of(ids bigint[])
+-- is no rule, because it may be closed. Jobs that hold their slots already are asked nothing again, unless parked.
+create function ops._rules_of(ids bigint[], parked boolean default false)
 returns table (job_id bigint, key bigint, name text, max_running integer, max_starts integer, per interval)
 language sql stable
 set search_path = ''
@@ -153,7 +168,7 @@ as $$
     select l.id, l.kind, l.workspace_id, l.provider, l.limit_key
     from ops.live_jobs l
     where l.id = any (ids)
-      and l.id <> all (array(select p.job_id from ops.parked_slots p where p.job_id = any (ids)))
+      and (parked or l.id <> all (array(select p.job_id from ops.parked_slots p where p.job_id = any (ids))))
   ), named as (
     select j.id, 'workspace:' || j.workspace_id || ':' || j.kind as name, r.max_running, r.max_starts, r.per
     from j join ops.limits r on r.scope = 'workspace' and r.subject = j.kind and r.is_active
@@ -172,15 +187,17 @@ as $$
   )
   select n.id, pg_catalog.hashtextextended(n.name, 0), n.name, n.max_running, n.max_starts, n.per from named n
 $$;
-comment on function ops._rules_of(bigint[]) is 'The limits that concern these jobs: a row for each job and rule.';
+comment on function ops._rules_of(bigint[], boolean) is
+  'The limits that concern these jobs: a row for each job and rule.';
 revoke all on function ops._rules_of from public, anon, authenticated, service_role;
 
 -- Of the jobs at the head of the line, those that may start now, in order. The others go to the line of the key that
--- holds them back. Called only by the claim, under its lock, so that what is counted here cannot change but by
--- slots coming free. The arrays are parallel.
-create function ops._admit(ids bigint[], tickets integer[], lane smallint, tags bigint[], queues text[],
-  now timestamptz, taken bigint[], out admitted bigint[], out their_tickets integer[], out slot_jobs bigint[],
-  out slot_keys bigint[])
+-- holds them back; places that no longer count are dropped. A key with room left whose line is not empty is opened
+-- further, so that no slot stays free because another key held back those whom it was meant for. Called only by the
+-- claim, under its lock, so that what is counted here cannot change but by slots coming free. The arrays are parallel.
+create function ops._admit(ids bigint[], tickets integer[], lane smallint, queues text[], held_keys bigint[],
+  held_tags bigint[], now timestamptz, taken bigint[], out admitted bigint[], out their_tickets integer[],
+  out slot_jobs bigint[], out slot_keys bigint[])
 language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
@@ -188,11 +205,14 @@ as $$
 declare
   v_blocked bigint[];
   v_blocked_keys bigint[];
+  v_places bigint[];
   v_rated boolean;
   v_probed text[];
+  v_open bigint[];
 begin
   with line as materialized (
     select l.id, l.ticket, l.place from unnest(_admit.ids, _admit.tickets) with ordinality as l (id, ticket, place)
+    join ops.live_jobs j on j.id = l.id and j.ticket = l.ticket and j.state = 'queued'
   ), rules as materialized (
     select r.*, l.place from ops._rules_of(_admit.ids) r join line l on l.id = r.job_id
   ), keys as materialized (
@@ -225,43 +245,117 @@ begin
     select p.job_id, p.key, p.place, f.free, row_number() over (partition by p.key order by p.place) as nth
     from (select distinct r.job_id, r.key, r.place from rules r) p join free f on f.key = p.key
   ), blocked as materialized (
-    select distinct on (r.job_id) r.job_id, r.key from ranked r where r.nth > r.free order by r.job_id, r.key
-  ), slots as (
+    select distinct on (r.job_id) r.job_id, r.key, r.place from ranked r where r.nth > r.free order by r.job_id, r.key
+  ), slots as materialized (
     select r.job_id, r.key, r.place from ranked r where r.job_id not in (select b.job_id from blocked b)
+  ), open as (
+    select f.key, least(100, coalesce(f.free - u.n, 80) + 20) as n
+    from free f cross join lateral (select count(*) as n from slots s where s.key = f.key) u
+    where (f.free is null or f.free > u.n)
+      and (exists (select from ops.held_back h where h.key = f.key) or f.key in (select b.key from blocked b))
+    union all
+    -- the line of a key that holds back nobody any more
+    select distinct u.key, 100 from unnest(_admit.held_keys) u (key)
+    where u.key not in (select k.key from keys k) and exists (select from ops.held_back h where h.key = u.key)
   )
   select (select array_agg(l.id order by l.place) from line l where l.id not in (select b.job_id from blocked b)),
     (select array_agg(l.ticket order by l.place) from line l where l.id not in (select b.job_id from blocked b)),
     (select array_agg(s.job_id order by s.place, s.key) from slots s),
     (select array_agg(s.key order by s.place, s.key) from slots s),
-    (select array_agg(b.job_id order by b.job_id) from blocked b),
-    (select array_agg(b.key order by b.job_id) from blocked b),
+    (select array_agg(b.job_id order by b.place) from blocked b),
+    (select array_agg(b.key order by b.place) from blocked b),
+    (select array_agg(b.place order by b.place) from blocked b),
     (select bool_or(k.rated) from keys k),
-    (select array_agg(distinct f.probe) from free f join slots s on s.key = f.key where f.probe is not null)
-  into admitted, their_tickets, slot_jobs, slot_keys, v_blocked, v_blocked_keys, v_rated, v_probed;
+    (select array_agg(distinct f.probe) from free f join slots s on s.key = f.key where f.probe is not null),
+    (select array_agg(o.key) from open o cross join generate_series(1, o.n))
+  into admitted, their_tickets, slot_jobs, slot_keys, v_blocked, v_blocked_keys, v_places, v_rated, v_probed, v_open;
   admitted := coalesce(admitted, '{}');
   their_tickets := coalesce(their_tickets, '{}');
   slot_jobs := coalesce(slot_jobs, '{}');
   slot_keys := coalesce(slot_keys, '{}');
   if v_rated and slot_keys <> '{}' then
-    insert into ops.starts (key, total, starts, started_at)
-    select s.key, coalesce((select max(t.total) from ops.starts t where t.key = s.key), 0) + s.n, s.n, _admit.now
-    from (select u.key, count(*)::integer as n from unnest(slot_keys) u (key) group by u.key) s
-    where s.key in (select r.key from ops._rules_of(admitted) r where r.max_starts is not null);
+    perform ops._note_starts(admitted, slot_keys, _admit.now);
   end if;
   -- the one call that may try whether a provider is back
   perform ops.enter_circuit(p.name) from unnest(v_probed) p (name) order by p.name;
   if v_blocked is not null then
-    insert into ops.held_back (key, lane, tag, job_id, ticket, queue)
-    select b.key, _admit.lane, l.tag, l.id, l.ticket, l.queue
-    from unnest(v_blocked, v_blocked_keys) b (id, key)
-    join unnest(_admit.ids, _admit.tickets, _admit.tags, _admit.queues) l (id, ticket, tag, queue) on l.id = b.id
-    on conflict do nothing;
+    perform ops._hold_back(v_blocked, v_blocked_keys, _admit.lane,
+      array(select _admit.tickets[u.place::integer] from unnest(v_places) with ordinality u (place, n) order by u.n),
+      array(select _admit.queues[u.place::integer] from unnest(v_places) with ordinality u (place, n) order by u.n),
+      array(select _admit.held_keys[u.place::integer] from unnest(v_places) with ordinality u (place, n) order by u.n),
+      array(select _admit.held_tags[u.place::integer] from unnest(v_places) with ordinality u (place, n) order by u.n));
     perform ops._note_held_back(v_blocked, v_blocked_keys, _admit.now);
+  end if;
+  if v_open is not null then
+    insert into ops.openings (keys) values (v_open);
   end if;
 end $$;
 comment on function ops._admit is
   'Which of these jobs may start now by all their limits; the others join the line of a key.';
 revoke all on function ops._admit from public, anon, authenticated, service_role;
+
+-- Counts starts in the windows of rated keys. A claim that waited for its turn may have an earlier time than the one
+-- before it: times of a key never go back.
+create function ops._note_starts(ids bigint[], keys bigint[], now timestamptz) returns void
+language sql
+set search_path = ''
+as $$
+  insert into ops.starts (key, total, starts, started_at)
+  select s.key, coalesce(l.total, 0) + s.n, s.n, greatest(_note_starts.now, l.started_at)
+  from (select u.key, count(*)::integer as n from unnest(_note_starts.keys) u (key) group by u.key) s
+  left join lateral (
+    select t.total, t.started_at from ops.starts t where t.key = s.key order by t.total desc limit 1) l on true
+  where s.key in (select r.key from ops._rules_of(_note_starts.ids) r where r.max_starts is not null)
+$$;
+comment on function ops._note_starts(bigint[], bigint[], timestamptz) is
+  'Counts starts of jobs under their rated keys.';
+revoke all on function ops._note_starts from public, anon, authenticated, service_role;
+
+-- Puts jobs into the lines of the keys that hold them back. Such a line has a present of its own, the tag at its
+-- head, and shares the key between workspaces as the queue shares its capacity: who comes late with little is not
+-- behind all who wait. A job that had been let out of the same line goes back to its place. Arrays are parallel.
+create function ops._hold_back(ids bigint[], keys bigint[], lane smallint, tickets integer[], queues text[],
+  held_keys bigint[], held_tags bigint[]) returns void
+language plpgsql
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  with given as materialized (
+    select u.id, u.key, u.ticket, u.queue, u.place, case when u.held_key = u.key then u.held_tag end as tag,
+      coalesce(j.workspace_id, '00000000-0000-0000-0000-000000000000') as flow
+    from unnest(_hold_back.ids, _hold_back.keys, _hold_back.tickets, _hold_back.queues, _hold_back.held_keys,
+      _hold_back.held_tags) with ordinality as u (id, key, ticket, queue, held_key, held_tag, place)
+    join ops.live_jobs j on j.id = u.id
+  ), presents as materialized (
+    select k.key, coalesce(least(k.tag,
+        (select b.tag from ops.held_back b where b.key = k.key and b.lane = _hold_back.lane
+          order by b.key, b.lane, b.tag limit 1)),
+      (select max(f.present) from ops.held_flows f where f.key = k.key and f.lane = _hold_back.lane), 0) as present
+    from (select g.key, min(g.tag) as tag from given g group by g.key) k
+  ), fresh as materialized (
+    select g.*, row_number() over (partition by g.key, g.flow order by g.place) as nth,
+      ops._cost(g.flow, _hold_back.lane) as cost
+    from given g where g.tag is null
+  ), moved as (
+    insert into ops.held_flows as f (key, lane, flow, present, next_tag)
+    select r.key, _hold_back.lane, r.flow, p.present, p.present + sum(r.cost)
+    from fresh r join presents p on p.key = r.key group by r.key, r.flow, p.present order by r.key, r.flow
+    on conflict on constraint held_flows_pkey do update
+    set present = excluded.present,
+      next_tag = greatest(f.next_tag, excluded.present) + excluded.next_tag - excluded.present
+    returning f.key, f.flow, f.next_tag
+  ), counted as (
+    select r.key, r.flow, count(*) as n from fresh r group by r.key, r.flow
+  )
+  insert into ops.held_back (key, lane, tag, job_id, ticket, queue, flow)
+  select g.key, _hold_back.lane, g.tag, g.id, g.ticket, g.queue, g.flow from given g where g.tag is not null
+  union all
+  select r.key, _hold_back.lane, m.next_tag - (c.n - r.nth + 1) * r.cost, r.id, r.ticket, r.queue, r.flow
+  from fresh r join moved m on m.key = r.key and m.flow = r.flow join counted c on c.key = r.key and c.flow = r.flow;
+end $$;
+comment on function ops._hold_back is 'Puts jobs into the lines of the limit keys that hold them back.';
+revoke all on function ops._hold_back from public, anon, authenticated, service_role;
 
 -- Names the keys that hold jobs back, and says when time alone opens them.
 create function ops._note_held_back(ids bigint[], keys bigint[], now timestamptz) returns void
@@ -324,10 +418,11 @@ begin
   ), moved as (
     delete from ops.held_back b where b.ctid = any (array(select h.place from heads h))
   )
-  -- what they waited for has been counted already: they stand at the front, in their order
-  insert into ops.ready (lane, tag, job_id, ticket, queue)
-  select h.lane, _reopen.times[h.lane + 1] + row_number() over (order by h.lane, h.tag, h.job_id), h.job_id, h.ticket,
-    h.queue
+  -- their place in line was paid for: they stand at the front, each workspace's at its pace
+  insert into ops.ready (lane, tag, job_id, ticket, queue, held_key, held_tag)
+  select h.lane, _reopen.times[h.lane + 1]
+      + (row_number() over (partition by h.lane, h.flow order by h.tag, h.job_id) - 1) * ops._cost(h.flow, h.lane),
+    h.job_id, h.ticket, h.queue, h.key, h.tag
   from heads h;
 end $$;
 comment on function ops._reopen(timestamptz, bigint[]) is 'Lets held-back jobs of freed keys into the line again.';
@@ -362,6 +457,35 @@ comment on function ops.reopen_limit_keys() is
 revoke all on function ops.reopen_limit_keys from public, anon, authenticated, service_role;
 grant execute on function ops.reopen_limit_keys to service_role;
 
+-- Counts under every rule what is at work already, for a rule that was not there when it began. Takes the claim's lock
+-- until the rule is committed. What is ending or beating at this moment is passed over: whoever holds it may be
+-- waiting for the lock.
+create function ops._count_slots_anew() returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_claims bigint[];
+begin
+  perform pg_catalog.pg_advisory_xact_lock(7203850871);
+  v_claims := array(select c.id from ops.claims c where c.worker <> '' for update skip locked);
+  update ops.claims c set slot_jobs = c.slot_jobs || a.jobs, slot_keys = c.slot_keys || a.keys
+  from (
+    select o.id, array_agg(r.job_id) as jobs, array_agg(r.key) as keys
+    from ops.claims o cross join lateral (
+      select x.job_id, x.key from ops._rules_of(o.job_ids, true) x
+      except select u.job_id, u.key from unnest(o.slot_jobs, o.slot_keys) u (job_id, key)) r
+    where o.id = any (v_claims) group by o.id
+  ) a where c.id = a.id;
+  insert into ops.parked_slots (key, job_id)
+  select distinct r.key, r.job_id from ops._rules_of(
+    array(select j.id from ops.live_jobs j where j.wait_key is not null and j.state = 'waiting' and j.callback is null
+      for update skip locked), true) r
+  on conflict do nothing;
+end $$;
+comment on function ops._count_slots_anew() is 'Counts jobs at work under rules that came after they began.';
+revoke all on function ops._count_slots_anew from public, anon, authenticated, service_role;
+
 -- A changed rule counts at once. With its owner's rights, because operators change rules as the service, which only
 -- reads limit keys.
 create function ops.limits_changed() returns trigger
@@ -369,6 +493,7 @@ language plpgsql security definer
 set search_path = ''
 as $$
 begin
+  perform ops._count_slots_anew();
   perform ops.reopen_limit_keys();
   update ops.limit_keys k set opens_at = private.now() where k.opens_at is not null and k.closed_until is null;
   return null;

@@ -209,8 +209,9 @@ declare
   v_last bigint;
   v_ids bigint[];
   v_tickets integer[];
-  v_tags bigint[];
   v_queues text[];
+  v_held_keys bigint[];
+  v_held_tags bigint[];
   v_admitted record;
   v_slot_jobs bigint[] := '{}';
   v_slot_keys bigint[] := '{}';
@@ -239,23 +240,28 @@ begin
           where q.lane = v_lane and q.tag >= v_fronts[v_lane + 1]
             and (_claim.queues is null or q.queue = any (_claim.queues))
           order by q.lane, q.tag, q.job_id limit v_want))
-        returning r.tag, r.job_id, r.ticket, r.queue
+        returning r.tag, r.job_id, r.ticket, r.queue, r.held_key, r.held_tag
       )
       select count(*), min(t.tag), max(t.tag), array_agg(t.job_id order by t.tag, t.job_id),
-        array_agg(t.ticket order by t.tag, t.job_id), array_agg(t.tag order by t.tag, t.job_id),
-        case when v_limited then array_agg(t.queue order by t.tag, t.job_id) end
-      into v_taken, v_first, v_last, v_ids, v_tickets, v_tags, v_queues
+        array_agg(t.ticket order by t.tag, t.job_id), array_agg(t.queue order by t.tag, t.job_id),
+        array_agg(t.held_key order by t.tag, t.job_id), array_agg(t.held_tag order by t.tag, t.job_id)
+      into v_taken, v_first, v_last, v_ids, v_tickets, v_queues, v_held_keys, v_held_tags
       from taken t;
       exit when v_taken = 0;
       if v_round = 1 and _claim.queues is null and v_first > v_fronts[v_lane + 1] then
         perform setval(('ops.lane_' || v_lane || '_front')::regclass, v_first);
+      end if;
+      if _claim.queues is not null then
+        -- whoever works one queue alone does not move the present past what waits in others
+        v_last := least(v_last, (select q.tag from ops.ready q
+          where q.lane = v_lane and q.tag >= v_fronts[v_lane + 1] order by q.lane, q.tag limit 1));
       end if;
       if v_last > v_times[v_lane + 1] then
         perform setval(('ops.lane_' || v_lane || '_time')::regclass, v_last);
         v_times[v_lane + 1] := v_last;
       end if;
       if v_limited then
-        v_admitted := ops._admit(v_ids, v_tickets, v_lane::smallint, v_tags, v_queues, v_now,
+        v_admitted := ops._admit(v_ids, v_tickets, v_lane::smallint, v_queues, v_held_keys, v_held_tags, v_now,
           v_slot_keys);
         v_ids := v_admitted.admitted;
         v_tickets := v_admitted.their_tickets;

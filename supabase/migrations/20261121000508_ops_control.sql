@@ -43,6 +43,7 @@ begin
     from unnest(v_ids) u (id)) a
   where j.id = a.id and not j.paused;
   get diagnostics v_paused = row_count;
+  perform ops._leave_parked_slots(j.id) from ops.live_jobs j where j.id = any (v_ids) and j.state = 'paused';
   return v_paused;
 end $$;
 comment on function ops.pause_job(bigint) is
