@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -67,3 +67,32 @@ test("the README's job kind works as it stands there", async () => {
   ]);
   expect(row).toEqual({ description: "Shirt, red and warm." });
 });
+
+test("the README leads to every page, and no link of any page leads nowhere", async () => {
+  const pages = (await readdir(join(root, "docs"))).filter((name) => name.endsWith(".md"));
+  expect(pages.filter((name) => !readme.includes(`](docs/${name})`))).toEqual([]);
+  const dead: string[] = [];
+  for (const file of ["README.md", ...pages.map((name) => `docs/${name}`)]) {
+    const text = await readFile(join(root, file), "utf8");
+    for (const [, path, anchor] of text.matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)/g)) {
+      const target = path ? join(root, file, "..", path) : join(root, file);
+      const found = await readFile(target, "utf8").catch((error: NodeJS.ErrnoException) => {
+        if (error.code === "EISDIR") return "";
+        if (error.code === "ENOENT") return undefined;
+        throw error;
+      });
+      const headings = [...(found ?? "").matchAll(/^#+ (.*)$/gm)].map(([, title]) => slug(title!));
+      if (found === undefined || (anchor && !headings.includes(anchor)))
+        dead.push(`${file}: ${path}#${anchor ?? ""}`);
+    }
+  }
+  expect(dead).toEqual([]);
+});
+
+/** A heading's anchor, as the forges make it. */
+function slug(title: string): string {
+  return title
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N} _-]/gu, "")
+    .replaceAll(" ", "-");
+}
