@@ -7,12 +7,22 @@ import { claimers, drain, fill, prepareQueue, secondDatabase } from "./jobs.ts";
 /** Jobs that pass in all, in each database, before and during the measurement. */
 const total = Number(process.env.BENCH_HORIZON_JOBS ?? 300_000);
 const turn = 10_000;
+/** With BENCH_HORIZON_LIMITS=1 every job comes under rules of its workspace and its provider, which hold nobody back. */
+const limited = process.env.BENCH_HORIZON_LIMITS === "1";
+const filling = limited ? { provider: "bench", keyPrefix: "bench" } : {};
+const rules = `insert into ops.limits (scope, subject, max_running, description) values
+  ('workspace', 'bench.noop', 1000, 'Jobs of a workspace at once.'),
+  ('provider', 'bench', 10000, 'Jobs at the provider at once.')`;
 const turnsAStep = Math.max(1, Math.round(total / turn / 3));
 const bench = await startBench(claimers);
 const other = await secondDatabase(bench, "bench_free");
 const old = new pg.Client(bench.url);
 try {
   const workspaces = { held: await prepareQueue(bench.admin), free: await prepareQueue(other.admin) };
+  if (limited) {
+    await bench.admin.query(rules);
+    await other.admin.query(rules);
+  }
   await old.connect();
   await old.query("begin isolation level repeatable read");
   await old.query("select from ops.live_jobs limit 1");
@@ -23,9 +33,9 @@ try {
     const held: number[] = [];
     const free: number[] = [];
     for (let n = 0; n < turnsAStep; n++) {
-      await fill(bench.admin, workspaces.held, turn);
+      await fill(bench.admin, workspaces.held, turn, filling);
       held.push(await drain(bench.clients, 50, turn));
-      await fill(other.admin, workspaces.free, turn);
+      await fill(other.admin, workspaces.free, turn, filling);
       free.push(await drain(other.clients, 50, turn));
     }
     lines.push({
@@ -36,7 +46,10 @@ try {
       theirs: median(free),
     });
   }
-  report(`Claim and completion in batches of 50, ${claimers} claimers, behind an old transaction`, lines);
+  report(
+    `Claim and completion in batches of 50, ${claimers} claimers, behind an old transaction${limited ? ", limits on" : ""}`,
+    lines,
+  );
   const { rows } = await bench.admin.query<{ what: string; dead: string; bytes: string }>(
     `select relname as what, n_dead_tup as dead, pg_total_relation_size(relid) as bytes
       from pg_stat_user_tables where schemaname = 'ops' and n_dead_tup > 1000 order by 2 desc`,
