@@ -215,6 +215,20 @@ test("weights, workers and retention are set and seen", async () => {
   ]);
 });
 
+test("webhooks that nobody worked on are worked on again, once for a key", async () => {
+  const hook = { provider: "meta", event_id: "m1", event_type: "message", payload: {} };
+  const { job_id: first } = await db.service.call("ops.receive_webhook", hook);
+  await jobs.claim("w", { max: 100 });
+  await jobs.complete("w", [{ id: first, output: { ignored: true } }]);
+  const [again] = await run(/from ops\.webhook_events/);
+  expect(again).toEqual({ job_id: expect.any(Number), created: true });
+  expect(await run(/from ops\.webhook_events/)).toEqual([{ ...again, created: false }]);
+  await jobs.claim("w", { max: 100 });
+  expect(await jobs.complete("w", [{ id: again!.job_id }])).toEqual({ [again!.job_id]: "completed" });
+  const [event] = await db.query("select status from ops.webhook_events where event_id = 'm1'");
+  expect(event).toEqual({ status: "processed" });
+});
+
 test("every statement of the page has been run", () => {
   expect(statements.filter((sql) => !tried.has(sql))).toEqual([]);
 });

@@ -119,7 +119,7 @@ test("after crashes at random points every creation ends completed and charged o
     survive(service, alive, callBack),
     survive(service, alive, async (connection) => {
       await connection.rpc("ops.tick");
-      await db.advanceClock("1 second");
+      await db.advanceClock("0.2 seconds");
     }),
     killer(),
   ]);

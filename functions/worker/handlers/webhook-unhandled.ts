@@ -1,5 +1,5 @@
 // webhook.<provider> where no domain works on the events yet: the event is checked and ends as ignored, so that it is
-// known, and can be replayed when somebody does. A domain that takes a kind over removes its line here.
+// known, and can be worked on again (docs/jobs.md) when somebody does. A domain that takes a kind over removes its line here.
 
 import { z } from "zod";
 import { findWebhookEvent } from "../../_shared/sql/inbox.ts";
