@@ -44,6 +44,7 @@ create table billing.plans (
   description text,
   allowance_micro bigint not null default 0,
   allowance_interval text not null default 'month',
+  queue_weight real not null default 1,
   rollover_cap_micro bigint not null default 0,
   display_features jsonb not null default '[]',
   is_active boolean not null default true,
@@ -56,6 +57,7 @@ create table billing.plans (
   updated_at timestamptz not null default now(),
   deleted_at timestamptz,
   constraint plans_app_slug_key unique (app, slug),
+  constraint plans_queue_weight_in_range check (queue_weight between 0.01 and 1000),
   constraint plans_app_known check (app in ('selify', 'neostream', 'amplify', 'spikeland', 'liventix')),
   constraint plans_slug_shape check (slug ~ '^[a-z0-9][a-z0-9_-]*$'),
   constraint plans_allowance_interval_known check (allowance_interval in ('week', 'month')),
@@ -63,6 +65,8 @@ create table billing.plans (
     check (allowance_micro between 0 and 1000000000000 and rollover_cap_micro between 0 and 1000000000000)
 );
 comment on table billing.plans is 'Plans of all apps, with the allowance of micro-units each interval brings.';
+comment on column billing.plans.queue_weight is
+  'Share of the queue''s capacity beside other workspaces: 2 is twice that of 1. Of several plans the highest counts.';
 comment on column billing.plans.display_features is
   'Sentences a price page shows; what a plan really allows is in plan_features.';
 comment on column billing.plans.is_legacy is 'Kept by those who have it, sold to nobody.';

@@ -1,10 +1,5 @@
 -- A plan may weigh more than another in the queue: the workspace gets that share of its capacity beside others.
 
-alter table billing.plans add column queue_weight real not null default 1,
-  add constraint plans_queue_weight_in_range check (queue_weight between 0.01 and 1000);
-comment on column billing.plans.queue_weight is
-  'Share of the queue''s capacity beside other workspaces: 2 is twice that of 1. Of several plans the highest counts.';
-
 create function private.weigh_workspaces(workspace_ids uuid[]) returns void
 language sql security definer
 set search_path = ''

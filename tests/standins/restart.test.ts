@@ -26,7 +26,13 @@ test("a restart keeps keys and sessions, sends what is pending and runs what was
   expect(receiver.received).toEqual([]);
   await access(join(dataDir, "stripe.json"));
 
-  const ports = { stripe: Number(port), fal: Number(new URL(standIns.fal.url).port) };
+  const portOf = (url: string) => Number(new URL(url).port);
+  const ports = {
+    stripe: Number(port),
+    fal: portOf(standIns.fal.url),
+    razorpay: portOf(standIns.razorpay.url),
+    shopify: portOf(standIns.shopify.url),
+  };
   const again = await startStandIns({ apiUrl: receiver.url, functionsUrl: receiver.url, dataDir, ports });
   try {
     expect(again.env).toEqual(env);
