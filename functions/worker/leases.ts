@@ -10,7 +10,7 @@ export interface LeaseOptions {
   worker: string;
   log: Log;
   now: () => number;
-  /** Lease of a job, in seconds; a sign is sent six times in it. */
+  /** Lease of a job, in seconds; a sign is sent six times in it, and at least every 1.5 seconds. */
   leaseSeconds: number;
   /** Lease of the worker itself, in seconds; a sign is sent three times in it. */
   workerLeaseSeconds: number;
@@ -26,7 +26,9 @@ export class Leases {
   constructor(options: LeaseOptions) {
     this.#options = options;
     const { leaseSeconds, workerLeaseSeconds } = options;
-    this.#timers.push(setInterval(() => void this.#beat(), (leaseSeconds * 1000) / 6));
+    // The answer tells what has been cancelled, and spending must stop within two seconds.
+    const beatMs = Math.min(1_500, (leaseSeconds * 1000) / 6);
+    this.#timers.push(setInterval(() => void this.#beat(), beatMs));
     this.#timers.push(setInterval(() => void this.#touch(), (workerLeaseSeconds * 1000) / 3));
   }
 
