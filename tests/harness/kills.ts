@@ -8,7 +8,7 @@ import { startNode, type WorkerProcess } from "./workers.ts";
 
 /** So short that a killed worker's jobs come back while the harness waits; sent on six times in each. */
 const leaseSeconds = 3;
-const mostOpen = 40;
+const mostOpen = 20;
 
 export interface Kills {
   kills: number;
@@ -50,7 +50,7 @@ export async function killWorkers(db: Studio, kills: number, workers = 4): Promi
     dbUrl: authenticatorUrl(db.url),
     standinUrl: standin.url,
     work: "studio",
-    limits: { leaseSeconds, pollMs: 50 },
+    limits: { leaseSeconds, pollMs: 50, concurrency: 3 },
     once: false,
   };
   const alive = new Set<WorkerProcess>();
@@ -62,7 +62,7 @@ export async function killWorkers(db: Studio, kills: number, workers = 4): Promi
       alive.add(worker);
       await worker.ready;
       if (killed >= kills) return;
-      await sleep(Math.random() ** 2 * 900);
+      await sleep(Math.random() * 1_200);
       if (worker.child.exitCode !== null) throw new Error(`A worker ended by itself: ${worker.errors()}`);
       killed++;
       await worker.kill();
