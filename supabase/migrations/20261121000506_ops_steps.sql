@@ -318,8 +318,10 @@ begin
       limit 1) is not true then
     return 0;
   end if;
-  v_lost := array(select unnest(c.job_ids) from ops.claims c where c.expires_at <= v_now order by c.expires_at
-    limit most);
+  -- a lost claim is taken back by one at a time, or two would take each other's claims in turn
+  v_lost := array(select unnest(l.job_ids) from (
+      select c.job_ids from ops.claims c where c.expires_at <= v_now order by c.expires_at limit most
+      for update skip locked) l limit most);
   v_ids := array(
       select j.id from ops.live_jobs j where j.deadline_at <= v_now
         and not exists (select from ops.claims c where j.id = any (c.job_ids))
@@ -352,8 +354,9 @@ begin
     v_ended := v_ended + 1;
   end loop;
   -- what is left of claims whose jobs have all ended otherwise
-  delete from ops.claims c where c.expires_at <= v_now
-    and not exists (select from ops.live_jobs j where j.id = any (c.job_ids));
+  delete from ops.claims d where d.id = any (array(
+    select c.id from ops.claims c where c.expires_at <= v_now
+      and not exists (select from ops.live_jobs j where j.id = any (c.job_ids)) for update skip locked));
   return v_ended;
 end $$;
 comment on function ops._end_overdue_jobs(integer) is
