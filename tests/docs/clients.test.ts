@@ -160,14 +160,3 @@ test("the page's examples run from top to bottom and show what it says", async (
   await new AsyncFunction(...Object.keys(given), source.join("\n"))(...Object.values(given));
   expect(await s.faults()).toEqual([]);
 });
-
-test("the tables that Realtime is to send can be named", async () => {
-  const [statement, ...more] = blocks("sql");
-  expect(more).toEqual([]);
-  await s.sql(statement!);
-  expect(
-    await s.sql(
-      "select schemaname || '.' || tablename as name from pg_publication_tables where pubname = 'supabase_realtime' order by 1",
-    ),
-  ).toEqual([{ name: "messaging.notifications" }, { name: "studio.creations" }]);
-});
