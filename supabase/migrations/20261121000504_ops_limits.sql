@@ -130,15 +130,17 @@ grant execute on function ops._limit_key to service_role;
 
 -- Starts of a key in the window that ends now.
 create function ops._starts_within(key bigint, per interval, now timestamptz) returns bigint
-language sql stable
+language plpgsql stable
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
-  select coalesce((select s.total from ops.starts s where s.key = _starts_within.key order by s.total desc limit 1), 0)
+begin
+  return coalesce((select s.total from ops.starts s where s.key = _starts_within.key order by s.total desc limit 1), 0)
     - coalesce(
       (select s.total from ops.starts s where s.key = _starts_within.key and s.started_at <= _starts_within.now - per
         order by s.started_at desc, s.total desc limit 1),
-      (select s.total - s.starts from ops.starts s where s.key = _starts_within.key order by s.total limit 1), 0)
-$$;
+      (select s.total - s.starts from ops.starts s where s.key = _starts_within.key order by s.total limit 1), 0);
+end $$;
 comment on function ops._starts_within(bigint, interval, timestamptz) is
   'How many jobs of a key have started in the last stretch of time.';
 revoke all on function ops._starts_within from public, anon, authenticated, service_role;
@@ -161,14 +163,19 @@ revoke all on function ops._window_opens from public, anon, authenticated, servi
 -- is no rule, because it may be closed. Jobs that hold their slots already are asked nothing again, unless parked.
 create function ops._rules_of(ids bigint[], parked boolean default false)
 returns table (job_id bigint, key bigint, name text, max_running integer, max_starts integer, per interval)
-language sql stable
+language plpgsql stable
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+begin
+  return query
   with j as materialized (
     select l.id, l.kind, l.workspace_id, l.provider, l.limit_key
     from ops.live_jobs l
-    where l.id = any (ids)
-      and (parked or l.id <> all (array(select p.job_id from ops.parked_slots p where p.job_id = any (ids))))
+    where l.id = any (_rules_of.ids)
+      and (_rules_of.parked or l.id <> all (array(
+        select p.job_id from ops.parked_slots p where p.job_id = any (_rules_of.ids))))
   ), named as (
     select j.id, 'workspace:' || j.workspace_id || ':' || j.kind as name, r.max_running, r.max_starts, r.per
     from j join ops.limits r on r.scope = 'workspace' and r.subject = j.kind and r.is_active
@@ -185,8 +192,8 @@ as $$
     from j left join ops.limits r on r.scope = 'key' and r.subject = split_part(j.limit_key, ':', 1) and r.is_active
     where j.limit_key is not null
   )
-  select n.id, pg_catalog.hashtextextended(n.name, 0), n.name, n.max_running, n.max_starts, n.per from named n
-$$;
+  select n.id, pg_catalog.hashtextextended(n.name, 0), n.name, n.max_running, n.max_starts, n.per from named n;
+end $$;
 comment on function ops._rules_of(bigint[], boolean) is
   'The limits that concern these jobs: a row for each job and rule.';
 revoke all on function ops._rules_of from public, anon, authenticated, service_role;
@@ -209,7 +216,22 @@ declare
   v_rated boolean;
   v_probed text[];
   v_open bigint[];
+  v_kinds text[] := array(select r.subject from ops.limits r where r.scope in ('kind', 'workspace') and r.is_active);
+  v_limited boolean;
 begin
+  -- most batches concern no limit at all
+  select array_agg(l.id order by l.place), array_agg(l.ticket order by l.place),
+    bool_or(j.provider is not null or j.limit_key is not null or j.kind = any (v_kinds))
+  into admitted, their_tickets, v_limited
+  from unnest(_admit.ids, _admit.tickets) with ordinality as l (id, ticket, place)
+  join ops.live_jobs j on j.id = l.id and j.ticket = l.ticket and j.state = 'queued';
+  slot_jobs := '{}';
+  slot_keys := '{}';
+  if v_limited is not true and array_remove(_admit.held_keys, null) = '{}' then
+    admitted := coalesce(admitted, '{}');
+    their_tickets := coalesce(their_tickets, '{}');
+    return;
+  end if;
   with line as materialized (
     select l.id, l.ticket, l.place from unnest(_admit.ids, _admit.tickets) with ordinality as l (id, ticket, place)
     join ops.live_jobs j on j.id = l.id and j.ticket = l.ticket and j.state = 'queued'

@@ -84,12 +84,14 @@ comment on function ops._invoke_worker() is 'Calls the worker function through p
 revoke all on function ops._invoke_worker from public, anon, authenticated, service_role;
 
 -- How many jobs may be claimed, counted no further than most: those in line, those that have arrived, and those that
--- slots came free for.
+-- slots came free for. Not in SQL alone: that would be planned anew in every call.
 create function ops._count_ready_jobs(most integer) returns integer
-language sql stable
+language plpgsql stable
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
-  select count(*)::integer from (
+begin
+  return (select count(*)::integer from (
     (select from ops.ready r where r.lane = 0 and r.tag >= (select s.last_value from ops.lane_0_front s)
       order by r.lane, r.tag limit most)
     union all
@@ -105,8 +107,8 @@ as $$
     union all
     (select from ops.limit_keys k where k.opens_at <= private.now() limit 1)
     limit most
-  ) ready
-$$;
+  ) ready);
+end $$;
 comment on function ops._count_ready_jobs(integer) is 'How many jobs may be claimed now, counted up to a limit.';
 revoke all on function ops._count_ready_jobs from public, anon, authenticated, service_role;
 
