@@ -6327,6 +6327,7 @@ export type Database = {
       };
       note_missing_subscription: { Args: { provider_subscription_id: string }; Returns: undefined };
       on_auto_reload_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_look_job: { Args: { event: string; job: unknown }; Returns: undefined };
       on_payout_job: { Args: { event: string; job: unknown }; Returns: undefined };
       pay_affiliates: {
         Args: { batch: string; period_end?: string };

@@ -4,7 +4,8 @@
 -- with the highest ticket has seen the last change, in whatever order events, answers and workers come.
 
 insert into ops.job_kinds (kind, description, on_event, timeout) values
-  ('billing.look_at_subscription', 'Asks Stripe for a subscription and applies the answer.', null, interval '1 day'),
+  ('billing.look_at_subscription', 'Asks Stripe for a subscription and applies the answer.', 'billing.on_look_job',
+    interval '1 day'),
   ('billing.undo_surplus', 'Cancels a subscription that was bought twice and pays it back.', null, interval '7 days');
 
 -- Asks for a look: one job a subscription, whatever the number of events. Returns whether a new job was needed.
@@ -54,6 +55,30 @@ end $$;
 comment on function billing.begin_look is 'Takes the number of a question to the provider, before it is asked.';
 revoke all on function billing.begin_look from public, anon, authenticated, service_role;
 grant execute on function billing.begin_look to service_role;
+
+-- on_event of a look: a wish that came after the question was asked, while the job was still at work, is met by
+-- another. The row's lock puts the end of the job and the next wish in order.
+create function billing.on_look_job(job ops.jobs, event text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_id text := job.payload ->> 'provider_subscription_id';
+begin
+  if event <> 'completed' then
+    return;
+  end if;
+  perform from billing.subscription_looks l
+  where l.provider = 'stripe' and l.provider_subscription_id = v_id and l.wanted for update;
+  if found then
+    update billing.subscription_looks l
+    set job_id = (select j.job_id from ops.enqueue_job('billing.look_at_subscription', job.payload, job.workspace_id,
+      max_attempts => 10) j)
+    where l.provider = 'stripe' and l.provider_subscription_id = v_id;
+  end if;
+end $$;
+comment on function billing.on_look_job(ops.jobs, text) is 'Looks again where another look was wanted meanwhile.';
+revoke all on function billing.on_look_job from public, anon, authenticated, service_role;
 
 -- When to look even if no event comes: soon after the next change that is expected, at least once a day, and more
 -- often while money is owed. Null once nothing can change any more.

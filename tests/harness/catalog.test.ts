@@ -2,10 +2,12 @@ import { expect, test } from "vitest";
 import { createTestDatabase } from "../helpers/database.ts";
 import { runCatalog } from "./catalog.ts";
 
-const items = Number(process.env.HARNESS_ITEMS ?? 200);
+const items = Number(process.env.HARNESS_ITEMS ?? 600);
 
 test("a catalog is run by bounded invocations alone, though every worker is killed half-way", {
   timeout: 90_000 + items * 60,
+  // a run that is over before it is seen half-way proves nothing, and is run again
+  retry: 2,
 }, async () => {
   const db = await createTestDatabase();
   const seen = await runCatalog(db, items);
