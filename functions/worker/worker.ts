@@ -111,11 +111,13 @@ export class Worker {
     const stopAt = this.#now() + limits.budgetMs;
     let idleSince = this.#now();
     while (this.#now() < stopAt && this.#claimed < limits.mostJobs) {
+      const working = this.#running.size > 0;
       const jobs = await this.#claim(
         Math.min(limits.concurrency - this.#running.size, limits.mostJobs - this.#claimed),
       );
       for (const job of jobs) this.#start(job, leases, results);
-      const idle = this.#running.size === 0;
+      // What ended while the claim was on its way may have made work that it did not see.
+      const idle = !working && this.#running.size === 0;
       if (!idle) idleSince = this.#now();
       else if (this.#now() - idleSince >= limits.idleMs) return;
       // With a free place, new work is looked for; without, only an end makes place.

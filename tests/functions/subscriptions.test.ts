@@ -159,7 +159,7 @@ test("a workspace that has bought nothing has no portal", async () => {
 });
 
 describe("what is owed", () => {
-  test("is told, leaves the plan open for its grace, and is forgotten when paid", { retry: 4 }, async () => {
+  test("is told, leaves the plan open for its grace, and is forgotten when paid", async () => {
     const who = await s.subscriber();
     await useCard(who.stripeId, "pm_card_chargeDeclined");
     const access = async () =>
