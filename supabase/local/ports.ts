@@ -2,24 +2,11 @@
 
 import { createServer } from "node:net";
 import type { Config } from "./config.ts";
+import { forStandIns, type StandInName, standInNames } from "./standins/names.ts";
 
-export type Ports = {
-  api: number;
-  db: number;
-  stripe: number;
-  fal: number;
-  shopify: number;
-  razorpay: number;
-};
+export type Ports = Record<"api" | "db" | StandInName, number>;
 
-const environment = {
-  api: "BACKLOT_PORT_API",
-  db: "BACKLOT_PORT_DB",
-  stripe: "BACKLOT_PORT_STRIPE",
-  fal: "BACKLOT_PORT_FAL",
-  shopify: "BACKLOT_PORT_SHOPIFY",
-  razorpay: "BACKLOT_PORT_RAZORPAY",
-} as const satisfies Record<keyof Ports, string>;
+const variableOf = (name: string) => `BACKLOT_PORT_${name.toUpperCase()}`;
 
 function listen(port: number): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -38,22 +25,19 @@ export const freePort = () => listen(0);
 export const freePorts = (count: number) => Promise.all(Array.from({ length: count }, freePort));
 
 export async function ephemeralPorts(): Promise<Ports> {
-  const names = Object.keys(environment) as (keyof Ports)[];
+  const names = ["api", "db", ...standInNames] as const;
   const ports = await freePorts(names.length);
   return Object.fromEntries(names.map((name, index) => [name, ports[index]])) as Ports;
 }
 
 export function fixedPorts(config: Config): Ports {
-  const defaults: Ports = {
+  const ports: Ports = {
     api: config.api.port,
     db: config.db.port,
-    stripe: 54331,
-    fal: 54332,
-    shopify: 54333,
-    razorpay: 54334,
+    ...forStandIns((_, index) => 54331 + index),
   };
-  const ports = { ...defaults };
-  for (const [name, variable] of Object.entries(environment) as [keyof Ports, string][]) {
+  for (const name of Object.keys(ports) as (keyof Ports)[]) {
+    const variable = variableOf(name);
     const text = process.env[variable];
     if (!text) continue;
     const port = Number(text);
@@ -71,7 +55,7 @@ export async function assertPortsFree(ports: Ports): Promise<void> {
     await listen(port).catch((error: NodeJS.ErrnoException) => {
       const why = error.code === "EADDRINUSE" ? "is already in use" : `cannot be used (${error.code})`;
       taken.push(
-        `Port ${port} (${name}) ${why}. Stop what uses it, or set ${environment[name]} to another port.`,
+        `Port ${port} (${name}) ${why}. Stop what uses it, or set ${variableOf(name)} to another port.`,
       );
     });
   }

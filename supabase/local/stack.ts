@@ -21,6 +21,7 @@ import { applyMigrations } from "./migrations.ts";
 import { assertPortsFree, ephemeralPorts, fixedPorts, type Ports } from "./ports.ts";
 import { type PostgresServer, startPostgres } from "./postgres.ts";
 import { keepAtDeath, removeAtDeath } from "./processes.ts";
+import { forStandIns, type StandInName } from "./standins/names.ts";
 import { startStorage } from "./storage/index.ts";
 import { copyTemplate } from "./template.ts";
 import { startTimer } from "./timer.ts";
@@ -40,7 +41,7 @@ export type StackOptions = {
   functions?: string[] | Config["functions"];
   /** False leaves out the timer and the listener, for tests that decide themselves when work happens. */
   clockwork?: boolean;
-  /** False leaves out the stand-ins of Stripe and fal. */
+  /** False leaves out the stand-ins of outside services. */
   standIns?: boolean;
   /** More variables for the functions. */
   env?: Record<string, string>;
@@ -53,7 +54,8 @@ export type Stack = {
   publishableKey: string;
   secretKey: string;
   functionsUrl: string;
-  standins: { stripe: string; fal: string; shopify: string; razorpay: string };
+  /** Address of each stand-in; empty when they were left out. */
+  standins: Record<StandInName, string>;
   functions: Pick<Functions, "kill" | "pid">;
   postgresPid(): number | undefined;
   /** Stops PostgreSQL, gently or by kill -9, and starts it again. */
@@ -187,19 +189,12 @@ async function assemble(assembly: Assembly): Promise<Stack> {
     return server;
   }
   async function outside() {
-    if (options.standIns === false)
-      return { stripe: { url: "" }, fal: { url: "" }, shopify: { url: "" }, razorpay: { url: "" }, env: {} };
+    if (options.standIns === false) return { ...forStandIns(() => ({ url: "" })), env: {} };
     // Loaded while the database starts; the picture library alone takes a while.
     const { startStandIns } = await import("./standins/index.ts");
     const folder = path.join(dataDir, "standins");
     mkdirSync(folder, { recursive: true });
-    const { stripe, fal, shopify, razorpay } = ports;
-    const standIns = await startStandIns({
-      apiUrl,
-      functionsUrl,
-      dataDir: folder,
-      ports: { stripe, fal, shopify, razorpay },
-    });
+    const standIns = await startStandIns({ apiUrl, functionsUrl, dataDir: folder, ports });
     closers.push(() => standIns.close());
     return standIns;
   }
@@ -276,12 +271,7 @@ async function assemble(assembly: Assembly): Promise<Stack> {
     publishableKey: keys.publishableKey,
     secretKey: keys.secretKey,
     functionsUrl,
-    standins: {
-      stripe: standIns.stripe.url,
-      fal: standIns.fal.url,
-      shopify: standIns.shopify.url,
-      razorpay: standIns.razorpay.url,
-    },
+    standins: forStandIns((name) => standIns[name].url),
     functions: { kill: functions.kill, pid: functions.pid },
     postgresPid: () => postgres.pid(),
     restartPostgres: (kill) => postgres.restart(kill),

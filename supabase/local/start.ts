@@ -43,10 +43,7 @@ function status(stack: Stack): string {
     "Publishable key": stack.publishableKey,
     "Secret key": stack.secretKey,
     "Functions URL": stack.functionsUrl,
-    "Stripe stand-in": stack.standins.stripe,
-    "fal stand-in": stack.standins.fal,
-    "Shopify stand-in": stack.standins.shopify,
-    "Razorpay stand-in": stack.standins.razorpay,
+    ...Object.fromEntries(Object.entries(stack.standins).map(([name, url]) => [`Stand-in ${name}`, url])),
   };
   return Object.entries(rows)
     .map(([name, value]) => `${name.padStart(17)}: ${value}`)

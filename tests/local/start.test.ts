@@ -8,6 +8,7 @@ import { createClient } from "@supabase/supabase-js";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { readConfig } from "../../supabase/local/config.ts";
 import { assertPortsFree, ephemeralPorts, fixedPorts } from "../../supabase/local/ports.ts";
+import { standInNames } from "../../supabase/local/standins/names.ts";
 
 const root = path.join(import.meta.dirname, "../..");
 const started: ChildProcess[] = [];
@@ -74,9 +75,7 @@ describe("npm start -- --ephemeral --json", () => {
       publishable_key: expect.stringMatching(/^sb_publishable_/),
       secret_key: expect.stringMatching(/^sb_secret_/),
       functions_url: `${line.api_url}/functions/v1`,
-      standins: Object.fromEntries(
-        ["stripe", "fal", "shopify", "razorpay"].map((name) => [name, expect.stringMatching(/^http/)]),
-      ),
+      standins: Object.fromEntries(standInNames.map((name) => [name, expect.stringMatching(/^http/)])),
     });
 
     const client = createClient(line.api_url, line.publishable_key, { auth: { persistSession: false } });

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import Stripe from "stripe";
 import { expect, test } from "vitest";
 import { startStandIns } from "../../supabase/local/standins/index.ts";
+import { forStandIns } from "../../supabase/local/standins/names.ts";
 import { control, startStage } from "./receiver.ts";
 
 test("a restart keeps keys and sessions, sends what is pending and runs what was waiting", async () => {
@@ -27,12 +28,7 @@ test("a restart keeps keys and sessions, sends what is pending and runs what was
   await access(join(dataDir, "stripe.json"));
 
   const portOf = (url: string) => Number(new URL(url).port);
-  const ports = {
-    stripe: Number(port),
-    fal: portOf(standIns.fal.url),
-    razorpay: portOf(standIns.razorpay.url),
-    shopify: portOf(standIns.shopify.url),
-  };
+  const ports = forStandIns((name) => portOf(standIns[name].url));
   const again = await startStandIns({ apiUrl: receiver.url, functionsUrl: receiver.url, dataDir, ports });
   try {
     expect(again.env).toEqual(env);

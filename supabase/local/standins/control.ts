@@ -13,6 +13,9 @@ export const ruleSchema = z.strictObject({
   queue_ms: count.optional(),
   ignore_cancel: z.boolean().optional(),
   plain: z.boolean().optional(),
+  text: z.string().optional(),
+  finish: z.string().optional(),
+  block: z.string().optional(),
   duplicate: count.optional(),
   late_ms: count.optional(),
   reorder: z.boolean().optional(),
@@ -25,7 +28,7 @@ export type Rule = z.infer<typeof ruleSchema>;
 /** A rule acts in up to three phases; `times` counts in each phase by itself. */
 const phases = {
   api: ["answer_ms"],
-  run: ["delay_ms", "queue_ms", "ignore_cancel", "plain"],
+  run: ["delay_ms", "queue_ms", "ignore_cancel", "plain", "text", "finish", "block"],
   webhook: ["duplicate", "late_ms", "reorder", "lose_webhook"],
 } as const;
 export type Phase = keyof typeof phases;

@@ -4,78 +4,70 @@ import { join } from "node:path";
 import { serve } from "@hono/node-server";
 import type { Hono } from "hono";
 import { startFal } from "./fal/start.ts";
+import { startGemini } from "./gemini/start.ts";
+import { forStandIns, type StandInName } from "./names.ts";
 import { startRazorpay } from "./razorpay/start.ts";
 import { startShopify } from "./shopify/start.ts";
 import { startStripe } from "./stripe/start.ts";
 
 export type StandIn = { url: string; env: Record<string, string> };
-export type StandIns = {
-  stripe: StandIn;
-  fal: StandIn;
-  shopify: StandIn;
-  razorpay: StandIn;
-  env: Record<string, string>;
-  close(): Promise<void>;
-};
+export type StandIns = Record<StandInName, StandIn> & { env: Record<string, string>; close(): Promise<void> };
 
 export type StandInOptions = {
   apiUrl: string;
   functionsUrl: string;
   dataDir: string;
-  ports?: { stripe?: number; fal?: number; shopify?: number; razorpay?: number };
+  ports?: Partial<Record<StandInName, number>>;
   /** The first pause before a webhook is sent again; 500 ms when not given. */
   retryMs?: number;
 };
 
-/** Starts the stand-ins of Stripe, fal, Shopify and Razorpay; `env` is what the edge functions need to use them. */
+/** What each stand-in's `start` returns. */
+type Started = {
+  app: Hono;
+  env(url: string): Record<string, string>;
+  /** Called once all of them listen. */
+  resume?(): void;
+  close(): Promise<void>;
+};
+
+/** Starts the stand-ins of the outside services; `env` is what the edge functions need to use them. */
 export async function startStandIns(options: StandInOptions): Promise<StandIns> {
   const { apiUrl, functionsUrl, dataDir, ports = {} } = options;
   const retry = options.retryMs === undefined ? {} : { retryMs: options.retryMs };
-  const urls = { stripe: "", fal: "", shopify: "", razorpay: "" };
-  const stripe = startStripe({
-    path: join(dataDir, "stripe.json"),
-    webhookUrl: `${functionsUrl}/webhooks/stripe`,
-    baseUrl: () => urls.stripe,
-    ...retry,
-  });
-  const fal = startFal({ dataDir, baseUrl: () => urls.fal, reachable: reachableFrom(apiUrl), ...retry });
-  const shopify = startShopify({ path: join(dataDir, "shopify.json"), ...retry });
-  const razorpay = startRazorpay({
-    path: join(dataDir, "razorpay.json"),
-    webhookUrl: `${functionsUrl}/webhooks/razorpay`,
-    ...retry,
-  });
+  const urls = forStandIns(() => "");
+  const path = (name: StandInName) => join(dataDir, `${name}.json`);
+  const webhookUrl = (name: StandInName) => `${functionsUrl}/webhooks/${name}`;
+  const started: Record<StandInName, Started> = {
+    stripe: startStripe({
+      path: path("stripe"),
+      webhookUrl: webhookUrl("stripe"),
+      baseUrl: () => urls.stripe,
+      ...retry,
+    }),
+    fal: startFal({ dataDir, baseUrl: () => urls.fal, reachable: reachableFrom(apiUrl), ...retry }),
+    shopify: startShopify({ path: path("shopify"), ...retry }),
+    razorpay: startRazorpay({ path: path("razorpay"), webhookUrl: webhookUrl("razorpay"), ...retry }),
+    gemini: startGemini({ path: path("gemini") }),
+  };
   const servers: Server[] = [];
   const close = async () => {
     await Promise.all(servers.map(stop));
-    await Promise.all([stripe.close(), fal.close(), shopify.close(), razorpay.close()]);
+    await Promise.all(Object.values(started).map((standIn) => standIn.close()));
   };
   try {
-    const apps = { stripe: stripe.app, fal: fal.app, shopify: shopify.app, razorpay: razorpay.app };
-    for (const [name, app] of Object.entries(apps)) {
-      const { server, url } = await listen(app, ports[name as keyof typeof urls] ?? 0);
+    for (const [name, { app }] of Object.entries(started) as [StandInName, Started][]) {
+      const { server, url } = await listen(app, ports[name] ?? 0);
       servers.push(server);
-      urls[name as keyof typeof urls] = url;
+      urls[name] = url;
     }
   } catch (error) {
     await close();
     throw error;
   }
-  fal.resume();
-  const env = {
-    stripe: stripe.env(urls.stripe),
-    fal: fal.env(urls.fal),
-    shopify: shopify.env(urls.shopify),
-    razorpay: razorpay.env(urls.razorpay),
-  };
-  return {
-    stripe: { url: urls.stripe, env: env.stripe },
-    fal: { url: urls.fal, env: env.fal },
-    shopify: { url: urls.shopify, env: env.shopify },
-    razorpay: { url: urls.razorpay, env: env.razorpay },
-    env: { ...env.stripe, ...env.fal, ...env.shopify, ...env.razorpay },
-    close,
-  };
+  for (const standIn of Object.values(started)) standIn.resume?.();
+  const each = forStandIns((name) => ({ url: urls[name], env: started[name].env(urls[name]) }));
+  return { ...each, env: Object.assign({}, ...Object.values(each).map(({ env }) => env)), close };
 }
 
 /** Functions in containers know the gateway by the name `kong:8000`; from here it is the API URL. */

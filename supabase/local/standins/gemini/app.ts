@@ -1,0 +1,88 @@
+import { type Context, Hono, type MiddlewareHandler } from "hono";
+import { type Control, controlRoutes, type Rule, visibleHeaders } from "../control.ts";
+import { GoogleError, tooMany } from "./errors.ts";
+import { methods } from "./methods.ts";
+
+export type Deps = { data: { key: string }; control: Control };
+
+/** The Gemini API: POST /v1beta/models/<model>:<method> with the key in x-goog-api-key. */
+export function createGeminiStandIn({ data, control }: Deps): Hono {
+  const app = new Hono();
+  app.onError((error, c) => {
+    if (error instanceof GoogleError) return c.json(error.body, error.code as 400);
+    console.error("gemini stand-in:", error);
+    return c.json(new GoogleError(500, "Internal error encountered.").body, 500);
+  });
+  app.route("/", controlRoutes(control));
+  app.use(recorder(control));
+  app.use(async (c, next) => {
+    if (c.req.header("x-goog-api-key") === data.key) return next();
+    throw new GoogleError(400, "API key not valid. Please pass a valid API key.", [
+      {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        reason: "API_KEY_INVALID",
+        domain: "googleapis.com",
+        metadata: { service: "generativelanguage.googleapis.com" },
+      },
+    ]);
+  });
+  app.post("/:version{v1|v1beta}/models/:call", async (c) => {
+    const [model = "", name = ""] = c.req.param("call").split(":");
+    const method = Object.hasOwn(methods, name) ? methods[name] : undefined;
+    if (!method || !model.startsWith("gemini-")) {
+      const { version } = c.req.param();
+      throw new GoogleError(
+        404,
+        `models/${model} is not found for API version ${version}, or is not supported for ${name}.`,
+      );
+    }
+    return c.json(await method({ model, body: await jsonBody(c), rule: control.take("run") }));
+  });
+  return app;
+}
+
+async function jsonBody(c: Context): Promise<unknown> {
+  try {
+    return await c.req.json();
+  } catch {
+    throw new GoogleError(400, "Invalid JSON payload received.");
+  }
+}
+
+/** `fail: submit` refuses before anything is done; `fail: answer` loses the answer of what was done. */
+function recorder(control: Control): MiddlewareHandler {
+  return async (c, next) => {
+    const failures: Rule["fail"][] = ["submit", "answer"];
+    const rule = control.take("api", { failures });
+    if (rule.answer_ms) await new Promise((resolve) => setTimeout(resolve, rule.answer_ms));
+    const body = await c.req.raw.clone().text();
+    if (rule.fail !== "submit") await next();
+    if (rule.fail) {
+      const error = tooMany(rule.http_status ?? 503, rule.retry_after);
+      c.res = c.json(error.body, error.code as 503);
+    }
+    control.count("requests", c.req.path.split(":").at(-1) ?? "");
+    control.record({
+      at: new Date().toISOString(),
+      method: c.req.method,
+      path: c.req.path,
+      query: c.req.query(),
+      headers: visibleHeaders(c.req.raw.headers),
+      body: shortened(body),
+      status: c.res.status,
+    });
+  };
+}
+
+/** The body without its pictures, which would fill the memory. */
+function shortened(text: string): unknown {
+  try {
+    return JSON.parse(text, (key, value) =>
+      key === "data" && typeof value === "string" && value.length > 200
+        ? `${value.length} characters`
+        : value,
+    );
+  } catch {
+    return text;
+  }
+}
