@@ -4,6 +4,7 @@ import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import {
   type OAuthAccount,
+  type OAuthGranted,
   type OAuthStarted,
   oauthClaim,
   oauthDisconnect,
@@ -22,7 +23,7 @@ export interface Deps extends ConnectDeps {
   backend: Backend;
   /** Public base of the functions; providers send browsers back to <functionsUrl>/oauth/<provider>/callback. */
   functionsUrl: string;
-  /** Origins a browser may be returned to; without them, any. */
+  /** Origins a browser may be returned to; without them, this machine's alone, because the code travels there. */
   appOrigins?: readonly string[] | undefined;
   /** Where a merchant goes who installs our app and has no account yet. */
   installUrl?: string | undefined;
@@ -30,9 +31,10 @@ export interface Deps extends ConnectDeps {
 
 /**
  * POST /oauth/<provider>/start begins a connection for an admin of a workspace and answers the provider's address;
- * GET .../callback ends it, for whom it was begun. GET .../install is where a provider's app store sends a browser;
- * POST .../claim takes such an installation over. POST /oauth/disconnect ends a connection here and at the provider.
- * Errors: those of integrations.start_oauth and connect_account, unknown_provider (404), invalid_signature (401),
+ * GET .../callback keeps what was granted and returns the browser with a code, with which the person who began connects
+ * it: integrations.claim_connection. GET .../install is where a provider's app store sends a browser; POST .../claim
+ * takes such an installation over. POST /oauth/disconnect ends a connection here and at the provider.
+ * Errors: those of integrations.start_oauth and claim_connection, unknown_provider (404), invalid_signature (401),
  * access_denied, provider_refused (502); a callback that knows where to return tells them as ?error=<code>.
  */
 export function createApp(deps: Deps): Hono {
@@ -54,22 +56,18 @@ export function createApp(deps: Deps): Hono {
     const account = await findAccount(db, account_id);
     // Read before it is deleted, used only after the caller's right to disconnect has been proved.
     const token = account && (await openSecret(db, vault, account, "access_token"));
-    const { workspace_id } = await backend.disconnect(c.req.header("authorization"), account_id);
+    await backend.disconnect(c.req.header("authorization"), account_id, senderOf(c));
     const provider = account && providers.get(account.provider);
     if (account && token && provider?.revoke) {
       await provider
         .revoke(token, account.external_account_id)
         .catch((error: unknown) => log.warn("the provider did not end the grant", { account_id, error }));
     }
-    const { provider: name = "unknown", external_account_id = null } = account ?? {};
-    await noteOAuth(db, {
-      event_type: "account_disconnected",
-      provider: name,
-      workspace_id,
-      external_account_id,
-      ...senderOf(c),
-    });
-    return c.json({ account_id, provider: name, status: "disconnected" } satisfies OAuthAccount);
+    return c.json({
+      account_id,
+      provider: account?.provider ?? "unknown",
+      status: "disconnected",
+    } satisfies OAuthAccount);
   });
 
   app.post("/:provider/start", limitBody(16 * 1024), async (c) => {
@@ -101,13 +99,6 @@ export function createApp(deps: Deps): Hono {
     const account = await connections.claim(provider, installation, {
       workspaceId: workspace_id,
       userId: user_id!,
-    });
-    await noteOAuth(db, {
-      event_type: "account_connected",
-      ...account,
-      user_id,
-      ...senderOf(c),
-      metadata: { claimed: true },
     });
     return c.json(shown(account));
   });
@@ -145,11 +136,21 @@ export function createApp(deps: Deps): Hono {
           withQuery(installUrl, { installation: arrived.installation, account: arrived.account }),
         );
       }
-      const { account } = arrived;
-      await noteOAuth(db, { event_type: "oauth_callback_success", ...account, user_id, ...sender });
-      if (return_to)
-        return c.redirect(withQuery(return_to, { connected: account.id, provider: provider.name }));
-      return arrived.kind === "again" && installUrl ? c.redirect(installUrl) : c.json(shown(account));
+      if (arrived.kind === "again") {
+        const { account } = arrived;
+        await noteOAuth(db, { event_type: "oauth_callback_success", ...account, user_id, ...sender });
+        return installUrl ? c.redirect(installUrl) : c.json(shown(account));
+      }
+      await noteOAuth(db, {
+        event_type: "oauth_callback_success",
+        provider: provider.name,
+        workspace_id,
+        user_id,
+        external_account_id: arrived.account,
+        ...sender,
+      });
+      const granted = { connection: arrived.connection, provider: provider.name } satisfies OAuthGranted;
+      return return_to ? c.redirect(withQuery(return_to, granted)) : c.json(granted);
     } catch (error) {
       const failure = connections.failureOf(error);
       await noteOAuth(db, {
@@ -206,9 +207,12 @@ function withQuery(url: string, more: Record<string, string>): string {
   return target.toString();
 }
 
+const nowhere = { origin: "", protocol: "", hostname: "" };
+const loopback = new Set(["127.0.0.1", "localhost", "[::1]"]);
+
 function mayReturn(url: string | null, origins: readonly string[] | undefined): boolean {
-  const { origin, protocol } = (url !== null && URL.parse(url)) || { origin: "", protocol: "" };
-  return /^https?:$/.test(protocol) && (!origins || origins.includes(origin));
+  const { origin, protocol, hostname } = (url !== null && URL.parse(url)) || nowhere;
+  return /^https?:$/.test(protocol) && (origins ? origins.includes(origin) : loopback.has(hostname));
 }
 
 /** Errors: invalid_argument (400). */

@@ -3,6 +3,12 @@
 import { createClient } from "@supabase/supabase-js";
 import { ApiError } from "../_shared/errors.ts";
 
+/** Who asked, for the trail. */
+export interface Sender {
+  ip_address: string | null;
+  user_agent: string | null;
+}
+
 export interface Backend {
   /** integrations.start_oauth with the caller's own rights and its errors; not_signed_in. Returns the state. */
   startOAuth(
@@ -18,6 +24,7 @@ export interface Backend {
   disconnect(
     authorization: string | undefined,
     id: string,
+    sender: Sender,
   ): Promise<{ workspace_id: string; user_id: string | null }>;
 }
 
@@ -33,12 +40,24 @@ function notSignedIn(): ApiError {
 
 /** The backend at the project's address; the fetch can be replaced by tests. */
 export function createBackend(url: string, publishableKey: string, fetcher: typeof fetch = fetch): Backend {
-  async function rpc(authorization: string | undefined, name: string, args: object): Promise<unknown> {
+  async function rpc(
+    authorization: string | undefined,
+    name: string,
+    args: object,
+    sender: Sender = { ip_address: null, user_agent: null },
+  ): Promise<unknown> {
     if (!authorization) throw notSignedIn();
     const client = createClient(url, publishableKey, {
       db: { schema: "integrations" },
       auth: { persistSession: false, autoRefreshToken: false },
-      global: { headers: { Authorization: authorization }, fetch: fetcher },
+      global: {
+        headers: {
+          Authorization: authorization,
+          ...(sender.ip_address && { "x-forwarded-for": sender.ip_address }),
+          ...(sender.user_agent && { "user-agent": sender.user_agent }),
+        },
+        fetch: fetcher,
+      },
     });
     const { data } = await client
       .rpc(name, args)
@@ -50,8 +69,8 @@ export function createBackend(url: string, publishableKey: string, fetcher: type
   }
   return {
     startOAuth: async (authorization, request) => String(await rpc(authorization, "start_oauth", request)),
-    disconnect: async (authorization, id) =>
-      (await rpc(authorization, "disconnect_account", { id })) as {
+    disconnect: async (authorization, id, sender) =>
+      (await rpc(authorization, "disconnect_account", { id }, sender)) as {
         workspace_id: string;
         user_id: string | null;
       },

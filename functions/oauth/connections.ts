@@ -1,4 +1,4 @@
-// What happens to what a provider granted: it is connected, put in place of older tokens, or kept until it is claimed.
+// What happens to what a provider granted: it is kept until a person claims it, or put in place of older tokens.
 
 import { randomBytes } from "node:crypto";
 import { z } from "zod";
@@ -12,6 +12,7 @@ import {
   claimInstallation,
   connectAccount,
   findInstallation,
+  keepConnection,
   keepInstallation,
   liveAccount,
   type OAuthState,
@@ -40,8 +41,10 @@ export interface Arrival extends Omit<Callback, "code" | "state"> {
   state: OAuthState;
 }
 
+/** granted: `connection` is the code with which the person who began claims it. */
 export type Arrived =
-  | { kind: "connected" | "again"; account: ConnectedAccount }
+  | { kind: "granted"; connection: string; account: string }
+  | { kind: "again"; account: ConnectedAccount }
   | { kind: "waiting"; installation: string; account: string };
 
 const kept = z.object({
@@ -70,10 +73,15 @@ export function createConnections({ db, vault, now = Date.now }: ConnectDeps) {
     const tokens = await provider.exchange({ code, query, account, redirectUri, verifier, state: state.id });
     const identity = await provider.identify(tokens, { account, query });
     if (state.workspace_id !== null) {
-      const owner = { workspaceId: state.workspace_id, userId: state.user_id };
-      return { kind: "connected", account: await connect(provider, owner, tokens, identity, now()) };
+      // Whose browser this is, nobody knows: what it brings is connected when the one who began claims it.
+      const owner = { workspaceId: state.workspace_id, userId: state.user_id! };
+      const connection = randomBytes(32).toString("base64url");
+      const secrets = await seal(provider, owner, tokens, identity, now());
+      await keepConnection(db, owner, accountOf(provider, tokens, identity, now()), secrets, connection);
+      return { kind: "granted", connection, account: identity.external_account_id };
     }
-    // Installed again at the provider while it is connected: the same workspace goes on with the new tokens.
+    // Installed again at the provider while it is connected: the same workspace goes on with the new tokens. Nobody
+    // gains an account by it, so nobody has to claim it.
     const live = await liveAccount(db, provider.name, identity.external_account_id);
     if (live) {
       const owner = { workspaceId: live.workspace_id, userId: null };

@@ -43,8 +43,13 @@ describe("a merchant", () => {
       }),
     );
     const target = new URL(await hop(await hop(started.url)));
-    const accountId = target.searchParams.get("connected")!;
     expect(target.searchParams.get("error")).toBeNull();
+    const account = must(
+      await (person.client as unknown as SupabaseClient)
+        .schema("integrations")
+        .rpc("claim_connection", { code: target.searchParams.get("connection") }),
+    ) as { id: string };
+    const accountId = account.id;
 
     const synced = await eventually("the first sync", async () => {
       const [sync] = must(await commerce(person).from("shopify_syncs").select("*")) as unknown as Row[];

@@ -11,8 +11,9 @@ import { Delivery } from "../../supabase/local/standins/delivery.ts";
 import { createShopifyStandIn } from "../../supabase/local/standins/shopify/app.ts";
 import { signedQuery } from "../../supabase/local/standins/shopify/oauth.ts";
 import { emptyShopifyData } from "../../supabase/local/standins/shopify/state.ts";
-import { oauthAccount, oauthStarted } from "../../types/contracts-oauth.ts";
+import { oauthAccount, oauthGranted, oauthStarted } from "../../types/contracts-oauth.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { expectError } from "../helpers/errors.ts";
 import { functionsDatabase, keptLog } from "./harness.ts";
 
 const testDb = await createTestDatabase();
@@ -50,7 +51,7 @@ const providers = configuredOAuth(
   fetcher,
 );
 let now = Date.now();
-const app = createApp({
+const deps: Parameters<typeof createApp>[0] = {
   db,
   vault,
   log,
@@ -64,10 +65,11 @@ const app = createApp({
   backend: {
     startOAuth: (authorization, request) =>
       testDb.user(authorization!).call("integrations.start_oauth", request),
-    disconnect: (authorization, id) =>
+    disconnect: (authorization, id, _sender) =>
       testDb.user(authorization!).call("integrations.disconnect_account", { id }),
   },
-});
+};
+const app = createApp(deps);
 
 let shop: string;
 let ada: { id: string; workspaceId: string };
@@ -104,9 +106,12 @@ const audit = () =>
   );
 const codeOf = async (answer: Response) => ((await answer.json()) as { error: { code: string } }).error.code;
 
+const claimed = (code: string, user = ada.id): Promise<{ id: string; status: string }> =>
+  testDb.user(user).call("integrations.claim_connection", { code });
+const codeIn = async (answer: Response) => oauthGranted.parse(await answer.json()).connection;
+
 async function connect(): Promise<string> {
-  const answer = await back(await visit(await start()));
-  return oauthAccount.parse(await answer.json()).account_id;
+  return (await claimed(await codeIn(await back(await visit(await start()))))).id;
 }
 
 describe("a shop", () => {
@@ -119,7 +124,8 @@ describe("a shop", () => {
       "https://app.test",
       "1",
     ]);
-    const id = target.searchParams.get("connected")!;
+    expect(target.searchParams.get("provider")).toBe("shopify");
+    const { id } = await claimed(target.searchParams.get("connection")!);
     const account = (await findAccount(db, id))!;
     expect(account).toMatchObject({
       workspace_id: ada.workspaceId,
@@ -143,7 +149,67 @@ describe("a shop", () => {
     expect(await audit()).toEqual([
       { event_type: "oauth_initiated", success: true, ip: null, error_message: null },
       { event_type: "oauth_callback_success", success: true, ip: "203.0.113.9", error_message: null },
+      { event_type: "account_connected", success: true, ip: null, error_message: null },
     ]);
+  });
+
+  test("is connected by nobody but the person who began, however far another has come", async () => {
+    const bob = await testDb.createUser();
+    await testDb.query(
+      "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, 'admin')",
+      [ada.workspaceId, bob.id],
+    );
+    const code = await codeIn(await back(await visit(await start())));
+    const accounts = "select id from integrations.connected_accounts where external_account_id = $1";
+    expect(await testDb.query(accounts, [shop])).toEqual([]);
+    const [kept] = await testDb.query(
+      "select * from integrations.pending_connections where external_account_id = $1",
+      [shop],
+    );
+    for (const token of Object.keys(data.shops[shop]!.tokens)) {
+      expect(JSON.stringify(kept)).not.toContain(token);
+    }
+    await expectError(claimed(code, bob.id), "unknown_connection", "PT404");
+    await expectError(claimed(`${code}x`), "unknown_connection");
+    await expectError(testDb.anon.call("integrations.claim_connection", { code }), "42501");
+    expect(await testDb.query(accounts, [shop])).toEqual([]);
+
+    const both = await Promise.all([claimed(code), claimed(code)]);
+    expect(both[0].id).toBe(both[1].id);
+    expect(await testDb.query(accounts, [shop])).toHaveLength(1);
+    expect(
+      await testDb.query(
+        "select secrets, account_id from integrations.pending_connections where external_account_id = $1",
+        [shop],
+      ),
+    ).toEqual([{ secrets: null, account_id: both[0].id }]);
+  });
+
+  test("is claimed within ten minutes, by one who is still an admin; then its tokens are forgotten", async () => {
+    const member = await testDb.createUser();
+    await testDb.query(
+      "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, 'admin')",
+      [ada.workspaceId, member.id],
+    );
+    const code = await codeIn(await back(await visit(await start({}, member.id))));
+    await testDb.query(
+      "update identity.workspace_members set role = 'editor' where user_id = $1 and workspace_id = $2",
+      [member.id, ada.workspaceId],
+    );
+    await expectError(claimed(code, member.id), "role_too_low");
+
+    const late = await codeIn(await back(await visit(await start())));
+    await testDb.query(
+      "update integrations.pending_connections set expires_at = now() - interval '1 second' where workspace_id = $1",
+      [ada.workspaceId],
+    );
+    await expectError(claimed(late), "unknown_connection");
+    await testDb.call("private.expire_connections");
+    expect(
+      await testDb.query("select 1 from integrations.pending_connections where workspace_id = $1", [
+        ada.workspaceId,
+      ]),
+    ).toEqual([]);
   });
 
   test("is connected by a state once, within ten minutes, of an admin", async () => {
@@ -228,6 +294,20 @@ describe("a shop", () => {
     expect([answer.status, answer.headers.get("location")]).toEqual([200, null]);
   });
 
+  test.each([
+    ["https://app.test/", 400],
+    ["http://127.0.0.1:3000/shops", 200],
+    ["http://localhost.evil.test/", 400],
+  ])("returns to %s with %i when no origins are configured", async (return_to, status) => {
+    const bare = createApp({ ...deps, appOrigins: undefined });
+    const answer = await bare.request("/oauth/shopify/start", {
+      method: "POST",
+      headers: { authorization: ada.id },
+      body: JSON.stringify({ workspace_id: ada.workspaceId, account: shop, return_to }),
+    });
+    expect(answer.status).toBe(status);
+  });
+
   test("tells the page when the merchant or the provider refuses", async () => {
     const begun = new URL(await visit(await start({ return_to: "https://app.test/" })));
     data.codes = {};
@@ -239,8 +319,13 @@ describe("a shop", () => {
   test("that another workspace has connected is taken", async () => {
     await connect();
     ada = await testDb.createUser();
-    const answer = await back(await visit(await start()));
-    expect([answer.status, await codeOf(answer)]).toEqual([409, "account_taken"]);
+    const code = await codeIn(await back(await visit(await start())));
+    await expectError(claimed(code), "account_taken", "PT409");
+    const [pending] = await testDb.query(
+      "select claimed_at from integrations.pending_connections where workspace_id = $1",
+      [ada.workspaceId],
+    );
+    expect(pending).toEqual({ claimed_at: null });
   });
 
   test("is the same account when it is connected again, and ends at Shopify when it is disconnected", async () => {
@@ -360,7 +445,10 @@ describe("a token that ends", () => {
     await testDb.call("private.refresh_due_tokens");
     await work();
     expect((await findAccount(db, id))!.status).toBe("expired");
-    expect((await audit()).at(-1)).toMatchObject({ event_type: "token_refresh_failed", success: false });
+    expect((await audit()).slice(-2)).toMatchObject([
+      { event_type: "account_expired", success: false },
+      { event_type: "token_refresh_failed", success: false },
+    ]);
     await testDb.call("private.refresh_due_tokens");
     expect(
       await testDb.query(
@@ -382,7 +470,7 @@ test("an Amazon seller is connected by a code of another name", async () => {
     selling_partner_id: "A1SELLER",
   });
   const answer = await back(`/oauth/amazon/callback?${query}`);
-  const account = (await findAccount(db, oauthAccount.parse(await answer.json()).account_id))!;
+  const account = (await findAccount(db, (await claimed(await codeIn(answer))).id))!;
   expect(account).toMatchObject({ provider: "amazon", external_account_id: "A1SELLER", status: "active" });
   expect(await openSecret(db, vault, account, "refresh_token")).toBe("Atzr|1");
 });

@@ -38,6 +38,10 @@ const statements = {
     name: "connect_account",
     text: `select ${columns} from integrations.connect_account($1, $2, $3::jsonb, $4::jsonb)`,
   },
+  keepConnection: {
+    name: "keep_connection",
+    text: "select integrations.keep_connection($1, $2, $3::jsonb, $4::jsonb, $5)",
+  },
   store: {
     name: "store_tokens",
     text: "select integrations.store_tokens($1, $2::jsonb, $3) as stored",
@@ -96,6 +100,19 @@ export function connectAccount(
 ): Promise<ConnectedAccount> {
   const values = [owner.workspaceId, owner.userId, JSON.stringify(account), JSON.stringify(secrets)];
   return db.row<ConnectedAccount>(statements.connect, values);
+}
+
+/** Keeps what was granted until the person who asked for it claims it with the code. */
+export async function keepConnection(
+  db: Database,
+  owner: { workspaceId: string; userId: string },
+  account: Json,
+  secrets: SecretInput[],
+  code: string,
+): Promise<void> {
+  const { workspaceId, userId } = owner;
+  const values = [workspaceId, userId, JSON.stringify(account), JSON.stringify(secrets), hashOf(code)];
+  await db.rows(statements.keepConnection, values);
 }
 
 /** False: the account has been disconnected meanwhile. */
