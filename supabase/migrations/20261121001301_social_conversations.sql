@@ -1,0 +1,296 @@
+-- Conversations with people at a platform, their messages, and the comments and try-ons that belong to them.
+
+insert into private.error_codes (name, sqlstate, hint) values
+  ('unknown_conversation', 'PT404', 'Use the id of a conversation of one of your workspaces.'),
+  ('unknown_message', 'PT404', 'Use the id of a message of one of your workspaces.'),
+  ('outside_message_window', 'PT409', 'Wait until the person writes again: 24 hours from then, messages may be sent.'),
+  ('conversation_closed', 'PT409', 'Open the conversation again first.');
+
+create table social.conversations (
+  id uuid primary key default gen_random_uuid(),
+  workspace_id uuid not null,
+  connected_account_id uuid not null,
+  platform text not null default 'instagram',
+  platform_user_id text not null,
+  platform_username text,
+  platform_profile_url text,
+  status text not null default 'active',
+  category text not null default 'requests',
+  is_accepted boolean not null default false,
+  stage text not null default 'initial',
+  post_id uuid,
+  binding_id uuid,
+  bot_data jsonb not null default '{}',
+  unread_count integer not null default 0,
+  message_count integer not null default 0,
+  last_message_at timestamptz not null default private.now(),
+  last_message_text text,
+  last_inbound_at timestamptz,
+  window_ends_at timestamptz,
+  taken_over_at timestamptz,
+  taken_over_until timestamptz,
+  taken_over_by uuid,
+  opted_out_at timestamptz,
+  created_at timestamptz not null default private.now(),
+  updated_at timestamptz not null default now(),
+  constraint conversations_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
+  constraint conversations_connected_account_fkey foreign key (workspace_id, connected_account_id)
+    references integrations.connected_accounts (workspace_id, id) on delete cascade,
+  constraint conversations_post_fkey foreign key (workspace_id, post_id)
+    references social.posts (workspace_id, id) on delete set null (post_id),
+  constraint conversations_binding_id_fkey foreign key (binding_id)
+    references social.post_garment_bindings (id) on delete set null,
+  constraint conversations_taken_over_by_fkey foreign key (taken_over_by)
+    references identity.profiles (id) on delete set null,
+  constraint conversations_in_workspace unique (workspace_id, id),
+  constraint conversations_once unique (connected_account_id, platform_user_id),
+  constraint conversations_platform_known
+    check (platform in ('instagram', 'messenger', 'whatsapp', 'tiktok', 'telegram', 'twitter')),
+  constraint conversations_platform_user_id_length check (length(platform_user_id) between 1 and 255),
+  constraint conversations_status_known check (status in ('active', 'closed')),
+  constraint conversations_category_known check (category in ('primary', 'general', 'requests', 'hidden')),
+  constraint conversations_requests_are_not_accepted check (category <> 'requests' or not is_accepted),
+  constraint conversations_stage_known
+    check (stage in ('initial', 'awaiting_reply', 'awaiting_photo', 'processing', 'completed')),
+  constraint conversations_counts_not_negative check (unread_count >= 0 and message_count >= 0),
+  constraint conversations_window_of_inbound check ((last_inbound_at is null) = (window_ends_at is null)),
+  constraint conversations_takeover_whole check (taken_over_at is not null
+    or (taken_over_until is null and taken_over_by is null)),
+  constraint conversations_bot_data_is_object check (jsonb_typeof(bot_data) = 'object')
+);
+comment on table social.conversations is
+  'A conversation of one connected account with one person at the platform: inbox entry and state of the bot.';
+comment on column social.conversations.category is
+  'Inbox tab: primary, general, requests (people who are new) or hidden (spam).';
+comment on column social.conversations.is_accepted is 'Moved out of the requests by a member.';
+comment on column social.conversations.stage is
+  'Where the bot stands: awaiting_reply (its private reply is unanswered), awaiting_photo, processing, completed.';
+comment on column social.conversations.binding_id is 'The garment that is being talked about; post_id is its post.';
+comment on column social.conversations.bot_data is
+  'What the bot remembers, such as when it said that the shop is closed.';
+comment on column social.conversations.window_ends_at is
+  'Until when messages may be sent: 24 hours after the person''s last one. Null: the person never wrote.';
+comment on column social.conversations.taken_over_at is
+  'A member talks; the bot is silent until taken_over_until, or until it is handed back where that is null.';
+comment on column social.conversations.opted_out_at is 'The person asked the bot to stop; members may still answer.';
+create index conversations_inbox on social.conversations (workspace_id, last_message_at desc, id desc);
+create index conversations_inbox_category
+  on social.conversations (workspace_id, category, last_message_at desc, id desc);
+create index conversations_account_inbox
+  on social.conversations (connected_account_id, category, last_message_at desc, id desc);
+create index conversations_unread on social.conversations (workspace_id, last_message_at desc, id desc)
+  where unread_count > 0;
+create index conversations_connected_account on social.conversations (workspace_id, connected_account_id);
+create index conversations_post on social.conversations (workspace_id, post_id);
+create index conversations_binding_id on social.conversations (binding_id);
+create index conversations_taken_over_by on social.conversations (taken_over_by);
+create index conversations_takeover_ends on social.conversations (taken_over_until)
+  where taken_over_until is not null;
+create trigger touch_conversations before update on social.conversations
+  for each row execute function private.touch_updated_at();
+alter table social.conversations enable row level security;
+revoke all on table social.conversations from public, anon, authenticated, service_role;
+grant select on table social.conversations to authenticated;
+grant select, insert, update, delete on table social.conversations to service_role;
+create policy "Members see the conversations of their workspaces" on social.conversations
+  for select to authenticated using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
+
+create table social.comments (
+  id uuid primary key default gen_random_uuid(),
+  workspace_id uuid not null,
+  connected_account_id uuid not null,
+  post_id uuid,
+  binding_id uuid,
+  conversation_id uuid,
+  platform_comment_id text not null,
+  platform_post_id text,
+  parent_comment_id text,
+  platform_user_id text not null,
+  platform_username text,
+  comment_text text,
+  trigger_word text,
+  reply_status text not null default 'none',
+  reply_reason text,
+  reply_at timestamptz,
+  commented_at timestamptz not null,
+  created_at timestamptz not null default private.now(),
+  updated_at timestamptz not null default now(),
+  constraint comments_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
+  constraint comments_connected_account_fkey foreign key (workspace_id, connected_account_id)
+    references integrations.connected_accounts (workspace_id, id) on delete cascade,
+  constraint comments_post_fkey foreign key (workspace_id, post_id)
+    references social.posts (workspace_id, id) on delete cascade,
+  constraint comments_binding_id_fkey foreign key (binding_id)
+    references social.post_garment_bindings (id) on delete set null,
+  constraint comments_conversation_fkey foreign key (workspace_id, conversation_id)
+    references social.conversations (workspace_id, id) on delete set null (conversation_id),
+  constraint comments_in_workspace unique (workspace_id, id),
+  constraint comments_once unique (connected_account_id, platform_comment_id),
+  constraint comments_reply_status_known check (reply_status in ('none', 'pending', 'sent', 'failed', 'skipped')),
+  constraint comments_reply_reason_known check ((reply_status in ('failed', 'skipped')) = (reply_reason is not null)),
+  constraint comments_reply_needs_word check (reply_status = 'none' or trigger_word is not null)
+);
+comment on table social.comments is
+  'A comment of somebody under a post, and what became of the one private reply it may get.';
+comment on column social.comments.reply_status is
+  'none: no trigger word of a bound post; pending, sent, failed; skipped: reply_reason says why, such as opted_out.';
+comment on column social.comments.reply_at is 'When the private reply is or was due: outside business hours it waits.';
+create index comments_workspace_id on social.comments (workspace_id, commented_at desc, id desc);
+create index comments_connected_account on social.comments (workspace_id, connected_account_id);
+create index comments_post on social.comments (workspace_id, post_id, commented_at desc);
+create index comments_binding_id on social.comments (binding_id);
+create index comments_conversation on social.comments (workspace_id, conversation_id);
+create trigger touch_comments before update on social.comments
+  for each row execute function private.touch_updated_at();
+alter table social.comments enable row level security;
+revoke all on table social.comments from public, anon, authenticated, service_role;
+grant select on table social.comments to authenticated;
+grant select, insert, update, delete on table social.comments to service_role;
+create policy "Members see the comments of their workspaces" on social.comments
+  for select to authenticated using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
+
+create table social.messages (
+  id uuid primary key default gen_random_uuid(),
+  workspace_id uuid not null,
+  conversation_id uuid not null,
+  direction text not null,
+  source text not null,
+  purpose text,
+  status text not null,
+  platform_message_id text,
+  sender_platform_id text not null,
+  sent_by uuid,
+  message_type text not null default 'text',
+  message_text text,
+  attachments jsonb not null default '[]',
+  media_path text,
+  reactions jsonb not null default '[]',
+  reply_to_message_id text,
+  comment_id uuid,
+  creation_id uuid,
+  key text,
+  job_id bigint,
+  attempted_at timestamptz,
+  sent_at timestamptz,
+  read_at timestamptz,
+  deleted_at timestamptz,
+  error_code text,
+  error_message text,
+  created_at timestamptz not null default private.now(),
+  updated_at timestamptz not null default now(),
+  constraint messages_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
+  constraint messages_conversation_fkey foreign key (workspace_id, conversation_id)
+    references social.conversations (workspace_id, id) on delete cascade,
+  constraint messages_sent_by_fkey foreign key (sent_by) references identity.profiles (id) on delete set null,
+  constraint messages_comment_fkey foreign key (workspace_id, comment_id)
+    references social.comments (workspace_id, id) on delete set null (comment_id),
+  constraint messages_creation_id_fkey foreign key (creation_id) references studio.creations (id) on delete set null,
+  constraint messages_direction_known check (direction in ('inbound', 'outbound')),
+  constraint messages_source_known check (source in ('person', 'bot', 'member', 'app')),
+  constraint messages_source_of_direction check ((direction = 'inbound') = (source = 'person')),
+  constraint messages_purpose_of_bot check ((source = 'bot') = (purpose is not null)),
+  constraint messages_status_known check (status in ('received', 'queued', 'sending', 'sent', 'failed', 'cancelled')),
+  constraint messages_received_are_inbound check ((direction = 'inbound') = (status = 'received')),
+  constraint messages_sent_says_when check ((status in ('received', 'sent')) = (sent_at is not null)),
+  constraint messages_named_by_platform check (status not in ('received', 'sent') or platform_message_id is not null),
+  constraint messages_failed_says_why check ((status in ('failed', 'cancelled')) = (error_code is not null)),
+  constraint messages_type_known check (message_type in ('text', 'image', 'video', 'audio', 'file', 'share',
+    'story_mention', 'story_reply', 'postback', 'unsupported')),
+  constraint messages_text_length check (length(message_text) <= 10000),
+  constraint messages_key_length check (length(key) between 1 and 255),
+  constraint messages_lists check (jsonb_typeof(attachments) = 'array' and jsonb_typeof(reactions) = 'array')
+);
+comment on table social.messages is
+  'A message of a conversation: received, or queued, on its way, sent or failed; one is on its way at a time.';
+comment on column social.messages.created_at is
+  'When it was written: by the platform''s clock when received, when it was queued otherwise. Lists go by it and id.';
+comment on column social.messages.source is
+  'person; bot; member (sent_by, through Backlot); app (the account''s people, in Instagram itself).';
+comment on column social.messages.purpose is 'Why the bot said it: private_reply, photo_request, result ...';
+comment on column social.messages.attachments is '[{"type": "image", "url": "..."}]; addresses at the platform end.';
+comment on column social.messages.media_path is
+  'The picture: in the bucket studio-uploads, or studio-results where creation_id is set.';
+comment on column social.messages.reactions is
+  '[{"emoji": "...", "actor_id": "...", "created_at": "..."}], one an actor.';
+comment on column social.messages.attempted_at is
+  'When it was last handed to the platform without an answer yet: it may have arrived.';
+create unique index messages_platform_id on social.messages (conversation_id, platform_message_id)
+  where platform_message_id is not null;
+create index messages_page on social.messages (conversation_id, created_at desc, id desc);
+create unique index messages_one_on_its_way on social.messages (conversation_id) where status = 'sending';
+create index messages_waiting on social.messages (conversation_id, created_at, id) where status = 'queued';
+create unique index messages_one_reply_a_comment on social.messages (comment_id) where comment_id is not null;
+create unique index messages_key on social.messages (conversation_id, key) where key is not null;
+create index messages_workspace_id on social.messages (workspace_id, created_at desc, id desc);
+create index messages_conversation on social.messages (workspace_id, conversation_id);
+create index messages_comment on social.messages (workspace_id, comment_id) where comment_id is not null;
+create index messages_sent_by on social.messages (sent_by);
+create index messages_creation_id on social.messages (creation_id);
+create index messages_unread on social.messages (conversation_id)
+  where direction = 'inbound' and read_at is null;
+create trigger touch_messages before update on social.messages
+  for each row execute function private.touch_updated_at();
+alter table social.messages enable row level security;
+revoke all on table social.messages from public, anon, authenticated, service_role;
+grant select on table social.messages to authenticated;
+grant select, insert, update, delete on table social.messages to service_role;
+create policy "Members see the messages of their workspaces" on social.messages
+  for select to authenticated using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
+
+create table social.tryons (
+  id uuid primary key default gen_random_uuid(),
+  workspace_id uuid not null,
+  conversation_id uuid not null,
+  message_id uuid not null,
+  post_id uuid,
+  binding_id uuid,
+  garment_id uuid,
+  source_url text not null,
+  photo_path text,
+  creation_id uuid,
+  status text not null default 'photo',
+  error_code text,
+  error_message text,
+  created_at timestamptz not null default private.now(),
+  completed_at timestamptz,
+  updated_at timestamptz not null default now(),
+  constraint tryons_workspace_id_fkey foreign key (workspace_id)
+    references identity.workspaces (id) on delete cascade,
+  constraint tryons_conversation_fkey foreign key (workspace_id, conversation_id)
+    references social.conversations (workspace_id, id) on delete cascade,
+  constraint tryons_message_id_fkey foreign key (message_id) references social.messages (id) on delete cascade,
+  constraint tryons_post_fkey foreign key (workspace_id, post_id)
+    references social.posts (workspace_id, id) on delete set null (post_id),
+  constraint tryons_binding_id_fkey foreign key (binding_id)
+    references social.post_garment_bindings (id) on delete set null,
+  constraint tryons_garment_id_fkey foreign key (garment_id)
+    references studio.wardrobe_garments (id) on delete set null,
+  constraint tryons_creation_id_fkey foreign key (creation_id) references studio.creations (id) on delete set null,
+  constraint tryons_once unique (message_id),
+  constraint tryons_status_known
+    check (status in ('photo', 'processing', 'completed', 'failed', 'refused', 'rejected')),
+  constraint tryons_ended_has_time
+    check ((status in ('completed', 'failed', 'refused', 'rejected')) = (completed_at is not null)),
+  constraint tryons_failure_says_why check ((status in ('failed', 'refused', 'rejected')) = (error_code is not null)),
+  constraint tryons_processing_has_photo check (status not in ('processing', 'completed') or photo_path is not null)
+);
+comment on table social.tryons is 'A photo that somebody sent to the bot, and the try-on that was made of it.';
+comment on column social.tryons.status is
+  'photo: being fetched; processing; completed; failed; refused (no credits and the like); rejected (a bad photo).';
+create unique index tryons_one_at_a_time on social.tryons (conversation_id) where status in ('photo', 'processing');
+create index tryons_workspace_id on social.tryons (workspace_id, created_at desc, id desc);
+create index tryons_conversation on social.tryons (workspace_id, conversation_id, created_at desc);
+create index tryons_post on social.tryons (workspace_id, post_id);
+create index tryons_binding_id on social.tryons (binding_id);
+create index tryons_garment_id on social.tryons (garment_id);
+create unique index tryons_creation_id on social.tryons (creation_id);
+create trigger touch_tryons before update on social.tryons for each row execute function private.touch_updated_at();
+alter table social.tryons enable row level security;
+revoke all on table social.tryons from public, anon, authenticated, service_role;
+grant select on table social.tryons to authenticated;
+grant select, insert, update, delete on table social.tryons to service_role;
+create policy "Members see the bot's try-ons of their workspaces" on social.tryons
+  for select to authenticated using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
