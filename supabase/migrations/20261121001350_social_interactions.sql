@@ -4,6 +4,7 @@
 -- it adds it, in one statement. What is not yet added is read beside the counts, so figures are always current.
 
 create schema if not exists social;
+comment on schema social is 'Posts, conversations and messages of social accounts, the bot on them, its funnel and figures.';
 revoke all on schema social from public;
 grant usage on schema social to anon, authenticated, service_role;
 
@@ -83,6 +84,7 @@ create table social.uncounted_interactions (
 comment on table social.uncounted_interactions is 'Steps of the funnel that the sweep has not yet added to the counts.';
 comment on column social.uncounted_interactions.starts_at is 'The quarter of an hour (UTC) in which the step happened.';
 create index uncounted_interactions_account_id on social.uncounted_interactions (account_id);
+create index uncounted_interactions_workspace_id on social.uncounted_interactions (workspace_id);
 alter table social.uncounted_interactions enable row level security;
 revoke all on table social.uncounted_interactions from public, anon, authenticated, service_role;
 grant select on table social.uncounted_interactions to authenticated, service_role;
