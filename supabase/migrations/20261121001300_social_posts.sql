@@ -60,7 +60,7 @@ comment on column social.posts.media_urls is
   'Addresses at the platform: they end after some days and are read anew by syncs.';
 comment on column social.posts.deleted_at is 'When a whole sync no longer found the post.';
 comment on column social.posts.bot_config is
-  'What differs from the account''s bot settings for this post; social.update_post_bot writes it.';
+  'What differs from the account''s bot settings for this post: tryon_enabled, trigger_keywords, messages, promo_code.';
 create index posts_workspace_id on social.posts (workspace_id, posted_at desc, id desc);
 create index posts_account on social.posts (connected_account_id, posted_at desc, id desc);
 create index posts_last_synced on social.posts (connected_account_id, last_synced_at);

@@ -153,7 +153,9 @@ create policy "Members see the comments of their workspaces" on social.comments
 
 create table social.messages (
   id uuid primary key default gen_random_uuid(),
+  position bigint generated always as identity,
   workspace_id uuid not null,
+  connected_account_id uuid not null,
   conversation_id uuid not null,
   direction text not null,
   source text not null,
@@ -167,6 +169,7 @@ create table social.messages (
   attachments jsonb not null default '[]',
   media_path text,
   reactions jsonb not null default '[]',
+  reaction_times jsonb not null default '{}',
   reply_to_message_id text,
   comment_id uuid,
   creation_id uuid,
@@ -184,6 +187,8 @@ create table social.messages (
     references identity.workspaces (id) on delete cascade,
   constraint messages_conversation_fkey foreign key (workspace_id, conversation_id)
     references social.conversations (workspace_id, id) on delete cascade,
+  constraint messages_connected_account_id_fkey foreign key (connected_account_id)
+    references integrations.connected_accounts (id) on delete cascade,
   constraint messages_sent_by_fkey foreign key (sent_by) references identity.profiles (id) on delete set null,
   constraint messages_comment_fkey foreign key (workspace_id, comment_id)
     references social.comments (workspace_id, id) on delete set null (comment_id),
@@ -201,12 +206,14 @@ create table social.messages (
     'story_mention', 'story_reply', 'postback', 'unsupported')),
   constraint messages_text_length check (length(message_text) <= 10000),
   constraint messages_key_length check (length(key) between 1 and 255),
-  constraint messages_lists check (jsonb_typeof(attachments) = 'array' and jsonb_typeof(reactions) = 'array')
+  constraint messages_lists check (jsonb_typeof(attachments) = 'array' and jsonb_typeof(reactions) = 'array'
+    and jsonb_typeof(reaction_times) = 'object')
 );
 comment on table social.messages is
   'A message of a conversation: received, or queued, on its way, sent or failed; one is on its way at a time.';
 comment on column social.messages.created_at is
-  'When it was written: by the platform''s clock when received, when it was queued otherwise. Lists go by it and id.';
+  'When it was written: by the platform''s clock when received, when it was queued otherwise.';
+comment on column social.messages.position is 'The order of writing: lists go by created_at and position.';
 comment on column social.messages.source is
   'person; bot; member (sent_by, through Backlot); app (the account''s people, in Instagram itself).';
 comment on column social.messages.purpose is 'Why the bot said it: private_reply, photo_request, result ...';
@@ -215,16 +222,19 @@ comment on column social.messages.media_path is
   'The picture: in the bucket studio-uploads, or studio-results where creation_id is set.';
 comment on column social.messages.reactions is
   '[{"emoji": "...", "actor_id": "...", "created_at": "..."}], one an actor.';
+comment on column social.messages.reaction_times is
+  'When each actor last reacted or took it back, in milliseconds: what comes late changes nothing.';
 comment on column social.messages.attempted_at is
-  'When it was last handed to the platform without an answer yet: it may have arrived.';
+  'When it was first handed to the platform: without an answer, it may have arrived.';
 create unique index messages_platform_id on social.messages (conversation_id, platform_message_id)
   where platform_message_id is not null;
-create index messages_page on social.messages (conversation_id, created_at desc, id desc);
+create index messages_page on social.messages (conversation_id, created_at desc, position desc);
 create unique index messages_one_on_its_way on social.messages (conversation_id) where status = 'sending';
-create index messages_waiting on social.messages (conversation_id, created_at, id) where status = 'queued';
+create index messages_waiting on social.messages (conversation_id, position) where status = 'queued';
 create unique index messages_one_reply_a_comment on social.messages (comment_id) where comment_id is not null;
 create unique index messages_key on social.messages (conversation_id, key) where key is not null;
-create index messages_workspace_id on social.messages (workspace_id, created_at desc, id desc);
+create index messages_workspace_id on social.messages (workspace_id, created_at desc);
+create index messages_sent on social.messages (connected_account_id, sent_at desc);
 create index messages_conversation on social.messages (workspace_id, conversation_id);
 create index messages_comment on social.messages (workspace_id, comment_id) where comment_id is not null;
 create index messages_sent_by on social.messages (sent_by);
