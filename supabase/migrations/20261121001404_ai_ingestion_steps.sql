@@ -1,0 +1,316 @@
+-- What the worker says while it reads a source. Each function is one step in one transaction, so that a reading goes on
+-- from where it was whenever its worker died.
+
+create function ai.next_ingestion_item(ingestion_id uuid)
+returns table (location text, depth smallint, known_hash text)
+language sql stable
+set search_path = ''
+as $$
+  select n.location, n.depth, d.content_hash
+  from ai.knowledge_ingestion_items n
+  join ai.knowledge_ingestion_jobs i on i.id = n.ingestion_id and i.status in ('pending', 'running')
+  left join ai.knowledge_documents d on d.source_id = i.source_id and d.location = n.location
+  where n.ingestion_id = next_ingestion_item.ingestion_id and n.status = 'pending'
+  order by n.depth, n.position limit 1
+$$;
+comment on function ai.next_ingestion_item(uuid) is 'What is to be read next of a source; none: all has been read.';
+revoke all on function ai.next_ingestion_item from public, anon, authenticated, service_role;
+grant execute on function ai.next_ingestion_item to service_role;
+
+-- Products that were never read, have changed since, or are gone. Two kinds: of connected shops, and imported ones.
+create function private.product_texts(workspace_id uuid) returns table (product_id uuid, version text, title text,
+  url text, body text, facts jsonb, tags text[])
+language sql stable
+set search_path = ''
+as $$
+  select p.id, p.sync_hash, p.title,
+    case when p.shopify_store_url is not null and p.handle is not null
+      then rtrim(p.shopify_store_url, '/') || '/products/' || p.handle end,
+    p.body_html, jsonb_strip_nulls(jsonb_build_object('Vendor', p.vendor, 'Type', p.product_type,
+      'Price', case when p.price_min_cents is not null then concat_ws(' ', to_char(p.price_min_cents / 100.0,
+        'FM999999990.00'), case when p.price_max_cents > p.price_min_cents then 'to '
+          || to_char(p.price_max_cents / 100.0, 'FM999999990.00') end, p.currency) end,
+      'Tags', nullif(array_to_string(p.tags, ', '), ''))), p.tags
+  from commerce.shopify_products p
+  where p.workspace_id = product_texts.workspace_id and p.deleted_at is null and p.status = 'active'
+  union all
+  select m.id, md5(jsonb_build_array(m.title, m.description, m.vendor, m.product_type, m.price_cents, m.currency,
+      m.tags, m.garment_material, m.garment_color, m.garment_fit)::text), m.title, null,
+    m.description, jsonb_strip_nulls(jsonb_build_object('Vendor', m.vendor, 'Type', m.product_type,
+      'Price', case when m.price_cents is not null
+        then to_char(m.price_cents / 100.0, 'FM999999990.00') || ' ' || m.currency end,
+      'Material', m.garment_material, 'Colour', m.garment_color, 'Fit', m.garment_fit,
+      'Tags', nullif(array_to_string(m.tags, ', '), ''))), m.tags
+  from commerce.imported_products m
+  where m.workspace_id = product_texts.workspace_id
+$$;
+comment on function private.product_texts(uuid) is 'What there is to know of each product of a workspace.';
+revoke all on function private.product_texts from public, anon, authenticated, service_role;
+
+-- Documents of products that are gone go too; the others that were seen count as verified.
+create function ai.begin_product_reading(ingestion_id uuid) returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_ingestion ai.knowledge_ingestion_jobs;
+  v_changed integer;
+begin
+  select * into v_ingestion from ai.knowledge_ingestion_jobs i where i.id = ingestion_id
+    and i.status in ('pending', 'running') for no key update;
+  if v_ingestion.id is null then
+    return 0;
+  end if;
+  delete from ai.knowledge_documents d where d.source_id = v_ingestion.source_id
+    and d.product_id not in (select t.product_id from private.product_texts(v_ingestion.workspace_id) t);
+  insert into ai.knowledge_ingestion_items (ingestion_id, location, workspace_id)
+  select v_ingestion.id, t.product_id::text, v_ingestion.workspace_id
+  from private.product_texts(v_ingestion.workspace_id) t
+  left join ai.knowledge_documents d on d.source_id = v_ingestion.source_id and d.location = t.product_id::text
+  where d.id is null or d.version is distinct from t.version
+  order by t.product_id
+  on conflict do nothing;
+  select count(*) into v_changed from ai.knowledge_ingestion_items n where n.ingestion_id = v_ingestion.id;
+  update ai.knowledge_ingestion_jobs i set items_total = greatest(v_changed, i.items_processed)
+  where i.id = v_ingestion.id;
+  perform private.verify_documents(v_ingestion.source_id, null);
+  return v_changed;
+end $$;
+comment on function ai.begin_product_reading(uuid) is
+  'Lists the products that changed since they were read, forgets those that are gone; returns how many are to be read.';
+revoke all on function ai.begin_product_reading from public, anon, authenticated, service_role;
+grant execute on function ai.begin_product_reading to service_role;
+
+create function ai.next_products(ingestion_id uuid, most integer)
+returns table (location text, known_hash text, version text, title text, url text, body text, facts jsonb, tags text[])
+language sql stable security definer
+set search_path = ''
+as $$
+  select n.location, d.content_hash, t.version, t.title, t.url, t.body, t.facts, t.tags
+  from (select i.id, i.workspace_id, i.source_id from ai.knowledge_ingestion_jobs i
+    where i.id = next_products.ingestion_id and i.status in ('pending', 'running')) i
+  cross join lateral (select x.location from ai.knowledge_ingestion_items x
+    where x.ingestion_id = i.id and x.status = 'pending' order by x.depth, x.position limit most) n
+  left join private.product_texts(i.workspace_id) t on t.product_id::text = n.location
+  left join ai.knowledge_documents d on d.source_id = i.source_id and d.location = n.location
+$$;
+comment on function ai.next_products(uuid, integer) is
+  'The next products to read, with what there is to know of each; without a title: gone meanwhile.';
+revoke all on function ai.next_products from public, anon, authenticated, service_role;
+grant execute on function ai.next_products to service_role;
+
+-- Notes that documents were seen as they are; one by its place, or (null) all of the source.
+create function private.verify_documents(source_id uuid, location text) returns void
+language sql
+set search_path = ''
+as $$
+  with seen as (
+    update ai.knowledge_documents d set last_verified_at = private.now(), expires_at = private.now() + s.keep_for
+    from ai.knowledge_sources s
+    where s.id = verify_documents.source_id and d.source_id = s.id
+      and d.location = coalesce(verify_documents.location, d.location)
+    returning d.id, d.last_verified_at, d.expires_at
+  )
+  update ai.knowledge_chunks c set last_verified_at = s.last_verified_at, expires_at = s.expires_at, is_active = true
+  from seen s where c.source_doc_id = s.id
+$$;
+comment on function private.verify_documents(uuid, text) is 'Documents that are still so count on.';
+revoke all on function private.verify_documents from public, anon, authenticated, service_role;
+
+-- Writes a document over what was known of it. Chunks whose text was embedded before take the vector over.
+-- document: {title, url, version, content_hash}; chunks: [{heading, content, content_hash, token_estimate,
+-- quality_score, tags}].
+create function private.store_document(ingestion ai.knowledge_ingestion_jobs, location text, document jsonb,
+  chunks jsonb, out created integer, out reused integer)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_keep interval := (select s.keep_for from ai.knowledge_sources s where s.id = ingestion.source_id);
+  v_document uuid;
+begin
+  insert into ai.knowledge_documents as d (workspace_id, source_id, location, title, url, product_id, version,
+    content_hash, chunk_count, last_verified_at, expires_at)
+  values (ingestion.workspace_id, ingestion.source_id, store_document.location, document ->> 'title',
+    document ->> 'url', case ingestion.job_type when 'products' then private.try_uuid(store_document.location) end,
+    document ->> 'version', document ->> 'content_hash', jsonb_array_length(chunks), private.now(),
+    private.now() + v_keep)
+  on conflict on constraint knowledge_documents_once do update
+  set title = excluded.title, url = excluded.url, version = excluded.version, content_hash = excluded.content_hash,
+    chunk_count = excluded.chunk_count, last_verified_at = excluded.last_verified_at, expires_at = excluded.expires_at
+  returning d.id into v_document;
+  -- what is written anew is only what changed: equal chunks of the document keep their ids, which answers cite
+  delete from ai.knowledge_chunks c where c.source_doc_id = v_document
+    and not exists (select from jsonb_array_elements(chunks) with ordinality as n (chunk, place)
+      where n.place = c.chunk_index + 1 and n.chunk ->> 'content_hash' = c.content_hash);
+  update ai.knowledge_chunks c set total_chunks = jsonb_array_length(chunks), source_title = document ->> 'title',
+    source_url = document ->> 'url', is_active = true, last_verified_at = private.now(),
+    expires_at = private.now() + v_keep
+  where c.source_doc_id = v_document;
+  insert into ai.knowledge_chunks (workspace_id, source_id, source_doc_id, source_type, source_url, source_title,
+    heading, content, content_hash, embedding, embedding_model, embedding_updated_at, chunk_index, total_chunks,
+    token_estimate, quality_score, relevance_tags, last_verified_at, expires_at)
+  select ingestion.workspace_id, ingestion.source_id, v_document, ingestion.job_type, document ->> 'url',
+    document ->> 'title', n.chunk ->> 'heading', n.chunk ->> 'content', n.chunk ->> 'content_hash', e.embedding,
+    e.embedding_model, e.embedding_updated_at, n.place - 1, jsonb_array_length(chunks),
+    (n.chunk ->> 'token_estimate')::integer, (n.chunk ->> 'quality_score')::numeric,
+    array(select jsonb_array_elements_text(coalesce(n.chunk -> 'tags', '[]'))), private.now(), private.now() + v_keep
+  from jsonb_array_elements(chunks) with ordinality as n (chunk, place)
+  left join lateral (select k.embedding, k.embedding_model, k.embedding_updated_at from ai.knowledge_chunks k
+    where k.workspace_id = ingestion.workspace_id and k.content_hash = n.chunk ->> 'content_hash'
+      and k.embedding is not null limit 1) e on true
+  where not exists (select from ai.knowledge_chunks c
+    where c.source_doc_id = v_document and c.chunk_index = n.place - 1);
+  get diagnostics created = row_count;
+  select count(*) into reused from ai.knowledge_chunks c
+  where c.source_doc_id = v_document and c.created_at = now() and c.embedding is not null;
+end $$;
+comment on function private.store_document is 'Writes a document and its chunks, and says how many are new.';
+revoke all on function private.store_document from public, anon, authenticated, service_role;
+
+-- What became of one item: read (document and chunks), unchanged, skipped or failed (error), gone. links: what is to be
+-- read after it, [{location, depth}], as far as the source's bound of pages allows. False: the reading has ended.
+create function ai.finish_ingestion_item(ingestion_id uuid, location text, status text, document jsonb default null,
+  chunks jsonb default '[]', links jsonb default '[]', error text default null) returns boolean
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_ingestion ai.knowledge_ingestion_jobs;
+  v_stored record;
+  v_room integer;
+  v_added integer := 0;
+begin
+  select * into v_ingestion from ai.knowledge_ingestion_jobs i where i.id = finish_ingestion_item.ingestion_id
+    and i.status in ('pending', 'running') for no key update;
+  if v_ingestion.id is null then
+    return false;
+  end if;
+  update ai.knowledge_ingestion_items n
+  set status = finish_ingestion_item.status, error = left(finish_ingestion_item.error, 500)
+  where n.ingestion_id = v_ingestion.id and n.location = finish_ingestion_item.location and n.status = 'pending';
+  if not found then
+    return true;
+  end if;
+  case finish_ingestion_item.status
+    when 'read' then
+      v_stored := private.store_document(v_ingestion, location, document, chunks);
+    when 'unchanged' then
+      perform private.verify_documents(v_ingestion.source_id, location);
+      update ai.knowledge_documents d set version = coalesce(document ->> 'version', d.version)
+      where d.source_id = v_ingestion.source_id and d.location = finish_ingestion_item.location;
+    when 'gone' then
+      delete from ai.knowledge_documents d
+      where d.source_id = v_ingestion.source_id and d.location = finish_ingestion_item.location;
+    else
+      null;
+  end case;
+  v_room := (v_ingestion.config ->> 'max_pages')::integer - v_ingestion.items_total;
+  if v_room > 0 and jsonb_array_length(links) > 0 then
+    insert into ai.knowledge_ingestion_items (ingestion_id, location, workspace_id, depth)
+    select v_ingestion.id, l.location, v_ingestion.workspace_id, l.depth
+    from jsonb_to_recordset(links) as l (location text, depth smallint)
+    where not exists (select from ai.knowledge_ingestion_items n
+      where n.ingestion_id = v_ingestion.id and n.location = l.location)
+    limit v_room
+    on conflict do nothing;
+    get diagnostics v_added = row_count;
+  end if;
+  update ai.knowledge_ingestion_jobs i
+  set items_total = greatest(i.items_total + v_added, i.items_processed + 1), items_processed = i.items_processed + 1,
+    items_succeeded = i.items_succeeded + case finish_ingestion_item.status when 'failed' then 0 else 1 end,
+    items_failed = i.items_failed + case finish_ingestion_item.status when 'failed' then 1 else 0 end,
+    chunks_created = i.chunks_created + coalesce(v_stored.created, 0),
+    chunks_reused = i.chunks_reused + coalesce(v_stored.reused, 0)
+  where i.id = v_ingestion.id;
+  return true;
+end $$;
+comment on function ai.finish_ingestion_item is 'Notes what became of one page, file or product of a reading.';
+revoke all on function ai.finish_ingestion_item from public, anon, authenticated, service_role;
+grant execute on function ai.finish_ingestion_item to service_role;
+
+create function private.end_ingestion(ingestion_id uuid, status text, message text) returns void
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_ingestion ai.knowledge_ingestion_jobs;
+begin
+  update ai.knowledge_ingestion_jobs i
+  set status = end_ingestion.status, completed_at = private.now(), stage = null,
+    started_at = coalesce(i.started_at, private.now()),
+    progress = case end_ingestion.status when 'completed' then 100 else i.progress end,
+    error_message = end_ingestion.message, error_details = (
+      select jsonb_agg(jsonb_build_object('location', n.location, 'error', n.error) order by n.position)
+      from (select * from ai.knowledge_ingestion_items n
+        where n.ingestion_id = i.id and n.status = 'failed' order by n.position limit 100) n)
+  where i.id = end_ingestion.ingestion_id
+  returning i.* into v_ingestion;
+  delete from ai.knowledge_ingestion_items n where n.ingestion_id = v_ingestion.id and n.status = 'pending';
+  update ai.knowledge_sources s
+  set status = case end_ingestion.status when 'completed' then 'ready' when 'failed' then 'failed'
+      when 'cancelled' then case when s.last_ingested_at is null then 'pending' else 'ready' end end,
+    error_message = case end_ingestion.status when 'failed' then end_ingestion.message end,
+    last_ingested_at = case end_ingestion.status when 'completed' then private.now() else s.last_ingested_at end,
+    document_count = (select count(*) from ai.knowledge_documents d where d.source_id = s.id),
+    chunk_count = (select count(*) from ai.knowledge_chunks c where c.source_id = s.id and c.is_active)
+  where s.id = v_ingestion.source_id;
+end $$;
+comment on function private.end_ingestion is 'Closes a reading and says on its source how it went.';
+revoke all on function private.end_ingestion from public, anon, authenticated, service_role;
+
+-- A replay reads everything anew; what has not changed costs nothing.
+create function private.restart_ingestion(ingestion_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_ingestion ai.knowledge_ingestion_jobs;
+begin
+  delete from ai.knowledge_ingestion_items n where n.ingestion_id = restart_ingestion.ingestion_id;
+  update ai.knowledge_ingestion_jobs i
+  set status = 'pending', completed_at = null, error_message = null, error_details = null, progress = 0,
+    items_total = case i.job_type when 'products' then 0 else 1 end, items_processed = 0, items_succeeded = 0,
+    items_failed = 0
+  where i.id = restart_ingestion.ingestion_id
+  returning * into v_ingestion;
+  if v_ingestion.job_type <> 'products' then
+    insert into ai.knowledge_ingestion_items (ingestion_id, location, workspace_id)
+    values (v_ingestion.id, coalesce(v_ingestion.config ->> 'url', v_ingestion.config ->> 'storage_path'),
+      v_ingestion.workspace_id);
+  end if;
+end $$;
+comment on function private.restart_ingestion(uuid) is 'Lets a reading that failed begin again.';
+revoke all on function private.restart_ingestion from public, anon, authenticated, service_role;
+
+create function ai.on_ingest_job(job ops.jobs, event text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_id uuid := (job.payload ->> 'ingestion_id')::uuid;
+begin
+  case event
+    when 'progressed' then
+      update ai.knowledge_ingestion_jobs i set status = 'running', progress = job.progress, stage = job.stage,
+        started_at = coalesce(i.started_at, private.now())
+      where i.id = v_id and i.status in ('pending', 'running');
+    when 'completed' then
+      perform private.end_ingestion(v_id, 'completed', null);
+    when 'cancelled' then
+      perform private.end_ingestion(v_id, 'cancelled', null);
+    when 'dead' then
+      perform private.end_ingestion(v_id, 'failed', case when job.error ~ '^[a-z][a-z_]*: ' then job.error
+        else 'internal_error: The work failed for a reason on our side.' end);
+    when 'replayed' then
+      perform private.restart_ingestion(v_id);
+  end case;
+end $$;
+comment on function ai.on_ingest_job(ops.jobs, text) is 'Keeps a reading and its source in step with its job.';
+revoke all on function ai.on_ingest_job from public, anon, authenticated, service_role;
+
+insert into ops.job_kinds (kind, description, on_event, timeout) values
+  ('ai.ingest', 'Reads a knowledge source and cuts it into chunks.', 'ai.on_ingest_job', interval '1 day');
