@@ -21,7 +21,9 @@ export const shopifyTopics = [
   "inventory_items/create",
   "inventory_items/update",
   "inventory_items/delete",
+  "orders/create",
   "orders/paid",
+  "refunds/create",
   "app/uninstalled",
 ];
 const enumOf = (topic: string) => topic.replaceAll("/", "_").toUpperCase();

@@ -14,6 +14,19 @@ const collection = z.looseObject({ id, title: z.string(), updated_at: time });
 const item = z.looseObject({ id, updated_at: time });
 const level = z.looseObject({ inventory_item_id: id, location_id: id, updated_at: time });
 const deleted = z.looseObject({ id });
+const amount = z.string().regex(/^\d{1,15}(\.\d+)?$/);
+const order = z.looseObject({
+  id,
+  currency: z.string().regex(/^[A-Z]{3}$/),
+  total_price: amount,
+  updated_at: time,
+  line_items: z.array(z.looseObject({ id, quantity: z.number().int().min(0), price: amount })),
+});
+const refund = z.looseObject({
+  id,
+  order_id: id,
+  transactions: z.array(z.looseObject({ kind: z.string() })),
+});
 
 /** What an event of a topic has to be for it to be applied. */
 const shapes: Readonly<Record<string, z.ZodType>> = {
@@ -29,6 +42,9 @@ const shapes: Readonly<Record<string, z.ZodType>> = {
   "inventory_items/delete": deleted,
   "inventory_levels/connect": level,
   "inventory_levels/update": level,
+  "orders/create": order,
+  "orders/paid": order,
+  "refunds/create": refund,
   "inventory_levels/disconnect": z.looseObject({ inventory_item_id: id, location_id: id }),
 };
 const anything = z.looseObject({});

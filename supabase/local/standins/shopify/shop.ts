@@ -1,5 +1,6 @@
 // What a merchant does in a shop. Each happening changes the shop and gives the webhooks that Shopify would send.
 
+import { addRefund, makeOrder, type OrderInput, orderPayload, refundPayload } from "./orders.ts";
 import { collectionPayload, itemPayload, levelPayload, productPayload } from "./payloads.ts";
 import type { Collection, Item, Product, Shop, Variant } from "./state.ts";
 
@@ -19,6 +20,8 @@ export class Merchant {
 
   constructor(shop: Shop, nextId: () => string, now: () => number = Date.now) {
     this.shop = shop;
+    // kept data may be older than orders are
+    shop.orders ??= {};
     this.#nextId = nextId;
     this.#now = now;
   }
@@ -179,6 +182,27 @@ export class Merchant {
     if (!this.shop.collections[id]) return [];
     delete this.shop.collections[id];
     return [this.#event("collections/delete", { id: Number(id) })];
+  }
+
+  placeOrder(input: OrderInput): { id: string; events: ShopEvent[] } {
+    const order = makeOrder(this.shop, input, this.#nextId, this.#second());
+    this.shop.orders[order.id] = order;
+    return { id: order.id, events: [this.#event("orders/create", orderPayload(this.shop, order))] };
+  }
+
+  payOrder(id: string): ShopEvent[] {
+    const order = this.shop.orders[id];
+    if (!order) return [];
+    Object.assign(order, { financial_status: "paid", updated_at: this.#second() });
+    return [this.#event("orders/paid", orderPayload(this.shop, order))];
+  }
+
+  /** Gives back so many cents, or all that is left. */
+  refundOrder(id: string, amount?: number): ShopEvent[] {
+    const order = this.shop.orders[id];
+    if (!order) return [];
+    const refund = addRefund(order, this.#nextId(), this.#second(), amount);
+    return [this.#event("refunds/create", refundPayload(this.shop, order, refund))];
   }
 
   /** Tokens and subscriptions end with the installation. */

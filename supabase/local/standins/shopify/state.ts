@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { PendingWebhook } from "../delivery.ts";
+import type { OrderRecord } from "./orders.ts";
 
 export type Variant = {
   id: string;
@@ -75,6 +76,7 @@ export type Shop = {
   levels: Record<string, Level>;
   locations: Record<string, Location>;
   collections: Record<string, Collection>;
+  orders: Record<string, OrderRecord>;
   subscriptions: Record<string, Subscription>;
   /** Millisecond at which each access token ends; null: never. */
   tokens: Record<string, { scopes: string; until: number | null }>;
@@ -114,6 +116,7 @@ export function emptyShop(domain: string): Shop {
     levels: {},
     locations: {},
     collections: {},
+    orders: {},
     subscriptions: {},
     tokens: {},
     refreshTokens: {},
