@@ -25,7 +25,7 @@ grant execute on function social._step_counts to authenticated, service_role;
 create function private.rate_of(part numeric, whole numeric) returns numeric
 language sql immutable parallel safe
 set search_path = ''
-as $$ select round(part / nullif(whole, 0), 4) $$;
+as $$ select trim_scale(round(part / nullif(whole, 0), 4)) $$;
 comment on function private.rate_of(numeric, numeric) is 'A part of a whole to four places; null of nothing.';
 revoke all on function private.rate_of from public, anon, authenticated, service_role;
 grant execute on function private.rate_of to authenticated, service_role;
