@@ -30,6 +30,7 @@ create table studio.wardrobe_collections (
   shopify_collection_id uuid,
   auto_sync_enabled boolean not null default false,
   last_shopify_sync_at timestamptz,
+  sync_wanted_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint wardrobe_collections_workspace_id_fkey foreign key (workspace_id)
@@ -40,11 +41,19 @@ create table studio.wardrobe_collections (
   constraint wardrobe_collections_name_key unique (workspace_id, name),
   constraint wardrobe_collections_name_length check (length(name) between 1 and 200)
 );
-comment on table studio.wardrobe_collections is 'Named groups of garments of a workspace; one may be the default.';
+comment on table studio.wardrobe_collections is
+  'Named groups of garments of a workspace; one is the default, and one may follow a collection of a shop.';
+comment on column studio.wardrobe_collections.shopify_collection_id is
+  'The shop collection whose products it shows; with auto_sync_enabled it follows it by itself.';
 create unique index wardrobe_collections_default on studio.wardrobe_collections (workspace_id) where is_default;
 create index wardrobe_collections_created_by on studio.wardrobe_collections (created_by);
-create index wardrobe_collections_shopify on studio.wardrobe_collections (workspace_id, shopify_collection_id)
+comment on column studio.wardrobe_collections.sync_wanted_at is
+  'Since when what it follows has changed; null: it is as the shop was at last_shopify_sync_at.';
+create unique index wardrobe_collections_shopify on studio.wardrobe_collections (shopify_collection_id)
   where shopify_collection_id is not null;
+create index wardrobe_collections_sync_wanted on studio.wardrobe_collections (sync_wanted_at)
+  where sync_wanted_at is not null;
+create index wardrobe_collections_order on studio.wardrobe_collections (workspace_id, display_order, id);
 create trigger wardrobe_collections_touch before update on studio.wardrobe_collections
   for each row execute function private.touch_updated_at();
 alter table studio.wardrobe_collections enable row level security;
@@ -58,8 +67,8 @@ create policy "Editors may change collections" on studio.wardrobe_collections fo
 create policy "Editors may delete collections" on studio.wardrobe_collections for delete to authenticated
   using (workspace_id = any ((select private.workspace_ids('editor'))::uuid[]));
 revoke all on table studio.wardrobe_collections from public, anon, authenticated, service_role;
-grant select, delete, insert (id, workspace_id, name, description, thumbnail_path, display_order, is_default, metadata),
-  update (name, description, thumbnail_path, display_order, is_default, metadata)
+grant select, delete, insert (id, workspace_id, name, description, thumbnail_path, display_order, metadata),
+  update (name, description, thumbnail_path, display_order, metadata)
   on table studio.wardrobe_collections to authenticated;
 grant select, insert, update, delete on table studio.wardrobe_collections to service_role;
 
@@ -76,13 +85,22 @@ create table studio.wardrobe_garments (
   metadata jsonb not null default '{}',
   usage_count integer not null default 0,
   last_used_at timestamptz,
-  has_transparency boolean not null default false,
   mime_type text,
   file_size bigint,
+  width integer,
+  height integer,
+  has_transparency boolean not null default false,
+  thumbnail_path text,
+  image_status text not null default 'pending',
+  image_errors jsonb not null default '[]',
+  image_version integer not null default 1,
+  image_checked_at timestamptz,
+  source_url text,
   created_by uuid default auth.uid(),
   shopify_product_id uuid,
   shopify_variant_id uuid,
   shopify_image_index integer not null default 0,
+  is_synced boolean not null default false,
   linked_source text not null default 'manual',
   leffa_metadata jsonb,
   created_at timestamptz not null default now(),
@@ -94,21 +112,47 @@ create table studio.wardrobe_garments (
   constraint wardrobe_garments_created_by_fkey foreign key (created_by) references auth.users (id) on delete set null,
   constraint wardrobe_garments_path_key unique (workspace_id, storage_path),
   constraint wardrobe_garments_path_in_workspace check (private.is_workspace_path(storage_path, workspace_id)),
-  constraint wardrobe_garments_mime_type_known check (mime_type in ('image/png', 'image/jpeg', 'image/webp')),
+  constraint wardrobe_garments_image_status_known
+    check (image_status in ('pending', 'accepted', 'rejected', 'unchecked')),
+  constraint wardrobe_garments_image_checked_has_time check ((image_status = 'pending') = (image_checked_at is null)),
+  constraint wardrobe_garments_image_refused_says_why check (jsonb_typeof(image_errors) = 'array'
+    and (image_status in ('rejected', 'unchecked')) = (image_errors <> '[]')),
+  constraint wardrobe_garments_image_accepted_is_known check (image_status <> 'accepted'
+    or num_nulls(mime_type, file_size, width, height, thumbnail_path) = 0),
+  constraint wardrobe_garments_sizes_positive check (file_size >= 0 and width > 0 and height > 0),
   constraint wardrobe_garments_linked_source_known
     check (linked_source in ('manual', 'shopify_sync', 'instagram_post')),
   constraint wardrobe_garments_category_known
     check (leffa_metadata ->> 'leffa_category' in ('upper_body', 'lower_body', 'dresses')),
   constraint wardrobe_garments_numbers_not_negative
-    check (usage_count >= 0 and file_size >= 0 and shopify_image_index >= 0)
+    check (usage_count >= 0 and shopify_image_index >= 0),
+  constraint wardrobe_garments_synced_is_of_shop check (not is_synced or linked_source = 'shopify_sync')
 );
 comment on table studio.wardrobe_garments is
-  'Pictures of garments; storage_path is in the bucket studio-uploads, file_size in bytes.';
-create index wardrobe_garments_workspace_id on studio.wardrobe_garments (workspace_id, created_at desc);
-create index wardrobe_garments_collection_id on studio.wardrobe_garments (workspace_id, collection_id);
+  'Pictures of garments; storage_path is in the bucket studio-uploads, file_size in bytes, width in pixels.';
+comment on column studio.wardrobe_garments.image_status is
+  'pending until a job has looked at the picture; accepted, rejected (image_errors says why) or unchecked (it could '
+  'not be looked at).';
+comment on column studio.wardrobe_garments.image_errors is
+  'Reasons, each {"code", "message"}; the message is for people.';
+comment on column studio.wardrobe_garments.image_version is 'Counts the looks that were asked for.';
+comment on column studio.wardrobe_garments.thumbnail_path is 'Path in the bucket studio-results.';
+comment on column studio.wardrobe_garments.is_synced is
+  'Put there by its collection, which follows the shop''s: it comes, changes and goes with the product.';
+comment on column studio.wardrobe_garments.source_url is
+  'Where the picture is fetched from; null: a person uploads it.';
+create index wardrobe_garments_workspace_id on studio.wardrobe_garments (workspace_id, created_at desc, id desc);
+create index wardrobe_garments_collection_id
+  on studio.wardrobe_garments (workspace_id, collection_id, created_at desc, id desc);
+create index wardrobe_garments_sku on studio.wardrobe_garments (workspace_id, sku) where sku is not null;
+create index wardrobe_garments_category
+  on studio.wardrobe_garments (workspace_id, (leffa_metadata ->> 'leffa_category'), created_at desc)
+  where leffa_metadata is not null;
 create index wardrobe_garments_created_by on studio.wardrobe_garments (created_by);
 create index wardrobe_garments_tags on studio.wardrobe_garments using gin (tags);
-create index wardrobe_garments_usage on studio.wardrobe_garments (workspace_id, usage_count desc);
+create index wardrobe_garments_usage on studio.wardrobe_garments (workspace_id, usage_count desc, id desc);
+create unique index wardrobe_garments_synced_once on studio.wardrobe_garments (collection_id, shopify_product_id)
+  where is_synced;
 create index wardrobe_garments_shopify_product on studio.wardrobe_garments (shopify_product_id)
   where shopify_product_id is not null;
 create index wardrobe_garments_shopify_variant on studio.wardrobe_garments (shopify_variant_id)
@@ -127,8 +171,8 @@ create policy "Editors may delete garments" on studio.wardrobe_garments for dele
 revoke all on table studio.wardrobe_garments from public, anon, authenticated, service_role;
 grant select, delete,
   insert (id, workspace_id, collection_id, storage_path, filename, name, description, sku, tags, metadata,
-    has_transparency, mime_type, file_size, linked_source, leffa_metadata),
-  update (collection_id, filename, name, description, sku, tags, metadata, has_transparency, leffa_metadata)
+    linked_source, leffa_metadata),
+  update (collection_id, filename, name, description, sku, tags, metadata, leffa_metadata)
   on table studio.wardrobe_garments to authenticated;
 grant select, insert, update, delete on table studio.wardrobe_garments to service_role;
 
@@ -160,8 +204,17 @@ create table studio.models (
   workspace_id uuid not null,
   name text,
   storage_path text not null,
-  thumbnail_path text,
   attributes jsonb not null default '{}',
+  mime_type text,
+  file_size bigint,
+  width integer,
+  height integer,
+  has_transparency boolean not null default false,
+  thumbnail_path text,
+  image_status text not null default 'pending',
+  image_errors jsonb not null default '[]',
+  image_version integer not null default 1,
+  image_checked_at timestamptz,
   usage_count integer not null default 0,
   is_favorite boolean not null default false,
   last_used_at timestamptz,
@@ -169,13 +222,24 @@ create table studio.models (
   updated_at timestamptz not null default now(),
   constraint models_workspace_id_fkey foreign key (workspace_id) references identity.workspaces (id) on delete cascade,
   constraint models_path_in_workspace check (private.is_workspace_path(storage_path, workspace_id)),
+  constraint models_image_status_known check (image_status in ('pending', 'accepted', 'rejected', 'unchecked')),
+  constraint models_image_checked_has_time check ((image_status = 'pending') = (image_checked_at is null)),
+  constraint models_image_refused_says_why check (jsonb_typeof(image_errors) = 'array'
+    and (image_status in ('rejected', 'unchecked')) = (image_errors <> '[]')),
+  constraint models_image_accepted_is_known check (image_status <> 'accepted'
+    or num_nulls(mime_type, file_size, width, height, thumbnail_path) = 0),
+  constraint models_sizes_positive check (file_size >= 0 and width > 0 and height > 0),
+  constraint models_attributes_object check (jsonb_typeof(attributes) = 'object'),
   constraint models_usage_not_negative check (usage_count >= 0)
 );
 comment on table studio.models is
   'Pictures of people that garments are tried on; storage_path is in the bucket studio-uploads.';
-create index models_workspace_id on studio.models (workspace_id, created_at desc);
-create index models_favorites on studio.models (workspace_id) where is_favorite;
-create index models_usage on studio.models (workspace_id, usage_count desc);
+comment on column studio.models.image_status is 'As of wardrobe_garments.';
+comment on column studio.models.image_version is 'Counts the looks that were asked for.';
+comment on column studio.models.thumbnail_path is 'Path in the bucket studio-results.';
+create index models_workspace_id on studio.models (workspace_id, created_at desc, id desc);
+create index models_favorites on studio.models (workspace_id, created_at desc, id desc) where is_favorite;
+create index models_usage on studio.models (workspace_id, usage_count desc, id desc);
 create trigger models_touch before update on studio.models for each row execute function private.touch_updated_at();
 alter table studio.models enable row level security;
 create policy "Members may read their workspace's models" on studio.models for select to authenticated
@@ -187,8 +251,8 @@ create policy "Editors may change models" on studio.models for update to authent
 create policy "Editors may delete models" on studio.models for delete to authenticated
   using (workspace_id = any ((select private.workspace_ids('editor'))::uuid[]));
 revoke all on table studio.models from public, anon, authenticated, service_role;
-grant select, delete, insert (id, workspace_id, name, storage_path, thumbnail_path, attributes, is_favorite),
-  update (name, thumbnail_path, attributes, is_favorite) on table studio.models to authenticated;
+grant select, delete, insert (id, workspace_id, name, storage_path, attributes, is_favorite),
+  update (name, attributes, is_favorite) on table studio.models to authenticated;
 grant select, insert, update, delete on table studio.models to service_role;
 
 create table studio.projects (
@@ -208,9 +272,9 @@ create table studio.projects (
   constraint projects_totals_not_negative check (total_creations >= 0 and total_cost_micro >= 0)
 );
 comment on table studio.projects is
-  'Groups of creations; totals count completed creations and their cost in micro-units.';
-create index projects_workspace_id on studio.projects (workspace_id, created_at desc);
-create index projects_active on studio.projects (workspace_id) where not is_archived;
+  'Groups of creations; totals are of the completed ones that are in it now, their cost in micro-units.';
+create index projects_workspace_id on studio.projects (workspace_id, created_at desc, id desc);
+create index projects_active on studio.projects (workspace_id, created_at desc, id desc) where not is_archived;
 create trigger projects_touch before update on studio.projects for each row execute function private.touch_updated_at();
 alter table studio.projects enable row level security;
 create policy "Members may read their workspace's projects" on studio.projects for select to authenticated

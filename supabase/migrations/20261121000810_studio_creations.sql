@@ -117,6 +117,7 @@ insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_project', 'PT404', 'Choose a project of this workspace.'),
   ('unknown_image', 'PT404', 'Upload the picture to the bucket studio-uploads, under the workspace''s id, first.'),
   ('unsupported_image_type', 'PT415', 'Use a PNG, JPEG or WebP picture.'),
+  ('image_rejected', 'PT422', 'Replace the picture by one that fits the rules of studio.picture_rules.'),
   ('creation_type_unavailable', 'PT422', 'Choose a type of studio.creation_types that is available.'),
   ('unknown_creation', 'PT404', 'Check the creation''s id.'),
   ('creation_ended', 'PT409', 'The creation has ended, or is about to, and cannot be cancelled any more.'),
@@ -151,6 +152,19 @@ comment on function private.require_image(text, uuid) is
   'Refuses a path that is no uploaded PNG, JPEG or WebP of the workspace.';
 revoke all on function private.require_image from public, anon, authenticated, service_role;
 
+-- errors: why the picture was rejected; null where it was not. Errors: image_rejected.
+create function private.refuse_image(errors jsonb) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if errors is not null then
+    perform private.fail('image_rejected', errors -> 0 ->> 'message', jsonb_build_object('image_errors', errors));
+  end if;
+end $$;
+comment on function private.refuse_image(jsonb) is 'Refuses a picture that has been looked at and rejected.';
+revoke all on function private.refuse_image from public, anon, authenticated, service_role;
+
 -- Checks a request and fills in the paths of its pictures. Errors: as studio.request_creation.
 create function private.check_creation(request studio.creations) returns studio.creations
 language plpgsql stable
@@ -158,6 +172,7 @@ set search_path = ''
 as $$
 declare
   v_type studio.creation_types := (select t from studio.creation_types t where t.creation_type = request.creation_type);
+  v_refused jsonb;
   v_wrong text := case
     when request.quality is null or request.quality not in ('fast', 'balanced', 'high', 'ultra')
       then 'quality: must be fast, balanced, high or ultra'
@@ -181,21 +196,26 @@ begin
     perform private.fail('creation_type_unavailable', format('"%s" is not available.', request.creation_type));
   end if;
   if request.garment_id is not null then
-    select g.storage_path into request.garment_path from studio.wardrobe_garments g
-    where g.id = request.garment_id and g.workspace_id = request.workspace_id;
+    select g.storage_path, case when g.image_status = 'rejected' then g.image_errors end
+    into request.garment_path, v_refused
+    from studio.wardrobe_garments g where g.id = request.garment_id and g.workspace_id = request.workspace_id;
     if not found then
       perform private.fail('unknown_garment', 'There is no such garment in this workspace.',
         jsonb_build_object('garment_id', request.garment_id));
     end if;
+    perform private.refuse_image(v_refused);
     perform private.require_image(request.garment_path, request.workspace_id);
   end if;
   if request.model_id is not null then
-    select m.storage_path into request.model_storage_path from studio.models m
+    select m.storage_path, case when m.image_status = 'rejected' then m.image_errors end
+    into request.model_storage_path, v_refused
+    from studio.models m
     where m.id = request.model_id and m.workspace_id = request.workspace_id;
     if not found then
       perform private.fail('unknown_model', 'There is no such model in this workspace.',
         jsonb_build_object('model_id', request.model_id));
     end if;
+    perform private.refuse_image(v_refused);
   end if;
   if request.model_storage_path is not null then
     perform private.require_image(request.model_storage_path, request.workspace_id);
@@ -292,7 +312,7 @@ grant execute on function private.request_creation to authenticated, service_rol
 -- Requests a creation: validates, holds the charge and enqueues the job in one transaction. Members of the
 -- workspace may. The person comes from model_id or input_path (bucket studio-uploads). With a key, a repeat
 -- answers the first creation. Errors: unknown_workspace, role_too_low, invalid_argument, unknown_garment,
--- unknown_model, unknown_project, unknown_image, unsupported_image_type, creation_type_unavailable,
+-- unknown_model, unknown_project, unknown_image, unsupported_image_type, image_rejected, creation_type_unavailable,
 -- insufficient_credits (402, details say what is missing), wallet_frozen, key_reused.
 create function studio.request_creation(workspace_id uuid, creation_type text, garment_id uuid default null,
   model_id uuid default null, input_path text default null, prompt text default null, quality text default 'balanced',

@@ -1,7 +1,8 @@
 -- What the end of a creation's job does, in the job's own transaction.
 
 -- A completed creation: results, the charge for as many outputs as there are, counters. The creation comes
--- last, because deleting a garment, model or project locks that first and then its creations.
+-- last, because deleting a garment, model or project locks that first and then its creations; the project's
+-- totals follow by a trigger.
 create function private.complete_creation(creation studio.creations, output jsonb) returns void
 language plpgsql
 set search_path = ''
@@ -24,9 +25,7 @@ begin
   from studio.wardrobe_garments g where g.id = creation.garment_id;
   update studio.models m set usage_count = m.usage_count + 1, last_used_at = private.now()
     where m.id = creation.model_id;
-  update studio.projects p
-  set total_creations = p.total_creations + 1, total_cost_micro = p.total_cost_micro + v_charge.amount_micro
-  where p.id = creation.project_id;
+  perform from studio.projects p where p.id = creation.project_id for no key update;
   update studio.creations c
   set status = 'completed', progress = 100, stage = null, result_paths = v_paths, thumbnail_path = v_paths[1],
     cost_micro = v_charge.amount_micro, completed_at = private.now()
