@@ -3,7 +3,8 @@
 
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values
   ('studio-uploads', 'studio-uploads', false, 20971520, array['image/png', 'image/jpeg', 'image/webp']),
-  ('studio-results', 'studio-results', false, 52428800, array['image/png', 'image/jpeg', 'image/webp'])
+  ('studio-results', 'studio-results', false, 52428800,
+    array['image/png', 'image/jpeg', 'image/webp', 'video/mp4', 'video/webm'])
 on conflict (id) do nothing;
 
 create policy "Members may see their workspace's studio pictures" on storage.objects for select to authenticated

@@ -145,9 +145,55 @@ describe("a request is refused and leaves nothing", () => {
     ["with no type", { creation_type: null }, "invalid_argument", "PT400"],
     [
       "with a type that is not available",
-      { creation_type: "video", prompt: "walk" },
+      async () => {
+        await db.query("update studio.creation_types set is_available = false where creation_type = 'video'");
+        return { creation_type: "video", prompt: "walk" };
+      },
       "creation_type_unavailable",
       "PT422",
+    ],
+    [
+      "that no model of an open provider can make",
+      async () => {
+        await db.query(
+          "update studio.provider_models set is_enabled = false where creation_type = 'color_change' and quality = 'ultra'",
+        );
+        return { creation_type: "color_change", quality: "ultra", prompt: "red" };
+      },
+      "creation_type_unavailable",
+      "PT422",
+    ],
+    [
+      "with more outputs than the type has",
+      { creation_type: "upscale", num_outputs: 2 },
+      "invalid_argument",
+      "PT400",
+    ],
+    ["with a seed that is no number", { settings: { seed: "lucky" } }, "invalid_argument", "PT400"],
+    ["with a seed that is not whole", { settings: { seed: 1.5 } }, "invalid_argument", "PT400"],
+    [
+      "with a scale out of bounds",
+      { creation_type: "upscale", settings: { scale: 9 } },
+      "invalid_argument",
+      "PT400",
+    ],
+    [
+      "with a length that is no choice",
+      { creation_type: "video", prompt: "walk", settings: { duration: 7 } },
+      "invalid_argument",
+      "PT400",
+    ],
+    [
+      "with a colour too long",
+      { creation_type: "color_change", settings: { color: "r".repeat(61) } },
+      "invalid_argument",
+      "PT400",
+    ],
+    [
+      "with neither prompt nor colour",
+      { creation_type: "color_change", settings: { color: " " } },
+      "invalid_argument",
+      "PT400",
     ],
     ["with a type that needs a prompt and has none", { creation_type: "video" }, "invalid_argument", "PT400"],
     ["without a garment", { garment_id: null }, "invalid_argument", "PT400"],

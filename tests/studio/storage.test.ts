@@ -46,13 +46,15 @@ async function remove(role: string, name: string): Promise<number> {
   }
 }
 
-test("both buckets are private and take pictures only", async () => {
+test("both buckets are private; people upload pictures only, results may be videos", async () => {
   const rows = await db.query(
-    "select id, public, file_size_limit, allowed_mime_types from storage.buckets where id like 'studio-%' order by id",
+    `select id, public, file_size_limit, allowed_mime_types from storage.buckets
+      where id in ('studio-results', 'studio-uploads') order by id`,
   );
   const allowed_mime_types = ["image/png", "image/jpeg", "image/webp"];
+  const videos = [...allowed_mime_types, "video/mp4", "video/webm"];
   expect(rows).toEqual([
-    { id: results, public: false, file_size_limit: 50 * 1024 * 1024, allowed_mime_types },
+    { id: results, public: false, file_size_limit: 50 * 1024 * 1024, allowed_mime_types: videos },
     { id: uploads, public: false, file_size_limit: 20 * 1024 * 1024, allowed_mime_types },
   ]);
 });

@@ -1,0 +1,326 @@
+-- Asking for creations and cancelling them: the request is checked, its charge held and its job enqueued in one
+-- transaction, or nothing happens.
+
+-- An uploaded picture that a request may use. Errors: unknown_image, unsupported_image_type.
+create function private.require_image(path text, workspace_id uuid) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_mime_type text;
+begin
+  select coalesce(o.metadata ->> 'mimetype', '') into v_mime_type from storage.objects o
+  where o.bucket_id = 'studio-uploads' and o.name = path and private.is_workspace_path(path, workspace_id);
+  if not found then
+    perform private.fail('unknown_image', format('There is no uploaded picture "%s" in this workspace.', path),
+      jsonb_build_object('path', path));
+  elsif v_mime_type not in ('image/png', 'image/jpeg', 'image/webp') then
+    perform private.fail('unsupported_image_type',
+      format('"%s" is of the type %s.', path, coalesce(nullif(v_mime_type, ''), 'unknown')),
+      jsonb_build_object('path', path, 'mime_type', v_mime_type));
+  end if;
+end $$;
+comment on function private.require_image(text, uuid) is
+  'Refuses a path that is no uploaded PNG, JPEG or WebP of the workspace.';
+revoke all on function private.require_image from public, anon, authenticated, service_role;
+
+-- errors: why the picture was rejected; null where it was not. Errors: image_rejected.
+create function private.refuse_image(errors jsonb) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if errors is not null then
+    perform private.fail('image_rejected', errors -> 0 ->> 'message', jsonb_build_object('image_errors', errors));
+  end if;
+end $$;
+comment on function private.refuse_image(jsonb) is 'Refuses a picture that has been looked at and rejected.';
+revoke all on function private.refuse_image from public, anon, authenticated, service_role;
+
+-- What is wrong with a creation's settings; null: nothing. Keys that the type does not know are passed over, a null
+-- is as none.
+create function private.wrong_setting(creation_type text, settings jsonb) returns text
+language sql stable
+set search_path = ''
+as $$
+  select format('settings.%s: must be %s', s.setting, case s.kind
+    when 'choice' then 'one of ' || (select string_agg(c #>> '{}', ', ') from jsonb_array_elements(s.choices) c)
+    when 'text' then format('a text of at most %s characters', s.maximum)
+    else format('%s from %s to %s', case s.kind when 'integer' then 'a whole number' else 'a number' end, s.minimum,
+      s.maximum) end)
+  from studio.creation_settings s cross join lateral (select wrong_setting.settings -> s.setting as value) g
+  where s.creation_type = wrong_setting.creation_type and jsonb_typeof(g.value) <> 'null'
+    and case s.kind
+      when 'choice' then s.choices @> jsonb_build_array(g.value)
+      when 'text' then jsonb_typeof(g.value) = 'string' and length(g.value #>> '{}') between s.minimum and s.maximum
+      else case when jsonb_typeof(g.value) = 'number' then (g.value #>> '{}')::numeric between s.minimum and s.maximum
+        and (s.kind = 'number' or (g.value #>> '{}')::numeric % 1 = 0) else false end
+    end is not true
+  order by s.setting limit 1
+$$;
+comment on function private.wrong_setting(text, jsonb) is 'The first fault of a creation''s settings, or null.';
+revoke all on function private.wrong_setting from public, anon, authenticated, service_role;
+grant execute on function private.wrong_setting to authenticated, service_role;
+
+-- Checks a request and fills in the paths of its pictures. Errors: as studio.request_creation.
+create function private.check_creation(request studio.creations) returns studio.creations
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_type studio.creation_types := (select t from studio.creation_types t where t.creation_type = request.creation_type);
+  v_refused jsonb;
+  v_wrong text := case
+    when request.quality is null or request.quality not in ('fast', 'balanced', 'high', 'ultra')
+      then 'quality: must be fast, balanced, high or ultra'
+    when request.category is null or request.category not in ('upper_body', 'lower_body', 'dresses')
+      then 'category: must be upper_body, lower_body or dresses'
+    when request.num_outputs is null or request.num_outputs not between 1 and 4 then 'num_outputs: must be 1 to 4'
+    when jsonb_typeof(request.settings) is distinct from 'object' then 'settings: must be a JSON object'
+    when length(request.prompt) > 4000 then 'prompt: must have at most 4000 characters'
+    when v_type.creation_type is null then 'creation_type: is not known'
+    when v_type.needs_garment and request.garment_id is null then 'garment_id: is required'
+    when v_type.needs_person and num_nonnulls(request.model_id, request.model_storage_path) <> 1
+      then 'input_path: exactly one of model_id and input_path is required'
+    when request.num_outputs > v_type.max_outputs
+      then format('num_outputs: must be %s for %s', case v_type.max_outputs when 1 then '1' else '1 to '
+        || v_type.max_outputs end, request.creation_type)
+    when v_type.needs_prompt and coalesce(trim(request.prompt), '') = ''
+      and coalesce(trim(request.settings ->> v_type.prompt_setting), '') = ''
+      then 'prompt: is required' || coalesce(', or settings.' || v_type.prompt_setting, '')
+    else private.wrong_setting(request.creation_type, request.settings)
+  end;
+begin
+  if v_wrong is not null then
+    perform private.fail('invalid_argument', v_wrong || '.',
+      jsonb_build_object('argument', split_part(v_wrong, ':', 1)));
+  end if;
+  if not v_type.is_available then
+    perform private.fail('creation_type_unavailable', format('"%s" is not available.', request.creation_type));
+  end if;
+  if request.garment_id is not null then
+    select g.storage_path, case when g.image_status = 'rejected' then g.image_errors end
+    into request.garment_path, v_refused
+    from studio.wardrobe_garments g where g.id = request.garment_id and g.workspace_id = request.workspace_id;
+    if not found then
+      perform private.fail('unknown_garment', 'There is no such garment in this workspace.',
+        jsonb_build_object('garment_id', request.garment_id));
+    end if;
+    perform private.refuse_image(v_refused);
+    perform private.require_image(request.garment_path, request.workspace_id);
+  end if;
+  if request.model_id is not null then
+    select m.storage_path, case when m.image_status = 'rejected' then m.image_errors end
+    into request.model_storage_path, v_refused
+    from studio.models m
+    where m.id = request.model_id and m.workspace_id = request.workspace_id;
+    if not found then
+      perform private.fail('unknown_model', 'There is no such model in this workspace.',
+        jsonb_build_object('model_id', request.model_id));
+    end if;
+    perform private.refuse_image(v_refused);
+  end if;
+  if request.model_storage_path is not null then
+    perform private.require_image(request.model_storage_path, request.workspace_id);
+  end if;
+  if request.project_id is not null and not exists (select from studio.projects p
+    where p.id = request.project_id and p.workspace_id = request.workspace_id) then
+    perform private.fail('unknown_project', 'There is no such project in this workspace.',
+      jsonb_build_object('project_id', request.project_id));
+  end if;
+  return request;
+end $$;
+comment on function private.check_creation(studio.creations) is
+  'Validates a creation request and resolves its pictures.';
+revoke all on function private.check_creation from public, anon, authenticated, service_role;
+
+-- What is charged for a creation: so many units of a meter. A type without a price row costs one unit an output.
+create function private.creation_quantity(creation_type text, quality text, num_outputs integer, settings jsonb,
+  out meter text, out quantity numeric)
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(p.meter, t.meter), round(num_outputs * coalesce(p.units, 1)
+    * case p.per when 'second' then private.creation_seconds(settings) else 1 end, 6)
+  from studio.creation_types t
+  left join studio.creation_prices p on p.creation_type = t.creation_type and p.quality = creation_quantity.quality
+  where t.creation_type = creation_quantity.creation_type
+$$;
+comment on function private.creation_quantity is 'How many units of which meter a creation costs.';
+revoke all on function private.creation_quantity from public, anon, authenticated, service_role;
+grant execute on function private.creation_quantity to authenticated, service_role;
+
+-- Holds the charge of a creation that is about to be worked on. A replay's charge is named after the one
+-- that was released before it.
+create function private.hold_creation_charge(creation studio.creations) returns uuid
+language sql
+set search_path = ''
+as $$
+  select (billing.authorize_usage(creation.workspace_id, q.meter, q.quantity,
+    concat_ws(':', 'creation', creation.id, creation.usage_event_id),
+    jsonb_strip_nulls(jsonb_build_object('source_id', creation.id, 'service_subtype', creation.creation_type,
+      'user_id', creation.created_by)))).usage_event_id
+  from private.creation_quantity(creation.creation_type, creation.quality, creation.num_outputs, creation.settings) q
+$$;
+comment on function private.hold_creation_charge(studio.creations) is 'Authorizes the price of a creation''s outputs.';
+revoke all on function private.hold_creation_charge from public, anon, authenticated, service_role;
+
+-- Begins an attempt: a job at the model's provider, with the charge that is held already. The first job of a creation
+-- is named after it, each later one counts.
+create function private.begin_creation_attempt(creation studio.creations, model studio.provider_models)
+returns studio.creations
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_before bigint := (select count(*) from studio.creation_attempts a where a.creation_id = creation.id);
+  v_creation studio.creations;
+begin
+  update studio.creations c
+  set usage_event_id = creation.usage_event_id, provider = model.provider, provider_model = model.model,
+    provider_request_id = null,
+    job_id = (select j.job_id
+      from ops.enqueue_job('studio.creation', jsonb_build_object('creation_id', creation.id), creation.workspace_id,
+        max_attempts => 4, provider => model.provider,
+        key => concat_ws(':', 'creation', creation.id, nullif(v_before, 0))) j)
+  where c.id = creation.id
+  returning c.* into v_creation;
+  insert into studio.creation_attempts (creation_id, workspace_id, usage_event_id, job_id, provider, model)
+  values (v_creation.id, v_creation.workspace_id, v_creation.usage_event_id, v_creation.job_id, model.provider,
+    model.model);
+  return v_creation;
+end $$;
+comment on function private.begin_creation_attempt(studio.creations, studio.provider_models) is
+  'Enqueues a creation''s next attempt, at one model of one provider.';
+revoke all on function private.begin_creation_attempt from public, anon, authenticated, service_role;
+
+create function private.request_creation(workspace_id uuid, creation_type text, garment_id uuid, model_id uuid,
+  input_path text,
+  prompt text, quality text, category text, num_outputs integer, settings jsonb, project_id uuid, key text,
+  retry_of uuid default null)
+returns studio.creations
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+  v_request studio.creations;
+  v_creation studio.creations;
+  v_model studio.provider_models;
+  v_hash bytea := private.content_hash(jsonb_build_array(creation_type, garment_id, model_id, input_path, prompt,
+    quality, category, num_outputs, settings, project_id));
+begin
+  perform private.require_role(workspace_id, 'member');
+  if key is not null then
+    perform billing._check_key(key);
+    select * into v_creation from studio.creations c where c.workspace_id = request_creation.workspace_id
+      and c.key = request_creation.key;
+  end if;
+  if v_creation.id is null then
+    v_request.workspace_id := workspace_id;
+    v_request.creation_type := creation_type;
+    v_request.garment_id := garment_id;
+    v_request.model_id := model_id;
+    v_request.model_storage_path := input_path;
+    v_request.prompt := prompt;
+    v_request.quality := quality;
+    v_request.category := category;
+    v_request.num_outputs := num_outputs;
+    v_request.settings := settings;
+    v_request.project_id := project_id;
+    v_request := private.check_creation(v_request);
+    v_model := private.choose_provider_model(v_request);
+    if v_model.id is null then
+      perform private.fail('creation_type_unavailable', format('Nobody makes %s outputs of "%s" in the quality %s.',
+        num_outputs, creation_type, quality));
+    end if;
+    perform private.correlate();
+    insert into studio.creations as c (workspace_id, project_id, created_by, creation_type, garment_id, model_id,
+      garment_path, model_storage_path, prompt, quality, category, num_outputs, settings, key, content_hash, retry_of)
+    values (workspace_id, project_id, auth.uid(), creation_type, garment_id, model_id, v_request.garment_path,
+      v_request.model_storage_path, prompt, quality, category, num_outputs, settings, key, v_hash, retry_of)
+    on conflict do nothing
+    returning c.* into v_creation;
+    if found then
+      v_creation.usage_event_id := private.hold_creation_charge(v_creation);
+      return private.begin_creation_attempt(v_creation, v_model);
+    end if;
+    select * into v_creation from studio.creations c where c.workspace_id = request_creation.workspace_id
+      and c.key = request_creation.key;
+  end if;
+  if v_creation.content_hash <> v_hash then
+    perform private.fail('key_reused', 'This key has been used for a different creation.',
+      jsonb_build_object('key', key, 'creation_id', v_creation.id));
+  end if;
+  return v_creation;
+end $$;
+comment on function private.request_creation is 'Core of studio.request_creation; checks the caller first.';
+revoke all on function private.request_creation from public, anon, authenticated, service_role;
+grant execute on function private.request_creation to authenticated, service_role;
+
+-- Requests a creation: validates, holds the charge and enqueues the job in one transaction. Members of the
+-- workspace may. The person comes from model_id or input_path (bucket studio-uploads). With a key, a repeat
+-- answers the first creation. Errors: unknown_workspace, role_too_low, invalid_argument, unknown_garment,
+-- unknown_model, unknown_project, unknown_image, unsupported_image_type, image_rejected, creation_type_unavailable,
+-- insufficient_credits (402, details say what is missing), wallet_frozen, key_reused.
+create function studio.request_creation(workspace_id uuid, creation_type text, garment_id uuid default null,
+  model_id uuid default null, input_path text default null, prompt text default null, quality text default 'balanced',
+  category text default 'upper_body', num_outputs integer default 1, settings jsonb default '{}',
+    project_id uuid default null, key text default null) returns studio.creations
+language sql
+set search_path = ''
+as $$
+  select private.request_creation(workspace_id, creation_type, garment_id, model_id, input_path, prompt, quality,
+    category, num_outputs, settings, project_id, key)
+$$;
+comment on function studio.request_creation is
+  'Requests a try-on or other creation: the charge is held and the job enqueued, or nothing happens.';
+revoke all on function studio.request_creation from public, anon, authenticated, service_role;
+grant execute on function studio.request_creation to authenticated, service_role;
+
+create function private.cancel_creation(creation_id uuid) returns studio.creations
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_creation studio.creations;
+  v_job ops.live_jobs;
+begin
+  select * into v_creation from studio.creations c where c.id = creation_id
+    and (private.is_service() or private.has_role(c.workspace_id, 'viewer'));
+  if not found then
+    perform private.fail('unknown_creation', 'There is no such creation.',
+      jsonb_build_object('creation_id', creation_id));
+  end if;
+  perform private.require_role(v_creation.workspace_id,
+    case when v_creation.created_by = auth.uid() then 'member' else 'editor' end);
+  -- From 80 on the pictures are made and being stored where members read them: whoever could cancel then would
+  -- have them for nothing. The worker says so before it stores the first, and the lock puts the two in order.
+  v_job := ops._lock_with_parent(v_creation.job_id);
+  if v_job.progress >= 80 then
+    perform private.fail('creation_ended', 'This creation is made, and its pictures are being stored.',
+      jsonb_build_object('status', v_creation.status));
+  end if;
+  perform ops.cancel_job(v_creation.job_id);
+  select * into v_creation from studio.creations c where c.id = creation_id;
+  if v_creation.status <> 'cancelled' then
+    perform private.fail('creation_ended', format('This creation is %s.', v_creation.status),
+      jsonb_build_object('status', v_creation.status));
+  end if;
+  return v_creation;
+end $$;
+comment on function private.cancel_creation is 'Core of studio.cancel_creation; checks the caller first.';
+revoke all on function private.cancel_creation from public, anon, authenticated, service_role;
+grant execute on function private.cancel_creation to authenticated, service_role;
+
+-- Cancels a creation: the charge is released at once, and what runs at a provider is told to stop by a job.
+-- The one who asked for it may, and editors. Cancelling again answers the cancelled creation; one whose pictures
+-- are made completes.
+-- Errors: unknown_creation, role_too_low, creation_ended.
+create function studio.cancel_creation(creation_id uuid) returns studio.creations
+language sql
+set search_path = ''
+as $$ select private.cancel_creation(creation_id) $$;
+comment on function studio.cancel_creation is 'Cancels a creation that has not ended; its charge is released.';
+revoke all on function studio.cancel_creation from public, anon, authenticated, service_role;
+grant execute on function studio.cancel_creation to authenticated, service_role;
