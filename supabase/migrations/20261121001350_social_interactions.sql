@@ -4,7 +4,7 @@
 -- it adds it, in one statement. What is not yet added is read beside the counts, so figures are always current.
 
 create schema if not exists social;
-comment on schema social is 'Posts, conversations and messages of social accounts, the bot on them, its funnel and figures.';
+comment on schema social is 'Posts and conversations of social accounts, the bot on them, its funnel and figures.';
 revoke all on schema social from public;
 grant usage on schema social to anon, authenticated, service_role;
 
