@@ -7,6 +7,12 @@ insert into private.error_codes (name, sqlstate, hint) values
 
 insert into studio.creation_types (creation_type, meter, needs_garment, needs_person, needs_prompt, is_available)
 values ('persona_image', 'generation', false, false, true, true);
+insert into studio.creation_settings (creation_type, setting, kind, minimum, maximum, choices, description)
+select 'persona_image', s.setting, s.kind, s.minimum, s.maximum, s.choices, s.description
+from studio.creation_settings s where s.creation_type = 'text_to_image';
+insert into studio.creation_prices (creation_type, quality, meter, units) values
+  ('persona_image', 'fast', 'generation', 2), ('persona_image', 'balanced', 'generation', 2),
+  ('persona_image', 'high', 'generation', 2), ('persona_image', 'ultra', 'generation', 3);
 
 create table studio.persona_creations (
   creation_id uuid primary key,
@@ -113,6 +119,22 @@ revoke all on function private.on_persona_creation from public, anon, authentica
 create trigger creations_of_personas after update of status on studio.creations
   for each row when (new.status = 'completed' and old.status <> 'completed')
   execute function private.on_persona_creation();
+
+-- A creation that is tried again is the same persona's.
+create function private.keep_persona_of_retry() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  insert into studio.persona_creations (creation_id, workspace_id, persona_id, purpose, lora_training_id, lora_scale)
+  select new.id, l.workspace_id, l.persona_id, l.purpose, l.lora_training_id, l.lora_scale
+  from studio.persona_creations l where l.creation_id = new.retry_of;
+  return null;
+end $$;
+comment on function private.keep_persona_of_retry() is 'Trigger: what is tried again stays the persona''s.';
+revoke all on function private.keep_persona_of_retry from public, anon, authenticated, service_role;
+create trigger creations_of_personas_again after insert on studio.creations
+  for each row when (new.retry_of is not null) execute function private.keep_persona_of_retry();
 
 create function private.choose_persona_face(persona_id uuid, face_index integer) returns studio.personas
 language plpgsql security definer

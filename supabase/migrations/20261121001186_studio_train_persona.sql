@@ -27,7 +27,8 @@ begin
     select o.bucket_id, coalesce(o.metadata ->> 'mimetype', ''), (o.metadata ->> 'size')::bigint
     into v_bucket, v_type, v_size
     from storage.objects o where o.bucket_id in ('studio-uploads', 'studio-results') and o.name = v_path
-      and private.is_workspace_path(v_path, workspace_id) order by o.bucket_id desc limit 1;
+      and private.is_workspace_path(v_path, workspace_id) and split_part(v_path, '/', 2) <> 'visitors'
+    order by o.bucket_id desc limit 1;
     if not found then
       perform private.fail('unknown_image', format('There is no picture "%s" in this workspace.', v_path),
         jsonb_build_object('path', v_path));

@@ -127,6 +127,25 @@ revoke all on function private.follow_vr_creation from public, anon, authenticat
 create trigger creations_of_visitors after update of status, progress on studio.creations
   for each row when (new.settings ? 'vr_tryon_id') execute function private.follow_vr_creation();
 
+-- A member knows the path of a visitor's photo from the creation, and can still make nothing of it.
+create function private.guard_visitors_photos() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if not private.is_service() then
+    perform private.fail('unknown_image', 'Visitors'' photos are for their own try-ons.',
+      jsonb_build_object('path', new.model_storage_path));
+  end if;
+  return new;
+end $$;
+comment on function private.guard_visitors_photos() is 'Trigger: refuses members'' creations of visitors'' photos.';
+revoke all on function private.guard_visitors_photos from public, anon, authenticated, service_role;
+create trigger creations_guard_visitors before insert on studio.creations
+  for each row when (split_part(new.model_storage_path, '/', 2) = 'visitors'
+    or split_part(new.garment_path, '/', 2) = 'visitors')
+  execute function private.guard_visitors_photos();
+
 -- Rows that clients wait for.
 do $$
 begin
