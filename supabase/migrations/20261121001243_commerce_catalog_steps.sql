@@ -1,0 +1,334 @@
+-- The coordinator of a catalog job: a job of the queue that looks about once a second what has ended, begins the next
+-- chunks, and writes down the counts. It ends when the catalog job does, pauses, or runs out of credits; whoever lets
+-- the catalog job go on enqueues the next one.
+
+-- The catalog job, its coordinator locked first.
+create function private.lock_catalog_job(catalog_job_id uuid) returns commerce.catalog_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job commerce.catalog_jobs;
+begin
+  perform ops._lock_with_parent((select j.job_id from commerce.catalog_jobs j where j.id = catalog_job_id));
+  select * into v_job from commerce.catalog_jobs j where j.id = catalog_job_id for update;
+  return v_job;
+end $$;
+comment on function private.lock_catalog_job(uuid) is
+  'Locks a catalog job, the queue''s job that coordinates it first.';
+revoke all on function private.lock_catalog_job from public, anon, authenticated, service_role;
+
+-- Has a locked catalog job coordinated from now on; the last coordinator has ended, or is about to.
+create function private.begin_catalog_round(catalog_job commerce.catalog_jobs) returns commerce.catalog_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job commerce.catalog_jobs := catalog_job;
+begin
+  v_job.round := catalog_job.round + (catalog_job.job_id is not null)::integer;
+  update commerce.catalog_jobs j
+  set round = v_job.round, job_id = (select q.job_id from ops.enqueue_job('commerce.catalog_job',
+    jsonb_build_object('catalog_job_id', j.id, 'round', v_job.round), j.workspace_id, max_attempts => 100,
+    key => format('catalog-job:%s:%s', j.id, v_job.round)) q)
+  where j.id = catalog_job.id
+  returning * into v_job;
+  return v_job;
+end $$;
+comment on function private.begin_catalog_round(commerce.catalog_jobs) is 'Enqueues the coordinator of a catalog job.';
+revoke all on function private.begin_catalog_round from public, anon, authenticated, service_role;
+
+-- Writes down the products of a locked catalog job in the order in which they are worked on.
+create function private.prepare_catalog_job(catalog_job commerce.catalog_jobs) returns commerce.catalog_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job commerce.catalog_jobs := catalog_job;
+  v_each smallint := catalog_job.tryon_count + catalog_job.studio_pictures::integer;
+  v_without integer;
+begin
+  with pool as materialized (
+    select p.*, not (p.is_made and v_job.delta_only) as wanted from private.catalog_pool(v_job) p
+  ), added as (
+    insert into commerce.catalog_job_products as i (catalog_job_id, workspace_id, position, product_id,
+      imported_product_id, title, image_url, category, model_path, content_hash, is_new, pictures, status, error_code,
+      error_message, completed_at)
+    select v_job.id, v_job.workspace_id, row_number() over (order by
+        v_job.priority_mode = 'new_first' and not p.is_new,
+        case when v_job.priority_mode <> 'catalog_order' then p.newest_at end desc,
+        case when v_job.priority_mode = 'catalog_order' then p.title end,
+        coalesce(p.product_id, p.imported_product_id)),
+      p.product_id, p.imported_product_id, p.title, p.image_url, p.category, p.model_path, p.content_hash, p.is_new,
+      v_each, case when p.image_url is null then 'failed' else 'pending' end,
+      case when p.image_url is null then 'product_without_image' end,
+      case when p.image_url is null then 'product_without_image: The product has no picture of its own.' end,
+      case when p.image_url is null then private.now() end
+    from pool p where p.wanted
+    returning i.is_new, i.image_url
+  )
+  select (select count(*) from added a where a.is_new), (select count(*) from added a where not a.is_new),
+    (select count(*) from pool p where not p.wanted), (select count(*) from added a where a.image_url is null)
+  into v_job.products_new, v_job.products_updated, v_job.products_skipped, v_without;
+  v_job.total_products := v_job.products_new + v_job.products_updated;
+  update commerce.catalog_jobs j
+  set status = 'processing', started_at = private.now(), delta_detected_at = private.now(),
+    total_products = v_job.total_products, products_new = v_job.products_new,
+    products_updated = v_job.products_updated, products_skipped = v_job.products_skipped,
+    estimated_cost_micro = private.catalog_amount(v_job, v_job.total_products - v_without),
+    estimated_duration_seconds = private.catalog_seconds(v_job, v_job.total_products - v_without)
+  where j.id = v_job.id
+  returning * into v_job;
+  return v_job;
+end $$;
+comment on function private.prepare_catalog_job(commerce.catalog_jobs) is
+  'Writes down which products a catalog job works on, new ones first, and what they cost.';
+revoke all on function private.prepare_catalog_job from public, anon, authenticated, service_role;
+
+-- Takes products that are at work out again, unless their pictures are being stored or, with submitted false, have
+-- been asked of the provider. They become pending or cancelled, as status says.
+create function private.take_back_products(catalog_job_id uuid, status text, submitted boolean) returns integer
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+  v_job_id bigint;
+  v_job ops.live_jobs;
+  v_jobs bigint[] := '{}';
+begin
+  -- From 80 on pictures are being stored where members read them: whoever could cancel then would have them for
+  -- nothing. The worker says so before it stores the first, and the lock puts the two in order.
+  for v_job_id in select i.job_id from commerce.catalog_job_products i
+    where i.catalog_job_id = take_back_products.catalog_job_id and i.status = 'processing' order by i.job_id
+  loop
+    v_job := ops._lock_with_parent(v_job_id);
+    if v_job.progress < (case when submitted then 80 else 20 end) then
+      v_jobs := v_jobs || v_job_id;
+    end if;
+  end loop;
+  update commerce.catalog_job_products i
+  set status = take_back_products.status, job_id = null,
+    chunk_id = case take_back_products.status when 'pending' then null else i.chunk_id end,
+    completed_at = case take_back_products.status when 'pending' then null else private.now() end
+  where i.catalog_job_id = take_back_products.catalog_job_id and i.status = 'processing' and i.job_id = any (v_jobs);
+  perform ops.cancel_job(u.id) from unnest(v_jobs) u (id);
+  return cardinality(v_jobs);
+end $$;
+comment on function private.take_back_products(uuid, text, boolean) is
+  'Cancels the work on products of a catalog job that has not gone too far; returns how many.';
+revoke all on function private.take_back_products from public, anon, authenticated, service_role;
+
+-- Stops a locked catalog job for good: nothing new is asked of a provider from here on. With an error it ends as
+-- failed.
+create function private.stop_catalog_job(catalog_job commerce.catalog_jobs, error text default null)
+returns commerce.catalog_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job commerce.catalog_jobs;
+  v_publishing bigint[];
+begin
+  update commerce.catalog_job_products i set status = 'cancelled', completed_at = private.now()
+  where i.catalog_job_id = catalog_job.id and i.status = 'pending';
+  perform private.take_back_products(catalog_job.id, 'cancelled', true);
+  with stopped as (
+    update commerce.catalog_job_products i set publish_status = 'cancelled'
+    where i.catalog_job_id = catalog_job.id and i.publish_status = 'pending'
+    returning i.publish_job_id
+  )
+  select array_agg(s.publish_job_id order by s.publish_job_id) into v_publishing from stopped s;
+  perform ops.cancel_job(u.id) from unnest(v_publishing) u (id);
+  update commerce.catalog_jobs j
+  set status = 'cancelling', error_code = split_part(error, ':', 1), error_message = error
+  where j.id = catalog_job.id
+  returning * into v_job;
+  return v_job;
+end $$;
+comment on function private.stop_catalog_job(commerce.catalog_jobs, text) is
+  'Cancels what a catalog job has not done yet; it ends when what is being stored is.';
+revoke all on function private.stop_catalog_job from public, anon, authenticated, service_role;
+
+-- What a catalog job's row should say, counted from its products and chunks; its status when nothing is at work any
+-- more. problem: why the next chunk could not begin.
+create function private.counted_catalog_job(catalog_job commerce.catalog_jobs, problem text)
+returns commerce.catalog_jobs
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_job commerce.catalog_jobs := catalog_job;
+  v_pending integer;
+  v_publishing integer;
+  v_live integer;
+  v_chunks integer;
+begin
+  select count(*) filter (where i.status = 'pending'), count(*) filter (where i.status = 'succeeded'),
+    count(*) filter (where i.status = 'failed'), count(*) filter (where i.status = 'cancelled')
+  into v_pending, v_job.items_succeeded, v_job.items_failed, v_job.items_cancelled
+  from commerce.catalog_job_products i where i.catalog_job_id = v_job.id;
+  select count(*) filter (where i.publish_status = 'pending'), count(*) filter (where i.publish_status = 'published'),
+    count(*) filter (where i.publish_status in ('failed', 'cancelled'))
+  into v_publishing, v_job.items_published, v_job.items_unpublished
+  from commerce.catalog_job_products i where i.catalog_job_id = v_job.id and i.publish_status is not null;
+  select count(*), count(*) filter (where c.status = 'processing'), count(*) filter (where c.status = 'completed'),
+    count(*) filter (where c.status = 'failed'), coalesce(sum(c.cost_micro), 0), coalesce(sum(c.pictures_made), 0)
+  into v_chunks, v_live, v_job.chunks_completed, v_job.chunks_failed, v_job.actual_cost_micro, v_job.pictures_made
+  from commerce.catalog_job_chunks c where c.catalog_job_id = v_job.id;
+  v_job.items_processed := v_job.items_succeeded + v_job.items_failed;
+  v_job.total_chunks := v_chunks + ceil(v_pending::numeric / v_job.chunk_size);
+  v_job.progress := case when v_job.total_products = 0 then 0 else least(99,
+    100 * (v_job.items_processed + v_job.items_cancelled) / v_job.total_products) end;
+  v_job.status := case
+    when v_live > 0 then v_job.status
+    when v_job.status = 'pausing' then 'paused'
+    when v_job.status = 'cancelling' then case when v_job.error_code is null then 'cancelled' else 'failed' end
+    when v_job.status <> 'processing' or v_publishing > 0 then v_job.status
+    when v_pending > 0 then case when problem is null then 'processing' else 'waiting_for_credits' end
+    when v_job.items_failed > 0 and v_job.items_succeeded = 0 then 'failed'
+    else 'completed' end;
+  if v_job.status = 'waiting_for_credits' then
+    v_job.error_code := split_part(problem, ':', 1);
+    v_job.error_message := problem;
+  elsif v_job.status = 'failed' then
+    v_job.error_code := coalesce(v_job.error_code, 'all_products_failed');
+    v_job.error_message := coalesce(v_job.error_message, 'all_products_failed: No product has got its pictures.');
+  end if;
+  return v_job;
+end $$;
+comment on function private.counted_catalog_job(commerce.catalog_jobs, text) is
+  'The counts and the status of a catalog job, as its products have them.';
+revoke all on function private.counted_catalog_job from public, anon, authenticated, service_role;
+
+-- Tells who began a catalog job that it has ended or waits for them; once for each round.
+create function private.tell_of_catalog_job(catalog_job commerce.catalog_jobs) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if catalog_job.created_by is null or catalog_job.status not in ('completed', 'failed', 'waiting_for_credits') then
+    return;
+  end if;
+  perform private.notify_user(catalog_job.created_by, catalog_job.workspace_id,
+    case catalog_job.status when 'completed' then 'success' when 'failed' then 'error' else 'warning' end,
+    case catalog_job.status when 'completed' then 'Your catalog has its pictures'
+      when 'failed' then 'The pictures of your catalog could not be made'
+      else 'The pictures of your catalog wait for credits' end,
+    format('%s of %s products are done, %s failed.', catalog_job.items_succeeded, catalog_job.total_products,
+      catalog_job.items_failed),
+    '/catalog/jobs/' || catalog_job.id, jsonb_build_object('catalog_job_id', catalog_job.id),
+    format('catalog-job:%s:%s:%s', catalog_job.id, catalog_job.round, catalog_job.status));
+end $$;
+comment on function private.tell_of_catalog_job(commerce.catalog_jobs) is
+  'Notifies the person who began a catalog job of its end or of missing credits.';
+revoke all on function private.tell_of_catalog_job from public, anon, authenticated, service_role;
+
+-- Writes the counts of a locked catalog job, if they have changed, and ends or parks it when nothing is at work.
+create function private.note_catalog_job(catalog_job commerce.catalog_jobs, problem text default null)
+returns commerce.catalog_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job commerce.catalog_jobs := private.counted_catalog_job(catalog_job, problem);
+  v_over boolean := v_job.status in ('completed', 'failed', 'cancelled');
+begin
+  if v_job is not distinct from catalog_job and not v_over then
+    return catalog_job;
+  end if;
+  update commerce.catalog_jobs j
+  set status = v_job.status, items_processed = v_job.items_processed, items_succeeded = v_job.items_succeeded,
+    items_failed = v_job.items_failed, items_cancelled = v_job.items_cancelled,
+    items_published = v_job.items_published, items_unpublished = v_job.items_unpublished,
+    pictures_made = v_job.pictures_made, total_chunks = v_job.total_chunks,
+    chunks_completed = v_job.chunks_completed, chunks_failed = v_job.chunks_failed,
+    actual_cost_micro = v_job.actual_cost_micro, error_code = v_job.error_code, error_message = v_job.error_message,
+    progress = case when v_over then 100 else v_job.progress end, last_activity_at = private.now(),
+    completed_at = case when v_over then private.now() end
+  where j.id = v_job.id
+  returning * into v_job;
+  if v_job.status <> catalog_job.status then
+    perform private.tell_of_catalog_job(v_job);
+  end if;
+  return v_job;
+end $$;
+comment on function private.note_catalog_job(commerce.catalog_jobs, text) is
+  'Brings the row of a catalog job up to date with its products.';
+revoke all on function private.note_catalog_job from public, anon, authenticated, service_role;
+
+-- One look of the coordinator. is_live false: it has nothing more to do, as has one of an earlier round.
+create function commerce.advance_catalog_job(catalog_job_id uuid, round integer)
+returns table (status text, progress integer, stage text, is_live boolean, poll_seconds integer)
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_job commerce.catalog_jobs := private.lock_catalog_job(catalog_job_id);
+  v_live integer;
+  v_problem text;
+begin
+  if v_job.id is null or v_job.round <> advance_catalog_job.round or v_job.completed_at is not null then
+    return query select coalesce(v_job.status, 'gone'), 100, null::text, false, 0;
+    return;
+  end if;
+  if v_job.started_at is null and v_job.status in ('pending', 'processing') then
+    v_job := private.prepare_catalog_job(v_job);
+  end if;
+  if v_job.status = 'processing' and v_job.max_failed_products < (select count(*) from commerce.catalog_job_products i
+    where i.catalog_job_id = v_job.id and i.status = 'failed') then
+    v_job := private.stop_catalog_job(v_job, format('too_many_failures: More than %s products have failed.',
+      v_job.max_failed_products));
+  end if;
+  if v_job.status = 'processing' then
+    v_live := (select count(*) from commerce.catalog_job_chunks c
+      where c.catalog_job_id = v_job.id and c.status = 'processing');
+    while v_live < v_job.parallel_chunks and v_problem is null loop
+      v_problem := private.start_catalog_chunk(v_job);
+      v_live := v_live + 1;
+    end loop;
+  end if;
+  v_job := private.note_catalog_job(v_job, v_problem);
+  status := v_job.status;
+  progress := v_job.progress;
+  stage := format('%s of %s products', v_job.items_processed, v_job.total_products);
+  is_live := v_job.status in ('pending', 'processing', 'pausing', 'cancelling');
+  poll_seconds := case when v_job.total_products > 20000 then 3 else 1 end;
+  return next;
+end $$;
+comment on function commerce.advance_catalog_job(uuid, integer) is
+  'Begins the next chunks of a catalog job, writes down its counts, and ends it when all is done.';
+revoke all on function commerce.advance_catalog_job from public, anon, authenticated, service_role;
+grant execute on function commerce.advance_catalog_job to service_role;
+
+-- on_event of commerce.catalog_job: a coordinator that dies or is cancelled by an operator takes its work with it.
+create function commerce.on_catalog_job(job ops.jobs, event text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job commerce.catalog_jobs;
+begin
+  select * into v_job from commerce.catalog_jobs j
+  where j.id = (job.payload ->> 'catalog_job_id')::uuid and j.job_id = job.id for update;
+  if event = 'replayed' then
+    perform private.fail('catalog_job_ended', 'Another coordinator goes on with this catalog job.', job.payload);
+  elsif event not in ('dead', 'cancelled') or v_job.id is null or v_job.completed_at is not null then
+    return;
+  end if;
+  update commerce.catalog_job_products i set status = 'cancelled', completed_at = private.now()
+  where i.catalog_job_id = v_job.id and i.status = 'pending';
+  perform ops.cancel_job(c.job_id) from commerce.catalog_job_chunks c
+  where c.catalog_job_id = v_job.id and c.status = 'processing';
+  v_job := private.stop_catalog_job(v_job, case event
+    when 'dead' then coalesce(job.error, 'internal_error: The job failed.') end);
+  perform private.note_catalog_job(v_job);
+end $$;
+comment on function commerce.on_catalog_job(ops.jobs, text) is
+  'Ends a catalog job whose coordinator ended before it was done.';
+revoke all on function commerce.on_catalog_job from public, anon, authenticated, service_role;
+
+insert into ops.job_kinds (kind, description, on_event) values
+  ('commerce.catalog_job', 'Coordinates a catalog job: begins its chunks and counts what they do.',
+    'commerce.on_catalog_job');
