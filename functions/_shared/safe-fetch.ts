@@ -15,6 +15,8 @@ export interface SafeResponse {
   headers: Record<string, string | string[] | undefined>;
   /** The beginning of the body, at most so many characters as it has bytes. */
   body: string;
+  /** The same as it came, for what is no UTF-8. */
+  bytes?: Uint8Array<ArrayBuffer>;
 }
 
 export interface SafeRequest {
@@ -129,11 +131,15 @@ export function checkUrl(text: string, allowLocal = false): URL {
   if (allowLocal) return url;
   const port = Number(url.port || 443);
   if (port !== 443 && port < 1024) throw new AddressRefused("The port must be 443 or 1024 and above.");
-  const host = hostOf(url);
+  checkName(hostOf(url));
+  return url;
+}
+
+/** Refuses names that lead inside, by their looks. Errors: AddressRefused. */
+export function checkName(host: string): void {
   if (isIP(host) === 0 && (!host.includes(".") || insideNames.test(host))) {
     throw new AddressRefused("The host must be a name of the public internet.");
   }
-  return url;
 }
 
 /** Without the brackets of IPv6 and the dot at the end that stands for the root. */
@@ -141,9 +147,8 @@ function hostOf({ hostname }: URL): string {
   return hostname.replace(/^\[|\]$/g, "").replace(/\.+$/, "");
 }
 
-/** All addresses of the host; refused when there is none, or when a single one is not public. */
-async function checkedAddresses(url: URL, options: SafeFetchOptions): Promise<Address[]> {
-  const host = hostOf(url);
+/** All addresses of the host; refused when there is none, or when a single one is not public. Errors: AddressRefused. */
+export async function checkedAddresses(host: string, options: SafeFetchOptions): Promise<Address[]> {
   const family = isIP(host);
   const resolve = options.resolve ?? ((name: string) => resolveName(name, { all: true, verbatim: true }));
   const addresses = family ? [{ address: host, family }] : await resolve(host);
@@ -158,7 +163,7 @@ async function checkedAddresses(url: URL, options: SafeFetchOptions): Promise<Ad
 export function createSafeFetch(options: SafeFetchOptions = {}): SafeFetch {
   return async (text, request) => {
     const url = checkUrl(text, options.allowLocal);
-    const addresses = await unlessAborted(checkedAddresses(url, options), request.signal);
+    const addresses = await unlessAborted(checkedAddresses(hostOf(url), options), request.signal);
     return await send(url, addresses, request);
   };
 }
@@ -194,10 +199,12 @@ function send(
         const finish = () => {
           incoming.destroy();
           outgoing.destroy();
+          const read = bytesOf(chunks, mostBytes);
           resolve({
             status: incoming.statusCode ?? 0,
             headers: incoming.headers,
-            body: textOf(chunks, mostBytes),
+            body: new TextDecoder().decode(read),
+            bytes: read,
           });
         };
         incoming.on("data", (chunk: Uint8Array) => {
@@ -218,14 +225,14 @@ function send(
   });
 }
 
-function textOf(chunks: Uint8Array[], most: number): string {
+function bytesOf(chunks: Uint8Array[], most: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const chunk of chunks) {
     bytes.set(chunk, at);
     at += chunk.length;
   }
-  return new TextDecoder().decode(bytes.subarray(0, most));
+  return bytes.subarray(0, most);
 }
 
 /** A lookup cannot be ended: it is left behind. */

@@ -191,16 +191,17 @@ comment on table ai.knowledge_chunks is
 comment on column ai.knowledge_chunks.source_doc_id is 'The document of ai.knowledge_documents it is a piece of.';
 comment on column ai.knowledge_chunks.heading is 'The headings it stands under, outermost first, parted by " > ".';
 comment on column ai.knowledge_chunks.content_hash is
-  'SHA-256 of the content; of equal chunks one is embedded, and a search shows one.';
+  'SHA-256 of heading and content; of equal chunks one is embedded, and a search shows one.';
 comment on column ai.knowledge_chunks.token_estimate is 'About how many tokens a model reads; never far too few.';
 comment on column ai.knowledge_chunks.quality_score is 'How much of it is prose rather than menus and codes, 0 to 1.';
 comment on column ai.knowledge_chunks.is_active is 'False: not seen for so long that it no longer counts.';
+comment on column ai.knowledge_chunks.expires_at is
+  'Its document''s; in no index, so that a chunk that is seen again is not entered into all of them anew.';
 create index knowledge_chunks_workspace_id on ai.knowledge_chunks (workspace_id, created_at desc, id);
 create index knowledge_chunks_source_type on ai.knowledge_chunks (workspace_id, source_type) where is_active;
 create index knowledge_chunks_content_hash on ai.knowledge_chunks (workspace_id, content_hash);
 create index knowledge_chunks_source_id on ai.knowledge_chunks (source_id);
 create index knowledge_chunks_not_embedded on ai.knowledge_chunks (source_id, id) where embedding is null;
-create index knowledge_chunks_expiry on ai.knowledge_chunks (expires_at) where is_active and expires_at is not null;
 create index knowledge_chunks_search on ai.knowledge_chunks using gin (search) where is_active;
 select private.create_embedding_index('ai.knowledge_chunks', 'embedding');
 create trigger touch_knowledge_chunks before update on ai.knowledge_chunks

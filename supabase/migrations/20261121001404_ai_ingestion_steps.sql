@@ -73,7 +73,9 @@ begin
   select count(*) into v_changed from ai.knowledge_ingestion_items n where n.ingestion_id = v_ingestion.id;
   update ai.knowledge_ingestion_jobs i set items_total = greatest(v_changed, i.items_processed)
   where i.id = v_ingestion.id;
-  perform private.verify_documents(v_ingestion.source_id, null);
+  if v_ingestion.items_processed = 0 then
+    perform private.verify_documents(v_ingestion.source_id, null);
+  end if;
   return v_changed;
 end $$;
 comment on function ai.begin_product_reading(uuid) is

@@ -106,7 +106,8 @@ revoke all on function private.search_knowledge from public, anon, authenticated
 grant execute on function private.search_knowledge to authenticated, service_role;
 
 create function ai.search_knowledge(workspace_id uuid, query text default null,
-  query_embedding ai.embedding default null, most integer default 8, source_types text[] default null, min_similarity double precision default null)
+  query_embedding ai.embedding default null, most integer default 8, source_types text[] default null,
+  min_similarity double precision default null)
 returns setof ai.knowledge_hit
 language sql stable
 set search_path = ''

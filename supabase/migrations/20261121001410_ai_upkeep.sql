@@ -81,8 +81,8 @@ declare
   v_expired integer;
 begin
   update ai.knowledge_chunks c set is_active = false
-  where c.id in (select k.id from ai.knowledge_chunks k where k.is_active and k.expires_at <= private.now()
-    order by k.expires_at limit 5000 for no key update skip locked);
+  where c.is_active and c.source_doc_id in (select d.id from ai.knowledge_documents d
+    where d.expires_at between private.now() - interval '31 days' and private.now());
   get diagnostics v_expired = row_count;
   delete from ai.knowledge_documents d where d.id in (select k.id from ai.knowledge_documents k
     where k.expires_at < private.now() - interval '30 days' order by k.expires_at limit 1000 for update skip locked);
