@@ -6,10 +6,13 @@ import type { SafeFetch } from "../../_shared/safe-fetch.ts";
 import type { Handlers } from "../job.ts";
 import type { ShopDeps } from "../shopify/shop.ts";
 import { cancelAtProvider } from "./cancel-at-provider.ts";
+import { catalogHandlers } from "./catalog.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
 import { importCsv } from "./csv-import.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
 import { extendTrial } from "./extend-trial.ts";
+import { type KnowledgeDeps, knowledgeHandlers } from "./knowledge.ts";
+import { type MailDeps, mailHandlers } from "./mail.ts";
 import { meterErrors } from "./meter-errors.ts";
 import { type PaymentDeps, paymentHandlers } from "./payments.ts";
 import { payoutHandlers } from "./payouts.ts";
@@ -21,7 +24,11 @@ import { applyEvent } from "./webhook-stripe.ts";
 import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
 export function createHandlers(
-  deps: CreationDeps & PaymentDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps & RefreshDeps,
+  deps: CreationDeps &
+    PaymentDeps &
+    KnowledgeDeps &
+    MailDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps &
+    RefreshDeps,
 ): Handlers {
   return {
     ...unhandledWebhooks,
@@ -29,6 +36,9 @@ export function createHandlers(
     ...subscriptionHandlers(deps.stripe),
     ...shopifyHandlers(deps),
     ...paymentHandlers(deps),
+    ...catalogHandlers(deps),
+    ...knowledgeHandlers(deps),
+    ...mailHandlers(deps),
     "webhook.stripe": applyEvent,
     "billing.extend_trial": extendTrial(deps.stripe),
     "billing.meter_errors": meterErrors(deps.stripe),
