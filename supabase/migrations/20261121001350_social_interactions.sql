@@ -85,6 +85,7 @@ comment on table social.uncounted_interactions is 'Steps of the funnel that the 
 comment on column social.uncounted_interactions.starts_at is 'The quarter of an hour (UTC) in which the step happened.';
 create index uncounted_interactions_account_id on social.uncounted_interactions (account_id);
 create index uncounted_interactions_workspace_id on social.uncounted_interactions (workspace_id);
+create index uncounted_interactions_post_id on social.uncounted_interactions (post_id) where post_id is not null;
 alter table social.uncounted_interactions enable row level security;
 revoke all on table social.uncounted_interactions from public, anon, authenticated, service_role;
 grant select on table social.uncounted_interactions to authenticated, service_role;

@@ -27,10 +27,15 @@ select c.workspace_id, c.account_id, c.of_posts, c.post_id, c.grain, c.starts_at
   c.duration_ms, c.cost_micro
 from social.interaction_counts c
 union all
-select u.workspace_id, u.account_id, s.of_posts, case when s.of_posts then u.post_id end, g.grain, g.starts_at, u.kind,
-  1, (u.duration_ms is not null)::integer, coalesce(u.duration_ms, 0), coalesce(u.cost_micro, 0)
+select u.workspace_id, u.account_id, false, null, g.grain, g.starts_at, u.kind, 1, (u.duration_ms is not null)::integer,
+  coalesce(u.duration_ms, 0), coalesce(u.cost_micro, 0)
 from social.uncounted_interactions u
-cross join (values (false), (true)) as s (of_posts)
+cross join lateral (values ('quarter', u.starts_at), ('hour', date_trunc('hour', u.starts_at, 'UTC')),
+  ('day', date_trunc('day', u.starts_at, 'UTC'))) as g (grain, starts_at)
+union all
+select u.workspace_id, u.account_id, true, u.post_id, g.grain, g.starts_at, u.kind, 1,
+  (u.duration_ms is not null)::integer, coalesce(u.duration_ms, 0), coalesce(u.cost_micro, 0)
+from social.uncounted_interactions u
 cross join lateral (values ('quarter', u.starts_at), ('hour', date_trunc('hour', u.starts_at, 'UTC')),
   ('day', date_trunc('day', u.starts_at, 'UTC'))) as g (grain, starts_at);
 comment on view social.current_counts is

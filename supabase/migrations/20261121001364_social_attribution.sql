@@ -84,17 +84,19 @@ comment on function social.tracked_link(text, uuid) is 'An address of the shop t
 revoke all on function social.tracked_link from public, anon, authenticated, service_role;
 grant execute on function social.tracked_link to authenticated, service_role;
 
-create function private.product_tried(creation_id uuid) returns uuid
+create function private.product_tried(creation_id uuid, post_id uuid) returns uuid
 language sql stable
 set search_path = ''
 as $$
-  select p.id from studio.creations c
-  join studio.wardrobe_garments g on g.id = c.garment_id
-  join commerce.shopify_products p on p.id = g.shopify_product_id
-  where c.id = product_tried.creation_id
+  select coalesce((
+    select p.id from studio.creations c
+    join studio.wardrobe_garments g on g.id = c.garment_id
+    join commerce.shopify_products p on p.id = g.shopify_product_id
+    where c.id = product_tried.creation_id
+  ), (select p.shopify_product_id from social.posts p where p.id = product_tried.post_id))
 $$;
-comment on function private.product_tried(uuid) is
-  'The product whose garment a creation shows; null when none is known.';
+comment on function private.product_tried(uuid, uuid) is
+  'The product whose garment a creation shows, else that of the post; null when none is known.';
 revoke all on function private.product_tried from public, anon, authenticated, service_role;
 
 -- The step that an order is traced to, with how. A code that many were sent goes to whoever tried on what was bought,
@@ -115,7 +117,8 @@ begin
   where i.workspace_id = traced.workspace_id and i.kind = 'promo_sent'
     and upper(i.details ->> 'promo_code') = any (traced.discount_codes)
     and i.occurred_at between v_from and traced.ordered_at
-  order by private.product_tried(i.creation_id) = any (v_products) desc nulls last, i.occurred_at desc limit 1;
+  order by private.product_tried(i.creation_id, i.post_id) = any (v_products) desc nulls last, i.occurred_at desc
+  limit 1;
   if found then
     return;
   end if;
@@ -130,7 +133,7 @@ begin
   where i.workspace_id = traced.workspace_id and i.kind = 'tryon_completed'
     and i.occurred_at between v_from and traced.ordered_at
     and private.person_ref(traced.connected_account_id, i.details ->> 'username') = traced.handle_ref
-    and private.product_tried(i.creation_id) = any (v_products)
+    and private.product_tried(i.creation_id, i.post_id) = any (v_products)
   order by i.occurred_at desc limit 1;
 end $$;
 comment on function private.trace_order(commerce.orders) is 'The step of the funnel that an order came of, if any.';
@@ -155,7 +158,7 @@ begin
     insert into social.order_attributions (order_id, workspace_id, account_id, method, interaction_id, post_id,
       conversation_id, creation_id, product_id)
     values (told.id, told.workspace_id, v_step.account_id, v_trace.method, v_step.id, v_step.post_id,
-      v_step.conversation_id, v_step.creation_id, private.product_tried(v_step.creation_id));
+      v_step.conversation_id, v_step.creation_id, private.product_tried(v_step.creation_id, v_step.post_id));
     perform social.record_interaction(told.workspace_id, v_step.account_id, 'order_attributed', 'order:' || told.id,
       v_step.post_id, v_step.conversation_id, v_step.creation_id, jsonb_build_object('order_id', told.id, 'method',
         v_trace.method, 'total_cents', told.total_cents, 'currency', told.currency));
