@@ -73,6 +73,13 @@ const variables = {
   META_VERIFY_TOKEN: text.optional(),
   REPLICATE_WEBHOOK_SECRETS: list.optional(),
   RESEND_WEBHOOK_SECRETS: list.optional(),
+  /** Resend, for mail of our own: without the key and the sender, such mail waits. */
+  RESEND_API_URL: url.default("https://api.resend.com"),
+  RESEND_API_KEY: text.optional(),
+  /** `Name <address>` of a domain that Resend knows. */
+  MAIL_FROM: text.optional(),
+  /** Local stack only: mail servers may have private addresses, any port and no encryption. */
+  MAIL_ALLOW_LOCAL: z.stringbool().default(false),
   /** Keys of secrets that the database keeps; the first encrypts, all decrypt. */
   ENCRYPTION_KEYS: encryptionKeys.optional(),
   FAL_QUEUE_URL: url.default("https://queue.fal.run"),
@@ -120,6 +127,10 @@ export const workerVariables = [
   "SHOPIFY_CLIENT_SECRET",
   "OAUTH_CLIENTS",
   "WEBHOOKS_ALLOW_LOCAL",
+  "RESEND_API_URL",
+  "RESEND_API_KEY",
+  "MAIL_FROM",
+  "MAIL_ALLOW_LOCAL",
   "WORKER_LEASE_SECONDS",
   "WORKER_BUDGET_SECONDS",
 ] as const satisfies (keyof Variables)[];

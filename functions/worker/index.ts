@@ -35,6 +35,7 @@ const handlers = createHandlers({
   shopify: shopifyConfig(env),
   oauth: configuredOAuth(env.OAUTH_CLIENTS, shopifyConfig(env)),
   vault: env.ENCRYPTION_KEYS && createVault(env.ENCRYPTION_KEYS),
+  mailServers: { allowLocal: env.MAIL_ALLOW_LOCAL },
   safeFetch: createSafeFetch({ allowLocal: env.WEBHOOKS_ALLOW_LOCAL }),
 });
 const limits = {

@@ -5,6 +5,7 @@ import { serve } from "@hono/node-server";
 import type { Hono } from "hono";
 import { startFal } from "./fal/start.ts";
 import { startGemini } from "./gemini/start.ts";
+import { startMail } from "./mail/start.ts";
 import { forStandIns, type StandInName } from "./names.ts";
 import { startRazorpay } from "./razorpay/start.ts";
 import { startShopify } from "./shopify/start.ts";
@@ -49,6 +50,7 @@ export async function startStandIns(options: StandInOptions): Promise<StandIns> 
     shopify: startShopify({ path: path("shopify"), ...retry }),
     razorpay: startRazorpay({ path: path("razorpay"), webhookUrl: webhookUrl("razorpay"), ...retry }),
     gemini: startGemini({ path: path("gemini") }),
+    mail: startMail({ path: path("mail") }),
   };
   const servers: Server[] = [];
   const close = async () => {
