@@ -91,6 +91,28 @@ const variables = {
   ),
   /** Our accounts at fal. It signs the webhooks of all its customers with one key; these are ours. */
   FAL_USER_IDS: list.optional(),
+  GEMINI_API_URL: url.default("https://generativelanguage.googleapis.com"),
+  /** Without it nothing that needs a model of Gemini's can be asked for. */
+  GEMINI_API_KEY: text.optional(),
+  /** The model that the assistant speaks by. */
+  GEMINI_TEXT_MODEL: text.default("gemini-3.1-flash-lite"),
+  /** Embeddings come from an API that speaks OpenAI's where these two are set, else from Gemini. */
+  EMBEDDINGS_API_URL: url.optional(),
+  EMBEDDINGS_API_KEY: text.optional(),
+  EMBEDDING_MODEL: text.default("gemini-embedding-001"),
+  /** Least pause between two pages of a website that is read, in seconds. */
+  CRAWL_PAUSE_SECONDS: seconds.default(1),
+  REPLICATE_API_URL: url.default("https://api.replicate.com"),
+  /** Without it nothing is made at Replicate, and its row of studio.providers must stay disabled. */
+  REPLICATE_API_TOKEN: text.optional(),
+  /** Where Replicate keeps results. Source: https://replicate.com/docs/topics/predictions/output-files. */
+  REPLICATE_FILES_URLS: bases.default(
+    basesOf(
+      "https://replicate.delivery",
+      "https://*.replicate.delivery",
+      "https://api.replicate.com/v1/files",
+    ),
+  ),
   /** Origins of the client apps; when set, a checkout returns to no other. */
   APP_ORIGINS: z
     .pipe(list, z.array(z.url({ protocol: /^https?$/ }).transform((item) => new URL(item).origin)))
@@ -121,12 +143,22 @@ export const workerVariables = [
   "FAL_QUEUE_URL",
   "FAL_KEY",
   "FAL_FILES_URLS",
+  "REPLICATE_API_URL",
+  "REPLICATE_API_TOKEN",
+  "REPLICATE_FILES_URLS",
   "ENCRYPTION_KEYS",
   "SHOPIFY_SHOP_URL",
   "SHOPIFY_CLIENT_ID",
   "SHOPIFY_CLIENT_SECRET",
   "OAUTH_CLIENTS",
   "WEBHOOKS_ALLOW_LOCAL",
+  "GEMINI_API_URL",
+  "GEMINI_API_KEY",
+  "GEMINI_TEXT_MODEL",
+  "EMBEDDINGS_API_URL",
+  "EMBEDDINGS_API_KEY",
+  "EMBEDDING_MODEL",
+  "CRAWL_PAUSE_SECONDS",
   "RESEND_API_URL",
   "RESEND_API_KEY",
   "MAIL_FROM",

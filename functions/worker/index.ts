@@ -1,4 +1,5 @@
 import { createClient } from "@supabase/supabase-js";
+import { embedderOf } from "../_shared/ai/embeddings.ts";
 import { createDatabase } from "../_shared/db.ts";
 import { createVault } from "../_shared/encryption.ts";
 import { readEnv, workerVariables } from "../_shared/env.ts";
@@ -11,7 +12,7 @@ import { configuredOAuth } from "../oauth/providers/index.ts";
 import { createApp } from "./app.ts";
 import { createHandlers } from "./handlers/index.ts";
 import { background, handOnTo } from "./platform.ts";
-import { falProvider } from "./providers/fal.ts";
+import { configuredProviders } from "./providers/index.ts";
 import { supabaseStorage } from "./storage.ts";
 import { platformLimits } from "./worker.ts";
 
@@ -19,24 +20,20 @@ const env = readEnv(workerVariables);
 const { SUPABASE_URL, SUPABASE_SECRET_KEY: secretKey, FUNCTIONS_URL: functionsUrl } = env;
 const log = createLog({ function: "worker" });
 const onLost = (error: Error) => log.warn("a database connection was lost", { error });
-const fal = falProvider({
-  queueUrl: env.FAL_QUEUE_URL,
-  key: env.FAL_KEY,
-  filesUrls: env.FAL_FILES_URLS,
-});
 const handlers = createHandlers({
   stripe: createStripe(env.STRIPE_SECRET_KEY, env.STRIPE_API_URL),
   razorpay: razorpayOf(env),
   invoiceIssuer: env.INVOICE_ISSUER,
   storage: supabaseStorage(createClient(SUPABASE_URL, secretKey, { auth: { persistSession: false } })),
-  provider: fal,
-  providers: { fal },
+  providers: configuredProviders(env),
   functionsUrl,
   shopify: shopifyConfig(env),
   oauth: configuredOAuth(env.OAUTH_CLIENTS, shopifyConfig(env)),
   vault: env.ENCRYPTION_KEYS && createVault(env.ENCRYPTION_KEYS),
   mailServers: { allowLocal: env.MAIL_ALLOW_LOCAL },
   safeFetch: createSafeFetch({ allowLocal: env.WEBHOOKS_ALLOW_LOCAL }),
+  embedder: embedderOf(env),
+  pauseMs: env.CRAWL_PAUSE_SECONDS * 1000,
 });
 const limits = {
   ...platformLimits,
