@@ -3,40 +3,53 @@
 import { isBelow } from "../_shared/addresses.ts";
 import { providerRejected, providerUnavailable } from "./providers/provider.ts";
 
-export interface Picture {
+export interface Downloaded {
   bytes: Uint8Array<ArrayBuffer>;
   contentType: string;
   extension: string;
 }
 
+/** Content types and the extensions they get. */
+export type FileTypes = Readonly<Record<string, string>>;
 // What the bucket studio-results takes.
-const extensions: Record<string, string> = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
+export const imageTypes: FileTypes = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
+export const videoTypes: FileTypes = { "video/mp4": "mp4", "video/webm": "webm" };
+
+export interface DownloadOptions {
+  /** Pictures when not given. */
+  types?: FileTypes;
+  /** Headers for an address, asked anew for each redirect. */
+  headers?: ((url: URL) => Record<string, string>) | undefined;
+}
+
 const maxBytes = 50 * 1024 * 1024;
 const timeoutMs = 60_000;
 const mostRedirects = 3;
 
 /**
- * Downloads a picture of at most 50 MiB that lies below one of the bases, redirects included.
- * Errors: provider_unavailable, provider_rejected (elsewhere, no picture, too large).
+ * Downloads a file of at most 50 MiB that lies below one of the bases, redirects included.
+ * Errors: provider_unavailable, provider_rejected (elsewhere, of another type, too large).
  */
-export async function downloadPicture(
+export async function downloadFile(
   fetcher: typeof fetch,
   url: string,
   bases: readonly URL[],
   signal: AbortSignal,
-): Promise<Picture> {
+  { types = imageTypes, headers }: DownloadOptions = {},
+): Promise<Downloaded> {
   try {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-    const response = await fetchBelow(fetcher, url, bases, limited);
+    const response = await fetchBelow(fetcher, url, bases, limited, headers);
     if (!response.ok || !response.body) {
       await response.body?.cancel();
       throw providerUnavailable(`The result could not be fetched (${response.status}).`);
     }
     const contentType = response.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase() ?? "";
-    const extension = extensions[contentType];
+    const extension = Object.hasOwn(types, contentType) ? types[contentType] : undefined;
     if (!extension) {
       await response.body.cancel();
-      throw providerRejected(`The result is of the type ${contentType || "unknown"}, not a picture.`);
+      const wanted = types === videoTypes ? "video" : "picture";
+      throw providerRejected(`The result is of the type ${contentType || "unknown"}, not a ${wanted}.`);
     }
     return { bytes: await readLimited(response.body), contentType, extension };
   } catch (error) {
@@ -47,11 +60,12 @@ export async function downloadPicture(
 }
 
 /** The address comes out of an answer or a webhook: without a list it could be one of our own network. */
-async function fetchBelow(
+export async function fetchBelow(
   fetcher: typeof fetch,
   url: string,
   bases: readonly URL[],
   signal: AbortSignal,
+  headers: DownloadOptions["headers"],
 ): Promise<Response> {
   let address = URL.parse(url);
   for (let redirects = 0; redirects <= mostRedirects; redirects++) {
@@ -60,7 +74,11 @@ async function fetchBelow(
         address: address ? `${address.protocol}//${address.host}` : "no address",
       });
     }
-    const response = await fetcher(address, { redirect: "manual", signal });
+    const response = await fetcher(address, {
+      redirect: "manual",
+      signal,
+      ...(headers && { headers: headers(address) }),
+    });
     const location = response.status >= 300 && response.status < 400 && response.headers.get("location");
     if (!location) return response;
     await response.body?.cancel();
