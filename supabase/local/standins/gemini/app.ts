@@ -1,5 +1,6 @@
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { type Control, controlRoutes, type Rule, visibleHeaders } from "../control.ts";
+import { openaiEmbeddings } from "./embed.ts";
 import { GoogleError, tooMany } from "./errors.ts";
 import { methods } from "./methods.ts";
 
@@ -17,6 +18,8 @@ export function createGeminiStandIn({ data, control }: Deps): Hono {
   app.use(recorder(control));
   app.use(async (c, next) => {
     if (c.req.header("x-goog-api-key") === data.key) return next();
+    if (c.req.path.includes("/openai/") && c.req.header("authorization") === `Bearer ${data.key}`)
+      return next();
     throw new GoogleError(400, "API key not valid. Please pass a valid API key.", [
       {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
@@ -36,8 +39,10 @@ export function createGeminiStandIn({ data, control }: Deps): Hono {
         `models/${model} is not found for API version ${version}, or is not supported for ${name}.`,
       );
     }
-    return c.json(await method({ model, body: await jsonBody(c), rule: control.take("run") }));
+    const answer = await method({ model, body: await jsonBody(c), rule: control.take("run") });
+    return answer instanceof Response ? answer : c.json(answer);
   });
+  app.post("/v1beta/openai/embeddings", async (c) => c.json(openaiEmbeddings(await jsonBody(c))));
   return app;
 }
 
