@@ -17,7 +17,7 @@ export type ShopMedia = z.infer<typeof mediaNode>;
 const mediaQuery = {
   text: `query ProductMedia($id: ID!, $after: String) {
     product(id: $id) {
-      media(first: 100, after: $after) {
+      media(first: 25, after: $after) {
         nodes { id alt status mediaErrors { message } ... on MediaImage { image { url } } }
         pageInfo { hasNextPage endCursor }
       }

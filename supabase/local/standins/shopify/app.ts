@@ -1,12 +1,22 @@
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { type Control, controlRoutes, type Rule, visibleHeaders } from "../control.ts";
 import type { Delivery } from "../delivery.ts";
 import { answerQuery } from "./graphql.ts";
+import { mediaFiles, mediaMutations } from "./media.ts";
 import { oauthRoutes, signedQuery } from "./oauth.ts";
 import { Merchant, type ShopEvent } from "./shop.ts";
 import { emptyShop, type Shop, type ShopifyData } from "./state.ts";
 
-export type Deps = { data: ShopifyData; changed(): void; control: Control; delivery: Delivery };
+export type Deps = {
+  data: ShopifyData;
+  changed(): void;
+  control: Control;
+  delivery: Delivery;
+  /** Where pictures that are added to products are kept; the system's temporary folder when not given. */
+  filesFolder?: string;
+};
 
 /**
  * Shops at /<shop domain>/...: OAuth, the GraphQL Admin API, webhooks to whoever subscribed. What merchants do is
@@ -37,9 +47,15 @@ export function createShopifyStandIn(deps: Deps): Hono {
     const errors = "[API] Invalid API key or access token (unrecognized login or wrong password)";
     return c.json({ errors }, 401);
   });
-  app.post("/:shop/admin/api/:version/graphql.json", (c) =>
-    answerQuery(c, shopOf(c.req.param("shop")), nextId, changed),
-  );
+  const folder = deps.filesFolder ?? join(tmpdir(), `backlot-shopify-${process.pid}`);
+  const announceFor = (shop: Shop, events: ShopEvent[]) => announce(deps, shop, events, nextId);
+  app.route("/", mediaFiles(folder));
+  app.post("/:shop/admin/api/:version/graphql.json", (c) => {
+    const shop = shopOf(c.req.param("shop"));
+    const media = { folder, control, changed, announce: announceFor };
+    const more = mediaMutations(media, shop, nextId, new URL(c.req.url).origin);
+    return answerQuery(c, shop, nextId, changed, more);
+  });
   // The app takes itself out of the shop.
   app.delete("/:shop/admin/api_permissions/current.json", async (c) => {
     const shop = shopOf(c.req.param("shop"));

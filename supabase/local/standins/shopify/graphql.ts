@@ -6,7 +6,13 @@ import { schema } from "./schema.ts";
 import type { Shop } from "./state.ts";
 
 /** POST /admin/api/<version>/graphql.json, for a caller whose token has been checked. Errors come with status 200. */
-export async function answerQuery(c: Context, shop: Shop, nextId: () => string, changed: () => void) {
+export async function answerQuery(
+  c: Context,
+  shop: Shop,
+  nextId: () => string,
+  changed: () => void,
+  more: object = {},
+) {
   const { query = "", variables = {} } = (await c.req.json()) as {
     query?: string;
     variables?: Record<string, unknown>;
@@ -39,7 +45,7 @@ export async function answerQuery(c: Context, shop: Shop, nextId: () => string, 
   const answer = await execute({
     schema,
     document,
-    rootValue: rootOf(shop, nextId),
+    rootValue: { ...rootOf(shop, nextId), ...more },
     variableValues: variables,
   });
   const actual = Math.min(requestedQueryCost, actualCost(answer.data));

@@ -1,5 +1,6 @@
 // Answers queries from a shop's state: connections with cursors, search by time, webhook subscriptions.
 
+import { mediaOf } from "./media.ts";
 import { quantityOf } from "./payloads.ts";
 import type { Collection, Item, Level, Location, Product, Shop, Subscription, Variant } from "./state.ts";
 
@@ -67,15 +68,10 @@ export function rootOf(shop: Shop, nextId: () => string) {
       })),
       media: (page: Page) =>
         connection(
-          entry.images,
-          ({ id }) => id,
+          mediaOf(entry),
+          ({ key }) => key,
           page,
-          ({ id, src, alt, width, height }) => ({
-            __typename: "MediaImage",
-            id: gid("MediaImage", id),
-            alt,
-            image: { id: gid("ProductImage", id), url: src, altText: alt, width, height },
-          }),
+          ({ node }) => node,
         ),
       variants: (page: Page) =>
         connection(

@@ -33,8 +33,13 @@ export const schema = buildSchema(/* GraphQL */ `
   type SEO { title: String description: String }
   type ProductOption { id: ID! name: String! position: Int! values: [String!]! }
   type Image { id: ID url: URL! altText: String width: Int height: Int }
-  interface Media { id: ID! alt: String }
-  type MediaImage implements Media { id: ID! alt: String image: Image }
+  enum MediaContentType { IMAGE VIDEO EXTERNAL_VIDEO MODEL_3D }
+  enum MediaStatus { UPLOADED PROCESSING READY FAILED }
+  type MediaError { code: String! message: String! details: String }
+  interface Media { id: ID! alt: String status: MediaStatus! mediaErrors: [MediaError!]! }
+  type MediaImage implements Media {
+    id: ID! alt: String status: MediaStatus! mediaErrors: [MediaError!]! image: Image
+  }
   type MediaConnection { nodes: [Media!]! pageInfo: PageInfo! }
   type SelectedOption { name: String! value: String! }
   type MoneyV2 { amount: Decimal! currencyCode: String! }
@@ -94,9 +99,13 @@ export const schema = buildSchema(/* GraphQL */ `
 
   type UserError { field: [String!] message: String! }
   input WebhookSubscriptionInput { uri: String format: WebhookSubscriptionFormat }
+  input ProductUpdateInput { id: ID title: String descriptionHtml: HTML tags: [String!] }
+  input CreateMediaInput { originalSource: String! alt: String mediaContentType: MediaContentType! }
+  type ProductUpdatePayload { product: Product userErrors: [UserError!]! }
   type WebhookSubscriptionCreatePayload { userErrors: [UserError!]! webhookSubscription: WebhookSubscription }
   type WebhookSubscriptionDeletePayload { userErrors: [UserError!]! deletedWebhookSubscriptionId: ID }
   type Mutation {
+    productUpdate(product: ProductUpdateInput, media: [CreateMediaInput!]): ProductUpdatePayload
     webhookSubscriptionCreate(topic: WebhookSubscriptionTopic!, webhookSubscription: WebhookSubscriptionInput!):
       WebhookSubscriptionCreatePayload
     webhookSubscriptionDelete(id: ID!): WebhookSubscriptionDeletePayload

@@ -29,7 +29,7 @@ export function startShopify({ path, retryMs }: { path: string; retryMs?: number
     ...(retryMs && { retryMs }),
   });
   return {
-    app: createShopifyStandIn({ data, changed, control, delivery }),
+    app: createShopifyStandIn({ data, changed, control, delivery, filesFolder: `${path}.files` }),
     data,
     env: (url) => ({
       SHOPIFY_SHOP_URL: `${url}/{shop}`,

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { PendingWebhook } from "../delivery.ts";
+import type { PendingMedia } from "./media.ts";
 import type { OrderRecord } from "./orders.ts";
 
 export type Variant = {
@@ -31,6 +32,8 @@ export type Product = {
   seo: { title: string | null; description: string | null };
   options: { name: string; values: string[] }[];
   images: { id: string; src: string; alt: string | null; width: number; height: number }[];
+  /** Media that is no image yet. */
+  pending?: PendingMedia[];
   variants: Variant[];
   created_at: string;
   updated_at: string;
