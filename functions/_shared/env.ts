@@ -61,6 +61,8 @@ const variables = {
   /** Our app at Shopify; without it, no shop can be connected. */
   SHOPIFY_CLIENT_ID: text.optional(),
   SHOPIFY_CLIENT_SECRET: text.optional(),
+  /** Where shops keep the pictures of their products; from nowhere else is one copied. */
+  SHOPIFY_FILES_URLS: bases.default(basesOf("https://cdn.shopify.com")),
   /** Page for merchants who install our app and have no account yet. */
   SHOPIFY_INSTALL_URL: url.optional(),
   /** JSON {provider: {client_id, client_secret, ...}}: where else accounts can be connected. */
@@ -150,6 +152,7 @@ export const workerVariables = [
   "SHOPIFY_SHOP_URL",
   "SHOPIFY_CLIENT_ID",
   "SHOPIFY_CLIENT_SECRET",
+  "SHOPIFY_FILES_URLS",
   "OAUTH_CLIENTS",
   "WEBHOOKS_ALLOW_LOCAL",
   "GEMINI_API_URL",

@@ -11,7 +11,8 @@ import { createStripe } from "../_shared/stripe.ts";
 import { configuredOAuth } from "../oauth/providers/index.ts";
 import { createApp } from "./app.ts";
 import { createHandlers } from "./handlers/index.ts";
-import { background, handOnTo } from "./platform.ts";
+import { createPictures } from "./pictures/magick.ts";
+import { background, handOnTo, readMagick } from "./platform.ts";
 import { configuredProviders } from "./providers/index.ts";
 import { supabaseStorage } from "./storage.ts";
 import { platformLimits } from "./worker.ts";
@@ -27,6 +28,8 @@ const handlers = createHandlers({
   storage: supabaseStorage(createClient(SUPABASE_URL, secretKey, { auth: { persistSession: false } })),
   providers: configuredProviders(env),
   functionsUrl,
+  pictures: createPictures(readMagick),
+  shopFiles: env.SHOPIFY_FILES_URLS,
   shopify: shopifyConfig(env),
   oauth: configuredOAuth(env.OAUTH_CLIENTS, shopifyConfig(env)),
   vault: env.ENCRYPTION_KEYS && createVault(env.ENCRYPTION_KEYS),

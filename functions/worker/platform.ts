@@ -1,4 +1,4 @@
-// What only the hosted runtime has, and asking the platform for another invocation.
+// What only the hosted runtime has: work after an answer, files of libraries, another invocation.
 
 import type { Log } from "../_shared/log.ts";
 
@@ -8,6 +8,12 @@ const { EdgeRuntime } = globalThis as { EdgeRuntime?: { waitUntil(work: Promise<
 
 /** Keeps the invocation alive after its answer; undefined where the runtime cannot. */
 export const background: Background = EdgeRuntime && ((work) => EdgeRuntime.waitUntil(work));
+
+/** The library's WebAssembly, which lies beside its code. Source: Supabase, Edge Functions, image manipulation. */
+export function readMagick(): Promise<Uint8Array> {
+  const { Deno } = globalThis as unknown as { Deno: { readFile(path: URL): Promise<Uint8Array> } };
+  return Deno.readFile(new URL("x86/magick.wasm", import.meta.resolve("@imagemagick/magick-wasm")));
+}
 
 /**
  * Asks for a fresh worker invocation, without waiting for its end. What fails here is made good by ops.tick(),

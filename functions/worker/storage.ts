@@ -1,4 +1,4 @@
-// The two things the worker does with storage.
+// What the worker does with storage.
 
 import type { SupabaseClient } from "@supabase/supabase-js";
 import { JobError } from "./job.ts";
@@ -10,8 +10,13 @@ export interface Storage {
   upload(bucket: string, path: string, bytes: Uint8Array<ArrayBuffer>, contentType: string): Promise<void>;
 }
 
+export interface FileRemover {
+  /** Deletes objects; those that are gone are fine. Errors: storage_unavailable. */
+  remove(bucket: string, paths: string[]): Promise<void>;
+}
+
 /** Storage through supabase-js with the secret key, which passes all policies. */
-export function supabaseStorage(client: Pick<SupabaseClient, "storage">): Storage {
+export function supabaseStorage(client: Pick<SupabaseClient, "storage">): Storage & FileRemover {
   return {
     signedUrl: async (bucket, path, seconds) => {
       const { data, error } = await client.storage.from(bucket).createSignedUrl(path, seconds);
@@ -32,6 +37,13 @@ export function supabaseStorage(client: Pick<SupabaseClient, "storage">): Storag
       const { error } = await client.storage.from(bucket).upload(path, bytes, { contentType, upsert: true });
       if (error)
         throw new JobError("storage_unavailable", "The result cannot be stored at the moment.", {
+          cause: error,
+        });
+    },
+    remove: async (bucket, paths) => {
+      const { error } = await client.storage.from(bucket).remove(paths);
+      if (error)
+        throw new JobError("storage_unavailable", "The files cannot be deleted at the moment.", {
           cause: error,
         });
     },

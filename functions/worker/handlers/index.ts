@@ -16,6 +16,7 @@ import { type MailDeps, mailHandlers } from "./mail.ts";
 import { meterErrors } from "./meter-errors.ts";
 import { type PaymentDeps, paymentHandlers } from "./payments.ts";
 import { payoutHandlers } from "./payouts.ts";
+import { type PictureDeps, pictureHandlers } from "./pictures.ts";
 import { type RefreshDeps, refreshToken } from "./refresh-token.ts";
 import { reportUsage } from "./report-usage.ts";
 import { shopifyHandlers } from "./shopify.ts";
@@ -25,6 +26,7 @@ import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
 export function createHandlers(
   deps: CreationDeps &
+    PictureDeps &
     PaymentDeps &
     KnowledgeDeps &
     MailDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps &
@@ -36,6 +38,7 @@ export function createHandlers(
     ...subscriptionHandlers(deps.stripe),
     ...shopifyHandlers(deps),
     ...paymentHandlers(deps),
+    ...pictureHandlers(deps),
     ...catalogHandlers(deps),
     ...knowledgeHandlers(deps),
     ...mailHandlers(deps),

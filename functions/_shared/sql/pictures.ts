@@ -1,0 +1,39 @@
+import type { Database, Statement } from "../db.ts";
+
+export type PictureKind = "garment" | "model" | "creation";
+
+/** What a picture may be, in bytes and pixels. */
+export interface PictureRules {
+  max_bytes: number;
+  min_side: number;
+  max_side: number;
+  max_pixels: number;
+}
+
+/** A picture that a job looks at. */
+export interface PictureSubject {
+  workspace_id: string;
+  bucket: string;
+  path: string;
+  /** Where it is fetched from first; null: it was uploaded. */
+  source_url: string | null;
+  /** In studio-results. */
+  thumbnail_path: string;
+  /** Null for what we made ourselves. */
+  rules: PictureRules | null;
+}
+
+const find: Statement = {
+  name: "picture",
+  text: "select * from studio.picture_of($1, $2, $3)",
+  repeatable: true,
+};
+
+/** Null when the picture is gone, or is to be looked at by a later job. */
+export async function findPicture(
+  db: Database,
+  { kind, id, version }: { kind: PictureKind; id: string; version: number },
+): Promise<PictureSubject | null> {
+  const [subject] = await db.rows<PictureSubject>(find, [kind, id, version]);
+  return subject ?? null;
+}

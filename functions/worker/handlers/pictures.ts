@@ -1,0 +1,109 @@
+import { z } from "zod";
+import { findPicture, type PictureSubject } from "../../_shared/sql/pictures.ts";
+import { downloadPicture } from "../download.ts";
+import { completed, type Handler, type Handlers, type JobContext, JobError, LeaseLost } from "../job.ts";
+import { checkPicture, thumbnailSide } from "../pictures/check.ts";
+import { typeOf } from "../pictures/format.ts";
+import { type Pictures, Unreadable } from "../pictures/magick.ts";
+import { readObject } from "../pictures/read.ts";
+import type { FileRemover, Storage } from "../storage.ts";
+
+export interface PictureDeps {
+  storage: Storage & FileRemover;
+  pictures: Pictures;
+  /** Where shops keep the pictures of their products; from elsewhere none is fetched. */
+  shopFiles: readonly URL[];
+  fetch?: typeof fetch;
+}
+
+const payload = z.object({
+  kind: z.enum(["garment", "model", "creation"]),
+  id: z.uuid(),
+  version: z.number().int(),
+});
+const removal = z.object({ objects: z.array(z.object({ bucket: z.string(), path: z.string() })) });
+const results = "studio-results";
+/** What the bucket of results takes. */
+const mostResultBytes = 50 * 1024 * 1024;
+const removedAtOnce = 100;
+
+export function pictureHandlers(deps: PictureDeps): Handlers {
+  return {
+    "studio.check_picture": checkOne(deps),
+    "studio.thumbnail": shrinkOne(deps),
+    "studio.remove_pictures": removeThem(deps),
+  };
+}
+
+/** studio.check_picture: what is not in storage yet is fetched; what it is and whether it will do is the output. */
+function checkOne(deps: PictureDeps): Handler {
+  return async (job, context) => {
+    const subject = await findPicture(context.db, payload.parse(job.payload));
+    if (!subject?.rules) return completed({ gone: true });
+    const bytes =
+      subject.source_url === null
+        ? await readObject(deps, { ...subject, most: subject.rules.max_bytes }, context.signal)
+        : await fetchSource(deps, subject, subject.source_url, context.signal);
+    const { thumbnail, ...verdict } = await checkPicture(deps.pictures, bytes, subject.rules);
+    if (!thumbnail) return completed({ ...verdict });
+    await store(deps, context, results, subject.thumbnail_path, thumbnail, "image/webp");
+    return completed({ ...verdict, thumbnail_path: subject.thumbnail_path });
+  };
+}
+
+/** A product's picture, copied from the shop to where the garment's picture belongs. */
+async function fetchSource(
+  deps: PictureDeps,
+  { bucket, path }: PictureSubject,
+  url: string,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  const { bytes, contentType } = await downloadPicture(deps.fetch ?? fetch, url, deps.shopFiles, signal);
+  await deps.storage.upload(bucket, path, bytes, typeOf(bytes) ?? contentType);
+  return bytes;
+}
+
+/** studio.thumbnail: the small copy of a creation's first result. */
+function shrinkOne(deps: PictureDeps): Handler {
+  return async (job, context) => {
+    const subject = await findPicture(context.db, payload.parse(job.payload));
+    if (!subject) return completed({ gone: true });
+    const bytes = await readObject(deps, { ...subject, most: mostResultBytes }, context.signal);
+    const type = typeOf(bytes);
+    if (!type) throw new JobError("image_type", "The result is no picture.", { retry: false });
+    const { thumbnail } = await deps.pictures.look(bytes, type, thumbnailSide).catch((error: unknown) => {
+      if (!(error instanceof Unreadable)) throw error;
+      throw new JobError("image_unreadable", "The result cannot be read.", { retry: false, cause: error });
+    });
+    await store(deps, context, results, subject.thumbnail_path, thumbnail, "image/webp");
+    return completed({ status: "accepted", thumbnail_path: subject.thumbnail_path });
+  };
+}
+
+async function store(
+  { storage }: PictureDeps,
+  context: JobContext,
+  bucket: string,
+  path: string,
+  bytes: Uint8Array<ArrayBuffer>,
+  type: string,
+): Promise<void> {
+  if (!(await context.checkpoint({ progress: 80, stage: "storing" }))) throw new LeaseLost();
+  await storage.upload(bucket, path, bytes, type);
+}
+
+/** studio.remove_pictures: what is gone already is fine. */
+function removeThem({ storage }: PictureDeps): Handler {
+  return async (job) => {
+    const { objects } = removal.parse(job.payload);
+    for (const [bucket, group] of Map.groupBy(objects, (object) => object.bucket)) {
+      for (let at = 0; at < group.length; at += removedAtOnce) {
+        await storage.remove(
+          bucket,
+          group.slice(at, at + removedAtOnce).map(({ path }) => path),
+        );
+      }
+    }
+    return completed({ removed: objects.length });
+  };
+}
