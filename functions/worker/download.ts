@@ -3,7 +3,7 @@
 import { isBelow } from "../_shared/addresses.ts";
 import { providerRejected, providerUnavailable } from "./providers/provider.ts";
 
-export interface Downloaded {
+export interface Picture {
   bytes: Uint8Array<ArrayBuffer>;
   contentType: string;
   extension: string;
@@ -30,13 +30,13 @@ const mostRedirects = 3;
  * Downloads a file of at most 50 MiB that lies below one of the bases, redirects included.
  * Errors: provider_unavailable, provider_rejected (elsewhere, of another type, too large).
  */
-export async function downloadFile(
+export async function downloadPicture(
   fetcher: typeof fetch,
   url: string,
   bases: readonly URL[],
   signal: AbortSignal,
   { types = imageTypes, headers }: DownloadOptions = {},
-): Promise<Downloaded> {
+): Promise<Picture> {
   try {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const response = await fetchBelow(fetcher, url, bases, limited, headers);

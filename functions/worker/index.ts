@@ -5,6 +5,7 @@ import { createVault } from "../_shared/encryption.ts";
 import { readEnv, workerVariables } from "../_shared/env.ts";
 import { createLog } from "../_shared/log.ts";
 import { razorpayOf } from "../_shared/razorpay.ts";
+import { resendOf } from "../_shared/resend.ts";
 import { createSafeFetch } from "../_shared/safe-fetch.ts";
 import { shopifyConfig } from "../_shared/shopify.ts";
 import { createStripe } from "../_shared/stripe.ts";
@@ -21,18 +22,21 @@ const env = readEnv(workerVariables);
 const { SUPABASE_URL, SUPABASE_SECRET_KEY: secretKey, FUNCTIONS_URL: functionsUrl } = env;
 const log = createLog({ function: "worker" });
 const onLost = (error: Error) => log.warn("a database connection was lost", { error });
+const providers = configuredProviders(env);
 const handlers = createHandlers({
   stripe: createStripe(env.STRIPE_SECRET_KEY, env.STRIPE_API_URL),
   razorpay: razorpayOf(env),
   invoiceIssuer: env.INVOICE_ISSUER,
   storage: supabaseStorage(createClient(SUPABASE_URL, secretKey, { auth: { persistSession: false } })),
-  providers: configuredProviders(env),
+  provider: providers.fal,
+  providers,
   functionsUrl,
   pictures: createPictures(readMagick),
   shopFiles: env.SHOPIFY_FILES_URLS,
   shopify: shopifyConfig(env),
   oauth: configuredOAuth(env.OAUTH_CLIENTS, shopifyConfig(env)),
   vault: env.ENCRYPTION_KEYS && createVault(env.ENCRYPTION_KEYS),
+  resend: resendOf(env),
   mailServers: { allowLocal: env.MAIL_ALLOW_LOCAL },
   safeFetch: createSafeFetch({ allowLocal: env.WEBHOOKS_ALLOW_LOCAL }),
   embedder: embedderOf(env),

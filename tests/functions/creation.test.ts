@@ -148,7 +148,12 @@ describe("other creations", () => {
 
   test("settings that no model can take fail before anything is sent", async () => {
     const studio = await createStudio(testDb, db);
-    const id = await studio.request({ settings: { seed: "lucky" } });
+    await expect(studio.request({ settings: { seed: "lucky" } })).rejects.toThrow(
+      "invalid_argument: settings.seed",
+    );
+    // a row from before the rule
+    const id = await studio.request();
+    await testDb.query(`update studio.creations set settings = '{"seed": "lucky"}' where id = $1`, [id]);
     await studio.work();
     expect(await studio.creation(id)).toMatchObject({ status: "failed", error_code: "invalid_settings" });
     expect(studio.submits).toEqual([]);
@@ -157,29 +162,40 @@ describe("other creations", () => {
 });
 
 describe("when the provider fails", () => {
-  const rejected = [
+  const endings = [
     [
       "a list of faults",
       { detail: [{ loc: ["body", "model_image"], msg: "no person found", type: "x" }] },
-      "model_image: no person found",
+      "Invalid status code: 422",
+      "provider_rejected: model_image: no person found",
     ],
-    ["a text", { detail: "Content policy" }, "Content policy"],
-    ["no payload", null, "Unexpected status code: 500"],
+    [
+      "a refusal",
+      { detail: "Content policy" },
+      "Invalid status code: 400",
+      "provider_rejected: Content policy",
+    ],
+    ["a text and no status", { detail: "Content policy" }, undefined, "provider_rejected: Content policy"],
+    ["a breakdown", { detail: "CUDA error" }, "Invalid status code: 500", "provider_failed: CUDA error"],
+    ["no payload", null, "Unexpected status code: 500", "provider_failed: Unexpected status code: 500"],
   ] as const;
-  test.each(rejected)("a run that ends with %s is not charged and says why", async (_, payload, reason) => {
-    const studio = await createStudio(testDb, db);
-    const id = await studio.request();
-    await studio.work();
-    await studio.callback("ERROR", payload, "Unexpected status code: 500");
-    await studio.work();
-    expect(await studio.creation(id)).toMatchObject({
-      status: "failed",
-      error_code: "provider_rejected",
-      error_message: `provider_rejected: ${reason}`,
-    });
-    expect(await studio.held()).toBe(0);
-    expect(await testDb.query("select * from billing.verify_ledger()")).toEqual([]);
-  });
+  test.each(endings)(
+    "a run that ends with %s is not charged and says why",
+    async (_, payload, error, why) => {
+      const studio = await createStudio(testDb, db);
+      const id = await studio.request();
+      await studio.work();
+      await studio.callback("ERROR", payload, error);
+      await studio.work();
+      expect(await studio.creation(id)).toMatchObject({
+        status: "failed",
+        error_code: why.split(":")[0],
+        error_message: why,
+      });
+      expect(await studio.held()).toBe(0);
+      expect(await testDb.query("select * from billing.verify_ledger()")).toEqual([]);
+    },
+  );
 
   test("a failed run found by asking is not charged either", async () => {
     await testDb.setClock("2030-01-01T00:00:00Z");
@@ -192,7 +208,7 @@ describe("when the provider fails", () => {
     await studio.work();
     expect(await studio.creation(id)).toMatchObject({
       status: "failed",
-      error_message: "provider_rejected: CUDA error",
+      error_message: "provider_failed: CUDA error",
     });
   });
 

@@ -1,5 +1,11 @@
 import { z } from "zod";
-import { type Creation, findCreation } from "../../_shared/sql/creations.ts";
+import {
+  closeProvider,
+  findCreation,
+  hasFallback,
+  type PlannedCreation,
+} from "../../_shared/sql/creations.ts";
+import { imageTypes, videoTypes } from "../download.ts";
 import {
   completed,
   type Handler,
@@ -12,6 +18,7 @@ import {
 } from "../job.ts";
 import {
   type CreationProvider,
+  providerFailed,
   providerRejected,
   type RunResult,
   type RunState,
@@ -19,12 +26,13 @@ import {
   submission,
 } from "../providers/provider.ts";
 import type { Storage } from "../storage.ts";
-import { storePictures } from "./store-pictures.ts";
+import { storePictures, storePoster } from "./store-pictures.ts";
 
 export interface CreationDeps {
   storage: Storage;
-  /** Who makes new creations; runs that began elsewhere go on where they are. */
+  /** Who makes what no row of a creation gives to another. */
   provider: CreationProvider;
+  /** By name; which of them makes a creation is in its row. */
   providers: Readonly<Record<string, CreationProvider>>;
   /** Public base of the functions, where providers send their webhooks. */
   functionsUrl: string;
@@ -39,7 +47,8 @@ type SavedRun = z.infer<typeof savedRun>;
 const urlSeconds = 3600;
 
 /**
- * studio.creation: submits a creation, waits for the provider without holding a worker, stores the pictures.
+ * studio.creation: submits a creation, waits for the provider without holding a worker, stores what it made. One job
+ * is one attempt at one provider: when it dies by the provider's fault, the database has the next provider go on.
  * The state of the run is in the checkpoint, so that an attempt after a crash goes on with it. A webhook brings
  * the result; without one the provider is asked after 20, 40 and then every 60 seconds.
  */
@@ -52,27 +61,32 @@ export function makeCreation(deps: CreationDeps): Handler {
     if (ended) return ended;
 
     const run = savedRun.safeParse(job.checkpoint);
-    if (!run.success) return submit(deps, creation, context);
-    const provider = Object.hasOwn(deps.providers, run.data.provider)
-      ? deps.providers[run.data.provider]
-      : undefined;
-    if (!provider) throw new JobError("unknown_provider", `There is no provider "${run.data.provider}".`);
+    const provider = providerOf(deps, run.success ? run.data.provider : creation.provider);
+    if (!run.success) return submit(deps, provider, creation, context);
     const result = await resultOf(provider, job, run.data, context.signal);
     if ("state" in result) return waitOn(result, run.data, context);
-    if (!result.ok) throw providerRejected(result.reason);
+    if (!result.ok) throw (result.fault === "input" ? providerRejected : providerFailed)(result.reason);
     await saveProgress(context, 80, "fetching the result");
-    const paths = await storePictures(
-      deps,
-      creation,
-      { pictures: result.pictures, below: provider.filesUrls },
-      context,
-    );
-    return completed({ result_paths: paths, provider_request_id: run.data.request_id });
+    const { filesUrls: below, fileHeaders: headers } = provider;
+    const types = creation.output_kind === "video" ? videoTypes : imageTypes;
+    const from = { pictures: result.pictures, below, headers, types };
+    const paths = await storePictures(deps, creation, from, context);
+    return completed({
+      result_paths: paths,
+      ...(await storePoster(deps, creation, context)),
+      provider_request_id: run.data.request_id,
+    });
   };
 }
 
+function providerOf(deps: CreationDeps, name: string): CreationProvider {
+  const provider = Object.hasOwn(deps.providers, name) ? deps.providers[name] : undefined;
+  if (provider) return provider;
+  throw new JobError("unknown_provider", `There is no provider "${name}".`, { retry: false });
+}
+
 /** The job of a creation that has ended ends the same way, and nothing is done twice. */
-function endedAlready(creation: Creation): Outcome | null {
+function endedAlready(creation: PlannedCreation): Outcome | null {
   if (creation.status === "completed") return completed({ result_paths: creation.result_paths });
   if (creation.status !== "failed" && creation.status !== "cancelled") return null;
   const { error_code: code, error_message: message } = creation;
@@ -83,13 +97,24 @@ function endedAlready(creation: Creation): Outcome | null {
   };
 }
 
-async function submit(deps: CreationDeps, creation: Creation, context: JobContext): Promise<Outcome> {
-  const { provider, functionsUrl } = deps;
+async function submit(
+  deps: CreationDeps,
+  provider: CreationProvider,
+  creation: PlannedCreation,
+  context: JobContext,
+): Promise<Outcome> {
   // whose work it is, for whoever looks at attempts that fail before there is a run
   const named = { checkpoint: { provider: provider.name }, progress: 5, stage: "preparing" };
   if (!(await context.checkpoint(named))) throw new LeaseLost();
-  const request = { creation, ...(await pictureUrls(deps.storage, creation)) };
-  const run = await provider.submit(request, `${functionsUrl}/webhooks/${provider.name}`, context.signal);
+  const request = {
+    creation,
+    model: creation.provider_model,
+    ...(await pictureUrls(deps.storage, creation)),
+  };
+  const webhookUrl = `${deps.functionsUrl}/webhooks/${provider.name}`;
+  const run = await provider
+    .submit(request, webhookUrl, context.signal)
+    .catch((error: unknown) => giveWay(error, provider, creation, context));
   const checkpoint: SavedRun = { ...run, polls: 0 };
   if (!(await context.checkpoint({ checkpoint, progress: 20, stage: "queued at the provider" }))) {
     // Cancelled while it was submitted: nobody else knows of the run, so it is stopped here.
@@ -101,9 +126,26 @@ async function submit(deps: CreationDeps, creation: Creation, context: JobContex
   return waitFor(checkpoint);
 }
 
+/** A provider that takes no submissions now is not waited for while another one can go on at once. */
+async function giveWay(
+  error: unknown,
+  { name }: CreationProvider,
+  { id }: PlannedCreation,
+  { db }: JobContext,
+): Promise<never> {
+  if (!(error instanceof JobError) || !error.retry || !(await hasFallback(db, id))) throw error;
+  const { code, message, provider, retryIn, cause } = error;
+  if (provider === "busy") await closeProvider(db, name, retryIn ?? 30, `${code}: ${message}`);
+  throw new JobError(code, message, {
+    retry: false,
+    cause,
+    ...(provider === "failed" && { provider }),
+  });
+}
+
 async function pictureUrls(
   storage: Storage,
-  { model_storage_path: person, garment_path: garment }: Creation,
+  { model_storage_path: person, garment_path: garment }: PlannedCreation,
 ) {
   const sign = (path: string | null) => (path ? storage.signedUrl("studio-uploads", path, urlSeconds) : null);
   const [personUrl, garmentUrl] = await Promise.all([sign(person), sign(garment)]);
@@ -124,9 +166,14 @@ async function resultOf(
 }
 
 async function waitOn(state: RunState, run: SavedRun, context: JobContext): Promise<Outcome> {
-  if (state.state === "running") await saveProgress(context, 50, "in progress at the provider");
-  else await saveProgress(context, 20, "queued at the provider");
+  if (state.state !== "running") await saveProgress(context, 20, "queued at the provider");
+  else await saveProgress(context, runningAt(state.percent), "in progress at the provider");
   return waitFor({ ...run, polls: run.polls + 1 });
+}
+
+/** A run that tells how far it is goes from 20 to 75; any other stands at 50. */
+function runningAt(percent: number | undefined): number {
+  return percent === undefined ? 50 : 20 + Math.round(percent * 0.55);
 }
 
 function waitFor(run: SavedRun): Outcome {

@@ -4,9 +4,11 @@ import { z } from "zod";
 import type { Creation } from "../../_shared/sql/creations.ts";
 import { JobError } from "../job.ts";
 
-/** What a creation is made from, with addresses the provider can read for an hour. */
+/** What a creation is made from and by which model, with addresses the provider can read for an hour. */
 export interface CreationRequest {
   creation: Creation;
+  /** As the provider names it: a row of studio.provider_models. Without it, what the provider takes for the type. */
+  model?: string;
   personUrl: string | null;
   garmentUrl: string | null;
 }
@@ -23,15 +25,25 @@ export const submission = z.object({
 });
 export type Submission = z.infer<typeof submission>;
 
-export type RunState = { state: "queued"; position?: number } | { state: "running" } | { state: "ended" };
-export type RunResult = { ok: true; pictures: { url: string }[] } | { ok: false; reason: string };
+export type RunState =
+  | { state: "queued"; position?: number }
+  /** percent: as the model's own log says. */
+  | { state: "running"; percent?: number }
+  | { state: "ended" };
+export type RunResult =
+  /** Pictures, or a video. */
+  | { ok: true; pictures: { url: string }[] }
+  /** input: what was asked for cannot be made; provider: it broke, and may well be made elsewhere. */
+  | { ok: false; reason: string; fault: "input" | "provider" };
 
 export interface CreationProvider {
   /** As in the wait key and in the path of its webhooks. */
   name: string;
-  /** Below these its pictures lie; from elsewhere none is fetched. */
+  /** Below these its results lie; from elsewhere none is fetched. */
   filesUrls: readonly URL[];
-  /** Errors: provider_rejected, provider_unavailable, invalid_settings. */
+  /** Headers that reading a result takes, only for addresses of the provider itself. */
+  fileHeaders?(url: URL): Record<string, string>;
+  /** Errors: provider_rejected, provider_unavailable, invalid_settings, unsupported_creation. */
   submit(request: CreationRequest, webhookUrl: string, signal: AbortSignal): Promise<Submission>;
   /** Errors: provider_rejected (the request is not known any more), provider_unavailable. */
   status(run: Submission, signal: AbortSignal): Promise<RunState>;
@@ -48,6 +60,11 @@ const longestReason = 300;
 /** The provider will not do this, now or later. */
 export function providerRejected(reason: string, cause?: unknown): JobError {
   return new JobError("provider_rejected", shorten(reason), { retry: false, cause });
+}
+
+/** A run broke at the provider, which says nothing of what was asked for. */
+export function providerFailed(reason: string): JobError {
+  return new JobError("provider_failed", shorten(reason), { retry: false, provider: "failed" });
 }
 
 /** The provider cannot do this at the moment: it is in trouble, or (busy) it asks all of us to wait. */
