@@ -180,7 +180,8 @@ as $$
 #variable_conflict use_column
 declare
   v_ingestion ai.knowledge_ingestion_jobs;
-  v_stored record;
+  v_created integer := 0;
+  v_reused integer := 0;
   v_room integer;
   v_added integer := 0;
 begin
@@ -197,7 +198,8 @@ begin
   end if;
   case finish_ingestion_item.status
     when 'read' then
-      v_stored := private.store_document(v_ingestion, location, document, chunks);
+      select d.created, d.reused into v_created, v_reused
+      from private.store_document(v_ingestion, location, document, chunks) d;
     when 'unchanged' then
       perform private.verify_documents(v_ingestion.source_id, location);
       update ai.knowledge_documents d set version = coalesce(document ->> 'version', d.version)
@@ -223,8 +225,7 @@ begin
   set items_total = greatest(i.items_total + v_added, i.items_processed + 1), items_processed = i.items_processed + 1,
     items_succeeded = i.items_succeeded + case finish_ingestion_item.status when 'failed' then 0 else 1 end,
     items_failed = i.items_failed + case finish_ingestion_item.status when 'failed' then 1 else 0 end,
-    chunks_created = i.chunks_created + coalesce(v_stored.created, 0),
-    chunks_reused = i.chunks_reused + coalesce(v_stored.reused, 0)
+    chunks_created = i.chunks_created + v_created, chunks_reused = i.chunks_reused + v_reused
   where i.id = v_ingestion.id;
   return true;
 end $$;

@@ -86,9 +86,7 @@ function* fill(paragraphs: string[], target: number, overlap: number): Generator
 
 /** A paragraph as sentences, and a sentence that is too long as words. `starts`: a paragraph begins here. */
 function pieces(paragraph: string, target: number): { text: string; starts: boolean }[] {
-  const sentences = paragraph.match(
-    /[^.!?\u3002\uff01\uff1f]+(?:[.!?\u3002\uff01\uff1f]+["')\]]*\s*|$)/gu,
-  ) ?? [paragraph];
+  const sentences = paragraph.split(/(?<=[.!?]["')\]]*)\s+|(?<=[\u3002\uff01\uff1f])/u);
   return sentences
     .flatMap((sentence) => (estimateTokens(sentence) <= target ? [sentence] : shorten(sentence, target)))
     .map((text) => text.trim())
