@@ -3,6 +3,7 @@ import { embedderOf } from "../_shared/ai/embeddings.ts";
 import { createDatabase } from "../_shared/db.ts";
 import { createVault } from "../_shared/encryption.ts";
 import { readEnv, workerVariables } from "../_shared/env.ts";
+import { instagramUrl } from "../_shared/instagram.ts";
 import { createLog } from "../_shared/log.ts";
 import { razorpayOf } from "../_shared/razorpay.ts";
 import { resendOf } from "../_shared/resend.ts";
@@ -11,9 +12,11 @@ import { shopifyConfig } from "../_shared/shopify.ts";
 import { createStripe } from "../_shared/stripe.ts";
 import { configuredOAuth } from "../oauth/providers/index.ts";
 import { createApp } from "./app.ts";
+import { supabaseFiles } from "./files.ts";
 import { createHandlers } from "./handlers/index.ts";
 import { createPictures } from "./pictures/magick.ts";
 import { background, handOnTo, readMagick } from "./platform.ts";
+import { falTrainer } from "./providers/fal-training.ts";
 import { configuredProviders } from "./providers/index.ts";
 import { supabaseStorage } from "./storage.ts";
 import { platformLimits } from "./worker.ts";
@@ -22,18 +25,22 @@ const env = readEnv(workerVariables);
 const { SUPABASE_URL, SUPABASE_SECRET_KEY: secretKey, FUNCTIONS_URL: functionsUrl } = env;
 const log = createLog({ function: "worker" });
 const onLost = (error: Error) => log.warn("a database connection was lost", { error });
+const client = createClient(SUPABASE_URL, secretKey, { auth: { persistSession: false } });
 const providers = configuredProviders(env);
 const handlers = createHandlers({
   stripe: createStripe(env.STRIPE_SECRET_KEY, env.STRIPE_API_URL),
   razorpay: razorpayOf(env),
   invoiceIssuer: env.INVOICE_ISSUER,
-  storage: supabaseStorage(createClient(SUPABASE_URL, secretKey, { auth: { persistSession: false } })),
+  storage: supabaseStorage(client),
+  files: supabaseFiles(client),
+  trainer: falTrainer({ queueUrl: env.FAL_QUEUE_URL, key: env.FAL_KEY, filesUrls: env.FAL_FILES_URLS }),
   provider: providers.fal,
   providers,
   functionsUrl,
   pictures: createPictures(readMagick),
   shopFiles: env.SHOPIFY_FILES_URLS,
   shopify: shopifyConfig(env),
+  instagramUrl: instagramUrl(env.OAUTH_CLIENTS),
   oauth: configuredOAuth(env.OAUTH_CLIENTS, shopifyConfig(env)),
   vault: env.ENCRYPTION_KEYS && createVault(env.ENCRYPTION_KEYS),
   resend: resendOf(env),

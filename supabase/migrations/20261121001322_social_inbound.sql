@@ -85,6 +85,10 @@ begin
   if v_value #>> '{sender,id}' = account.external_account_id then
     return 'own';
   end if;
+  -- a button of another app of the account names no message
+  if coalesce(v_value #>> '{message,mid}', v_value #>> '{postback,mid}') is null then
+    return 'ignored';
+  end if;
   v_before := private.open_conversation(account, v_value #>> '{sender,id}', null, false);
   v_message := private.keep_inbound(v_before, event);
   if v_message.id is null then

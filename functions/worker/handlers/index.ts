@@ -12,24 +12,31 @@ import { importCsv } from "./csv-import.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
 import { extendTrial } from "./extend-trial.ts";
 import { type KnowledgeDeps, knowledgeHandlers } from "./knowledge.ts";
+import type { TrainingDeps } from "./lora-training.ts";
 import { type MailDeps, mailHandlers } from "./mail.ts";
 import { meterErrors } from "./meter-errors.ts";
 import { type PaymentDeps, paymentHandlers } from "./payments.ts";
 import { payoutHandlers } from "./payouts.ts";
+import { personaHandlers } from "./personas.ts";
 import { type PictureDeps, pictureHandlers } from "./pictures.ts";
 import { type RefreshDeps, refreshToken } from "./refresh-token.ts";
 import { reportUsage } from "./report-usage.ts";
 import { shopifyHandlers } from "./shopify.ts";
+import { type SocialDeps, socialHandlers } from "./social.ts";
 import { subscriptionHandlers } from "./subscriptions.ts";
+import { type SystemMailDeps, systemMailHandlers } from "./system-mail.ts";
 import { applyEvent } from "./webhook-stripe.ts";
 import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
 export function createHandlers(
   deps: CreationDeps &
     PictureDeps &
+    TrainingDeps &
     PaymentDeps &
     KnowledgeDeps &
-    MailDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps &
+    SocialDeps &
+    MailDeps &
+    SystemMailDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps &
     RefreshDeps,
 ): Handlers {
   return {
@@ -39,9 +46,12 @@ export function createHandlers(
     ...shopifyHandlers(deps),
     ...paymentHandlers(deps),
     ...pictureHandlers(deps),
+    ...personaHandlers(deps),
     ...catalogHandlers(deps),
     ...knowledgeHandlers(deps),
+    ...socialHandlers(deps),
     ...mailHandlers(deps),
+    ...systemMailHandlers(deps),
     "webhook.stripe": applyEvent,
     "billing.extend_trial": extendTrial(deps.stripe),
     "billing.meter_errors": meterErrors(deps.stripe),

@@ -4,11 +4,9 @@
 import { z } from "zod";
 import { findWebhookEvent } from "../../_shared/sql/inbox.ts";
 import { mediamtxEvent } from "../../webhooks/providers/mediamtx.ts";
-import { metaEvent } from "../../webhooks/providers/meta.ts";
 import { nginxRtmpEvent } from "../../webhooks/providers/nginx-rtmp.ts";
 import { printfulEvent } from "../../webhooks/providers/printful.ts";
 import { prodigiEvent } from "../../webhooks/providers/prodigi.ts";
-import { resendEvent } from "../../webhooks/providers/resend.ts";
 import { srsEvent } from "../../webhooks/providers/srs.ts";
 import { twitchEvent } from "../../webhooks/providers/twitch.ts";
 import { youtubeDeletion, youtubeVideo } from "../../webhooks/providers/youtube.ts";
@@ -35,8 +33,6 @@ export function unknownShape({ issues }: z.ZodError): JobError {
 }
 
 export const unhandledWebhooks: Handlers = {
-  "webhook.meta": unhandled(() => metaEvent),
-  "webhook.resend": unhandled(() => resendEvent),
   "webhook.twitch": unhandled(() => twitchEvent),
   "webhook.youtube": unhandled((type) => (type === "video.deleted" ? youtubeDeletion : youtubeVideo)),
   "webhook.prodigi": unhandled(() => prodigiEvent),

@@ -1,0 +1,46 @@
+import { z } from "zod";
+import { endTryon, findReacted, rejectPhoto, replyToComment } from "../../_shared/sql/social.ts";
+import { type InstagramDeps, withAccount } from "../instagram/account.ts";
+import { completed, type Handler, type Handlers } from "../job.ts";
+import { fetchPhoto, type PhotoDeps } from "./social-photo.ts";
+import { subscribeAccount, syncPosts } from "./social-posts.ts";
+import { type SendDeps, sendMessage } from "./social-send.ts";
+import { applyMeta } from "./webhook-meta.ts";
+
+export type SocialDeps = InstagramDeps & SendDeps & PhotoDeps;
+
+const ofComment = z.object({ comment_id: z.uuid() });
+const ofTryon = z.object({ tryon_id: z.uuid(), rejected: z.string().optional() });
+const ofReaction = z.object({ message_id: z.uuid(), react: z.boolean() });
+
+/** Every kind of work on social accounts and their bot. */
+export function socialHandlers(deps: SocialDeps): Handlers {
+  return {
+    "webhook.meta": applyMeta,
+    "social.send": sendMessage(deps),
+    "social.photo": fetchPhoto(deps),
+    "social.sync_posts": syncPosts(deps),
+    "social.subscribe": subscribeAccount(deps),
+    "social.react": react(deps),
+    "social.reply_to_comment": async (job, { db }) =>
+      completed({ result: await replyToComment(db, ofComment.parse(job.payload).comment_id) }),
+    "social.end_tryon": async (job, { db }) => {
+      const { tryon_id, rejected } = ofTryon.parse(job.payload);
+      const status = rejected ? await rejectPhoto(db, tryon_id, rejected) : await endTryon(db, tryon_id);
+      return completed({ status });
+    },
+  };
+}
+
+/** social.react: tells Instagram of a member's reaction; the heart is the only one that apps may give. */
+function react(deps: InstagramDeps): Handler {
+  return async (job, context) => {
+    const { message_id, react } = ofReaction.parse(job.payload);
+    const message = await findReacted(context.db, message_id);
+    if (!message) return completed({ ignored: true });
+    return withAccount(deps, context, message.connected_account_id, async ({ client }) => {
+      await client.react(message.platform_user_id, message.platform_message_id, react);
+      return completed();
+    });
+  };
+}
