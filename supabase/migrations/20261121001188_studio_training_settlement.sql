@@ -42,7 +42,7 @@ begin
     error_code = split_part(v_error, ':', 1), completed_at = private.now(), refunded_at = private.now()
   where t.id = training.id;
   update studio.personas p
-  set lora_status = case when status = 'failed' then 'failed' when p.lora_version > 0 then 'ready'
+  set lora_status = case when v_error is not null then 'failed' when p.lora_version > 0 then 'ready'
       else 'not_trained' end,
     lora_training_error = v_error
   where p.id = training.persona_id;

@@ -5,6 +5,7 @@ import {
   hasFallback,
   type PlannedCreation,
 } from "../../_shared/sql/creations.ts";
+import { findLora } from "../../_shared/sql/loras.ts";
 import { imageTypes, videoTypes } from "../download.ts";
 import {
   completed,
@@ -110,6 +111,7 @@ async function submit(
     creation,
     model: creation.provider_model,
     ...(await pictureUrls(deps.storage, creation)),
+    ...(await loraOf(deps.storage, creation, context)),
   };
   const webhookUrl = `${deps.functionsUrl}/webhooks/${provider.name}`;
   const run = await provider
@@ -141,6 +143,14 @@ async function giveWay(
     cause,
     ...(provider === "failed" && { provider }),
   });
+}
+
+/** A persona's picture is made with what was learnt of it, and not without. */
+async function loraOf(storage: Storage, { id, creation_type }: PlannedCreation, { db }: JobContext) {
+  if (creation_type !== "persona_image") return {};
+  const lora = await findLora(db, id);
+  if (!lora) throw new JobError("persona_not_trained", "The persona's training is gone.", { retry: false });
+  return { lora: { url: await storage.signedUrl("studio-loras", lora.path, urlSeconds), scale: lora.scale } };
 }
 
 async function pictureUrls(

@@ -63,6 +63,10 @@ const models: Record<string, Build> = {
   "fal-ai/flux/schnell": textToImage(() => 4),
   "fal-ai/flux/dev": textToImage(({ creation }) => stepsOf(creation.quality, 50)),
   "fal-ai/flux-pro/v1.1": textToImage(),
+  "fal-ai/flux-lora": (request, settings) => ({
+    ...textToImage(({ creation }) => stepsOf(creation.quality, 50))(request, settings),
+    loras: request.lora ? [{ path: request.lora.url, scale: request.lora.scale }] : [],
+  }),
   "fal-ai/flux/dev/image-to-image": ({ creation, personUrl }, settings) => ({
     prompt: creation.prompt,
     image_url: personUrl,

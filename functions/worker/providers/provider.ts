@@ -11,6 +11,8 @@ export interface CreationRequest {
   model?: string;
   personUrl: string | null;
   garmentUrl: string | null;
+  /** Trained weights that it is to be made with, and how strongly. */
+  lora?: { url: string; scale: number };
 }
 
 /** A request that runs at a provider; what the job's checkpoint keeps of it. */
