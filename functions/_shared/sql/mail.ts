@@ -91,6 +91,11 @@ const statements = {
     text: "select messaging.store_emails($1, $2, $3, $4::jsonb) as stored",
     repeatable: true,
   },
+  event: {
+    name: "apply_resend_event",
+    text: "select messaging.apply_resend_event($1) as result",
+    repeatable: true,
+  },
 } satisfies Record<string, Statement>;
 
 const context = (accountId: string) => `mail-account:${accountId}`;
@@ -140,4 +145,9 @@ export async function storeMail(
 ): Promise<boolean> {
   const values = [accountId, String(uidValidity), upToUid, JSON.stringify(messages as unknown as Json[])];
   return (await db.row<{ stored: boolean }>(statements.store, values)).stored;
+}
+
+/** Applies an event of Resend to the log; ignored: it is of no mail of ours. */
+export async function applyResendEvent(db: Database, webhookEventId: number): Promise<"applied" | "ignored"> {
+  return (await db.row<{ result: "applied" | "ignored" }>(statements.event, [webhookEventId])).result;
 }
