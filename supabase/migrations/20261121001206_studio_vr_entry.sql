@@ -232,7 +232,7 @@ set search_path = ''
 as $$
 begin
   update studio.vr_photos p set expires_at = least(p.expires_at, private.now()) from studio.vr_shop_tokens t
-  where p.id = photo_id and t.id = token_id and t.shop_id = p.shop_id;
+  where p.id = photo_id and t.id = withdraw_vr_photo.token_id and t.shop_id = p.shop_id;
   if not found then
     perform private.fail('unknown_photo', 'There is no such photo.');
   end if;

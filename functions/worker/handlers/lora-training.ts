@@ -144,7 +144,7 @@ async function copyWeights(
       else controller.enqueue(chunk);
     },
   });
-  const response = await fetchBelow(fetcher, url, trainer.filesUrls, signal);
+  const response = await fetchBelow(fetcher, url, trainer.filesUrls, signal, undefined);
   if (!response.ok || !response.body) {
     await response.body?.cancel();
     throw providerUnavailable(`The weights could not be fetched (${response.status}).`);
