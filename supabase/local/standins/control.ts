@@ -7,12 +7,15 @@ const count = z.number().int().min(0);
 export const ruleSchema = z.strictObject({
   fail: z.enum(["submit", "answer", "run", "status"]).optional(),
   http_status: z.number().int().min(400).max(599).optional(),
+  error_code: count.optional(),
+  error_subcode: count.optional(),
   retry_after: count.optional(),
   answer_ms: count.optional(),
   delay_ms: count.optional(),
   queue_ms: count.optional(),
   ignore_cancel: z.boolean().optional(),
   plain: z.boolean().optional(),
+  expire_ms: count.optional(),
   text: z.string().optional(),
   finish: z.string().optional(),
   block: z.string().optional(),
@@ -28,7 +31,7 @@ export type Rule = z.infer<typeof ruleSchema>;
 /** A rule acts in up to three phases; `times` counts in each phase by itself. */
 const phases = {
   api: ["answer_ms"],
-  run: ["delay_ms", "queue_ms", "ignore_cancel", "plain", "text", "finish", "block"],
+  run: ["delay_ms", "queue_ms", "ignore_cancel", "plain", "expire_ms", "text", "finish", "block"],
   webhook: ["duplicate", "late_ms", "reorder", "lose_webhook"],
 } as const;
 export type Phase = keyof typeof phases;

@@ -6,8 +6,10 @@ import type { Hono } from "hono";
 import { startFal } from "./fal/start.ts";
 import { startGemini } from "./gemini/start.ts";
 import { startMail } from "./mail/start.ts";
+import { startMeta } from "./meta/start.ts";
 import { forStandIns, type StandInName } from "./names.ts";
 import { startRazorpay } from "./razorpay/start.ts";
+import { startReplicate } from "./replicate/start.ts";
 import { startShopify } from "./shopify/start.ts";
 import { startStripe } from "./stripe/start.ts";
 
@@ -47,10 +49,22 @@ export async function startStandIns(options: StandInOptions): Promise<StandIns> 
       ...retry,
     }),
     fal: startFal({ dataDir, baseUrl: () => urls.fal, reachable: reachableFrom(apiUrl), ...retry }),
+    replicate: startReplicate({
+      dataDir,
+      baseUrl: () => urls.replicate,
+      reachable: reachableFrom(apiUrl),
+      ...retry,
+    }),
     shopify: startShopify({ path: path("shopify"), ...retry }),
     razorpay: startRazorpay({ path: path("razorpay"), webhookUrl: webhookUrl("razorpay"), ...retry }),
     gemini: startGemini({ path: path("gemini") }),
     mail: startMail({ path: path("mail") }),
+    meta: startMeta({
+      path: path("meta"),
+      webhookUrl: webhookUrl("meta"),
+      baseUrl: () => urls.meta,
+      ...retry,
+    }),
   };
   const servers: Server[] = [];
   const close = async () => {
@@ -69,7 +83,13 @@ export async function startStandIns(options: StandInOptions): Promise<StandIns> 
   }
   for (const standIn of Object.values(started)) standIn.resume?.();
   const each = forStandIns((name) => ({ url: urls[name], env: started[name].env(urls[name]) }));
-  return { ...each, env: Object.assign({}, ...Object.values(each).map(({ env }) => env)), close };
+  return { ...each, env: joined(Object.values(each).map(({ env }) => env)), close };
+}
+
+/** OAUTH_CLIENTS has an app at each provider that connects accounts; the other names belong to one stand-in. */
+function joined(parts: Record<string, string>[]): Record<string, string> {
+  const clients = Object.assign({}, ...parts.map(({ OAUTH_CLIENTS = "{}" }) => JSON.parse(OAUTH_CLIENTS)));
+  return Object.assign({}, ...parts, { OAUTH_CLIENTS: JSON.stringify(clients) });
 }
 
 /** Functions in containers know the gateway by the name `kong:8000`; from here it is the API URL. */

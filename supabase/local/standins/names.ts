@@ -1,5 +1,14 @@
 /** Every stand-in, in the order of their fixed ports from 54331 on. A new one goes to the end. */
-export const standInNames = ["stripe", "fal", "shopify", "razorpay", "gemini", "mail"] as const;
+export const standInNames = [
+  "stripe",
+  "fal",
+  "shopify",
+  "razorpay",
+  "gemini",
+  "mail",
+  "meta",
+  "replicate",
+] as const;
 export type StandInName = (typeof standInNames)[number];
 
 /** The same for each of them. */
