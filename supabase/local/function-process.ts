@@ -17,7 +17,14 @@ const denoBinary = () => createRequire(import.meta.url)("deno/install_api.cjs").
 const readable = ["functions", "types", "node_modules", "package.json"].map((name) =>
   path.join(projectDir, name),
 );
-const permissions = ["--no-prompt", "--allow-net", "--allow-env", `--allow-read=${readable.join(",")}`];
+const permissions = [
+  "--no-prompt",
+  "--allow-net",
+  "--allow-env",
+  // The libraries of mail ask for the name of the machine and the system as they are loaded.
+  "--allow-sys=hostname,osRelease,systemMemoryInfo",
+  `--allow-read=${readable.join(",")}`,
+];
 
 type Running = { child: ChildProcess; port: number };
 

@@ -1,9 +1,10 @@
 // Connections to mail servers that customers choose: only to addresses of the public internet, encrypted before the
 // password is sent, to the very address that was checked (a name that changes in between gains nothing). The hosted
 // platform lets no connection out to the ports 25 and 587: there, 465 is the one to send by.
+// The libraries are loaded when the first mail job needs them; a worker of other jobs starts without them.
 
-import { ImapFlow } from "imapflow";
-import { createTransport, type Transporter } from "nodemailer";
+import type { ImapFlow } from "imapflow";
+import type { Transporter } from "nodemailer";
 import {
   AddressRefused,
   checkedAddresses,
@@ -54,6 +55,7 @@ export async function openSmtp(
   options: MailServers,
 ): Promise<Transporter> {
   const host = await addressOf(account.smtp_host, account.smtp_port, smtpPorts, options);
+  const { createTransport } = await import("nodemailer");
   return createTransport({
     host,
     port: account.smtp_port,
@@ -77,7 +79,8 @@ export async function openImap(
   options: MailServers,
 ): Promise<ImapFlow> {
   const host = await addressOf(account.imap_host, account.imap_port, imapPorts, options);
-  const client = new ImapFlow({
+  const libraries = await import("imapflow");
+  const client = new libraries.ImapFlow({
     host,
     port: account.imap_port,
     servername: account.imap_host,
