@@ -213,6 +213,7 @@ as $$
 $$;
 comment on function private.catalog_filter(uuid, text, uuid[]) is 'What a catalog job''s column filter says.';
 revoke all on function private.catalog_filter from public, anon, authenticated, service_role;
+grant execute on function private.catalog_filter to authenticated, service_role;
 
 -- Seconds that so many products take, as far as anybody knows before: a run of a provider takes about 20.
 create function private.catalog_seconds(request commerce.catalog_jobs, products bigint) returns integer
@@ -267,6 +268,7 @@ begin
   v_request.parallel_chunks := estimate_catalog_job.parallel_chunks;
   v_request.parallel_products_per_chunk := estimate_catalog_job.parallel_products_per_chunk;
   v_request := private.check_catalog_request(v_request);
+  perform private.require_role(v_request.workspace_id, 'viewer');
   select count(*) filter (where p.wanted and p.has_image),
     count(*) filter (where p.wanted and p.has_image and p.is_new),
     count(*) filter (where p.wanted and p.has_image and not p.is_new),

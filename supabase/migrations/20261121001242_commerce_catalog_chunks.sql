@@ -9,37 +9,36 @@ from generate_series(1, 20) n;
 
 -- How a chunk is charged for so many units: by its hold, or, where that has run out meanwhile, by a charge of its own.
 create function private.charge_catalog_chunk(chunk commerce.catalog_job_chunks, made numeric, reason text)
-returns bigint
+returns billing.usage_result
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_event billing.usage_events;
+  v_nothing billing.usage_result := row(chunk.usage_event_id, 'released', 0, false);
 begin
   select * into v_event from billing.usage_events e where e.id = chunk.usage_event_id;
-  if v_event.status = 'held' then
-    if made > 0 then
-      return (billing.capture_usage(v_event.id, made)).amount_micro;
-    end if;
+  if v_event.status = 'held' and made > 0 then
+    return billing.capture_usage(v_event.id, made);
+  elsif v_event.status = 'held' then
     perform billing.release_usage(v_event.id, reason);
-    return 0;
-  elsif made = 0 then
-    return 0;
+  end if;
+  if made = 0 then
+    return v_nothing;
   end if;
   begin
-    return (billing.record_usage(chunk.workspace_id,
-      (select m.slug from billing.meters m where m.id = v_event.meter_id), made,
-      'catalog-chunk:' || chunk.id || ':late', v_event.metadata)).amount_micro;
+    return billing.record_usage(chunk.workspace_id, (select m.slug from billing.meters m where m.id = v_event.meter_id),
+      made, 'catalog-chunk:' || chunk.id || ':late', v_event.metadata);
   exception when others then
     -- the pictures are there and cannot be paid any more: the chunk must end all the same
     if sqlerrm !~ '^(insufficient_credits|wallet_frozen): ' then
       raise;
     end if;
-    return 0;
+    return v_nothing;
   end;
 end $$;
 comment on function private.charge_catalog_chunk(commerce.catalog_job_chunks, numeric, text) is
-  'Captures a chunk''s hold for the pictures that were made and releases the rest; returns what was charged.';
+  'Captures a chunk''s hold for the units that were made and releases the rest; returns the charge.';
 revoke all on function private.charge_catalog_chunk from public, anon, authenticated, service_role;
 
 -- Products whose pictures a chunk has made are not new any more. The shop's lock keeps the order of its rows.
@@ -81,6 +80,7 @@ as $$
 declare
   v_chunk commerce.catalog_job_chunks;
   v_units numeric;
+  v_charge billing.usage_result;
   v_jobs bigint[];
 begin
   select * into v_chunk from commerce.catalog_job_chunks c where c.id = chunk_id for update;
@@ -110,12 +110,12 @@ begin
   if v_chunk.succeeded > 0 then
     perform private.note_generated_products(v_chunk.id);
   end if;
-  v_chunk.cost_micro := private.charge_catalog_chunk(v_chunk, v_units, coalesce(error, 'no picture was made'));
+  v_charge := private.charge_catalog_chunk(v_chunk, v_units, coalesce(error, 'no picture was made'));
   update commerce.catalog_job_chunks c
   set status = case when v_chunk.succeeded = 0 and v_chunk.failed > 0 then 'failed' else 'completed' end,
     succeeded = v_chunk.succeeded, failed = v_chunk.failed, pictures_made = v_chunk.pictures_made,
-    given_back = v_chunk.products - v_chunk.succeeded - v_chunk.failed, cost_micro = v_chunk.cost_micro,
-    completed_at = private.now()
+    given_back = v_chunk.products - v_chunk.succeeded - v_chunk.failed, usage_event_id = v_charge.usage_event_id,
+    cost_micro = v_charge.amount_micro, completed_at = private.now()
   where c.id = v_chunk.id;
 end $$;
 comment on function private.settle_catalog_chunk(uuid, text, text) is

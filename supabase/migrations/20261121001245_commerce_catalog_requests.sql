@@ -93,7 +93,7 @@ comment on function commerce.start_catalog_job is
 revoke all on function commerce.start_catalog_job from public, anon, authenticated, service_role;
 grant execute on function commerce.start_catalog_job to authenticated, service_role;
 
--- A catalog job that the caller may direct, locked. Errors: unknown_catalog_job, role_too_low.
+-- Errors: unknown_catalog_job.
 create function private.catalog_job_of_caller(catalog_job_id uuid) returns commerce.catalog_jobs
 language plpgsql
 set search_path = ''
@@ -105,10 +105,9 @@ begin
     perform private.fail('unknown_catalog_job', 'There is no such catalog job in your workspaces.',
       jsonb_build_object('catalog_job_id', catalog_job_id));
   end if;
-  perform private.require_role(v_workspace, 'editor');
   return private.lock_catalog_job(catalog_job_id);
 end $$;
-comment on function private.catalog_job_of_caller(uuid) is 'A catalog job that the caller may direct, locked.';
+comment on function private.catalog_job_of_caller(uuid) is 'A catalog job that the caller sees, locked.';
 revoke all on function private.catalog_job_of_caller from public, anon, authenticated, service_role;
 
 create function private.refuse_ended_catalog_job(catalog_job commerce.catalog_jobs) returns void
@@ -132,6 +131,7 @@ as $$
 declare
   v_job commerce.catalog_jobs := private.catalog_job_of_caller(catalog_job_id);
 begin
+  perform private.require_role(v_job.workspace_id, 'editor');
   perform private.refuse_ended_catalog_job(v_job);
   if v_job.status in ('paused', 'pausing') then
     return v_job;
@@ -183,6 +183,7 @@ as $$
 declare
   v_job commerce.catalog_jobs := private.catalog_job_of_caller(catalog_job_id);
 begin
+  perform private.require_role(v_job.workspace_id, 'editor');
   perform private.refuse_ended_catalog_job(v_job);
   return private.let_catalog_job_go_on(v_job);
 end $$;
@@ -207,6 +208,7 @@ as $$
 declare
   v_job commerce.catalog_jobs := private.catalog_job_of_caller(catalog_job_id);
 begin
+  perform private.require_role(v_job.workspace_id, 'editor');
   if v_job.status in ('cancelling', 'cancelled') then
     return v_job;
   end if;
@@ -237,6 +239,7 @@ declare
   v_job commerce.catalog_jobs := private.catalog_job_of_caller(catalog_job_id);
   v_only commerce.catalog_jobs := v_job;
 begin
+  perform private.require_role(v_job.workspace_id, 'editor');
   if v_job.status = 'cancelling' then
     perform private.refuse_ended_catalog_job(v_job);
   end if;
