@@ -1,0 +1,352 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { functionsDatabase } from "../functions/harness.ts";
+import { createTestDatabase } from "../helpers/database.ts";
+import { expectError } from "../helpers/errors.ts";
+import { clearJobs } from "../helpers/jobs.ts";
+import { createCatalog, price, unsound } from "./catalog-stage.ts";
+
+const testDb = await createTestDatabase();
+const db = functionsDatabase(testDb);
+
+beforeEach(async () => {
+  await testDb.setClock(null);
+  await testDb.query(clearJobs);
+});
+
+const sound = async () => {
+  expect(await testDb.query(unsound)).toEqual([]);
+  expect(await testDb.query("select * from billing.verify_ledger()")).toEqual([]);
+};
+type Stage = Awaited<ReturnType<typeof createCatalog>>;
+const open = (s: Stage) => [...s.runs].filter(([, { ended, cancelled }]) => !ended && !cancelled);
+/** A job of 20 products in chunks of 5, two of each of two chunks at the provider. */
+async function halfway(s: Stage, more: Record<string, unknown> = {}): Promise<string> {
+  s.will.hold = true;
+  const { id } = await s.start({
+    chunk_size: 5,
+    parallel_chunks: 2,
+    parallel_products_per_chunk: 2,
+    ...more,
+  });
+  for (let n = 0; n < 3; n++) await s.step();
+  expect(open(s)).toHaveLength(4);
+  return id;
+}
+
+describe("a paused job", () => {
+  test("finishes what the provider works on, holds nothing, and goes on from there", async () => {
+    const s = await createCatalog(testDb, db, 20, 100 * price);
+    const id = await halfway(s);
+    expect(await s.user.call("commerce.pause_catalog_job", { catalog_job_id: id })).toMatchObject({
+      status: "pausing",
+    });
+    await s.step();
+    expect(open(s)).toHaveLength(4);
+    for (const [run] of open(s)) await s.answer(run);
+    expect(await s.until(id, "paused")).toMatchObject({ items_succeeded: 4, actual_cost_micro: 8 * price });
+    expect(await s.balance()).toMatchObject({ available_micro: 92 * price, held_micro: 0 });
+    const runs = s.runs.size;
+    // a day and more: longer than a hold lasts
+    await testDb.advanceClock("3 days");
+    await s.step();
+    expect(s.runs.size).toBe(runs);
+    await sound();
+
+    s.will.hold = false;
+    expect(await s.user.call("commerce.resume_catalog_job", { catalog_job_id: id })).toMatchObject({
+      status: "processing",
+      round: 2,
+    });
+    expect(await s.until(id, "completed")).toMatchObject({ items_succeeded: 20, pictures_made: 40 });
+    expect(s.runs.size).toBe(20);
+    await sound();
+  });
+
+  test("that is resumed at once goes on as if nothing had been", async () => {
+    const s = await createCatalog(testDb, db, 20, 100 * price);
+    const id = await halfway(s);
+    await s.user.call("commerce.pause_catalog_job", { catalog_job_id: id });
+    expect(await s.user.call("commerce.resume_catalog_job", { catalog_job_id: id })).toMatchObject({
+      status: "processing",
+      round: 1,
+    });
+    s.will.hold = false;
+    for (const [run] of open(s)) await s.answer(run);
+    expect(await s.until(id, "completed")).toMatchObject({ items_succeeded: 20 });
+    await sound();
+  });
+
+  test("may be paused before it began, and cancelled while it is paused", async () => {
+    const s = await createCatalog(testDb, db, 3, 100 * price);
+    const { id } = await s.start();
+    expect(await s.user.call("commerce.pause_catalog_job", { catalog_job_id: id })).toMatchObject({
+      status: "paused",
+    });
+    await s.step();
+    expect((await s.job(id)).total_products).toBe(0);
+    await s.user.call("commerce.resume_catalog_job", { catalog_job_id: id });
+    await s.until(id, "completed");
+    const second = await s.start({ delta_only: false });
+    await s.user.call("commerce.pause_catalog_job", { catalog_job_id: second.id });
+    expect(await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: second.id })).toMatchObject({
+      status: "cancelled",
+      actual_cost_micro: 0,
+    });
+    await sound();
+  });
+});
+
+describe("a cancelled job", () => {
+  test("asks nothing more, stops what runs, and charges what is made", async () => {
+    const s = await createCatalog(testDb, db, 20, 100 * price);
+    const id = await halfway(s);
+    const [[first], [second]] = open(s) as [[string, unknown], [string, unknown]];
+    await s.answer(first);
+    await s.answer(second);
+    await s.step();
+    const runs = s.runs.size;
+    expect(await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: id })).toMatchObject({
+      status: "cancelling",
+    });
+    expect(await s.until(id, "cancelled")).toMatchObject({
+      items_succeeded: 2,
+      items_cancelled: 18,
+      actual_cost_micro: 4 * price,
+      progress: 100,
+    });
+    expect(s.runs.size).toBe(runs);
+    expect(open(s)).toEqual([]);
+    expect([...s.runs.values()].filter(({ cancelled }) => cancelled)).toHaveLength(runs - 2);
+    expect(await s.balance()).toMatchObject({ available_micro: 96 * price, held_micro: 0 });
+    expect(await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: id })).toMatchObject({
+      status: "cancelled",
+    });
+    await sound();
+  });
+
+  test("lets pictures that are being stored be stored, and charges them", async () => {
+    const s = await createCatalog(testDb, db, 20, 100 * price);
+    const id = await halfway(s);
+    const [item] = await testDb.query(
+      `update ops.live_jobs l set progress = 80 from commerce.catalog_job_products i
+      where i.catalog_job_id = $1 and l.id = i.job_id and l.checkpoint ->> 'run' is not null
+        and l.id = (select min(m.id) from ops.live_jobs m where m.kind = 'commerce.catalog_product')
+      returning i.id, l.checkpoint -> 'run' ->> 'request_id' as run`,
+      [id],
+    );
+    await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: id });
+    await s.answer(item!.run);
+    expect(await s.until(id, "cancelled")).toMatchObject({
+      items_succeeded: 1,
+      actual_cost_micro: 2 * price,
+    });
+    await sound();
+  });
+
+  test("is over for good", async () => {
+    const s = await createCatalog(testDb, db, 1, 100 * price);
+    const { id } = await s.start();
+    await s.until(id, "completed");
+    for (const what of ["pause", "resume", "cancel"]) {
+      await expectError(
+        s.user.call(`commerce.${what}_catalog_job`, { catalog_job_id: id }),
+        "catalog_job_ended",
+        "PT409",
+      );
+    }
+    await expectError(
+      s.user.call("commerce.retry_catalog_job", { catalog_job_id: id }),
+      "nothing_to_retry",
+      "PT409",
+    );
+  });
+});
+
+describe("without credits", () => {
+  test("a job spends what there is, says that it waits, and goes on by itself after a top-up", async () => {
+    const s = await createCatalog(testDb, db, 10, 7 * price);
+    const { id } = await s.start({ chunk_size: 2, parallel_chunks: 3 });
+    expect(await s.until(id, "waiting_for_credits")).toMatchObject({
+      items_succeeded: 3,
+      actual_cost_micro: 6 * price,
+      error_code: "insufficient_credits",
+      error_message: expect.stringContaining("This needs"),
+    });
+    expect(await s.balance()).toMatchObject({ available_micro: price, held_micro: 0 });
+    expect(await testDb.call("commerce.resume_paid_catalog_jobs", {})).toBe(0);
+    await sound();
+
+    await s.grant(100 * price);
+    expect(await testDb.call("commerce.resume_paid_catalog_jobs", {})).toBe(1);
+    expect(await s.until(id, "completed")).toMatchObject({ items_succeeded: 10, error_code: null });
+    expect(
+      await testDb.query("select title from messaging.notifications where user_id = $1 order by created_at", [
+        s.ada.id,
+      ]),
+    ).toEqual([
+      { title: "The pictures of your catalog wait for credits" },
+      { title: "Your catalog has its pictures" },
+    ]);
+    await sound();
+  });
+
+  test("a job goes on by a call after a top-up, and waits again when it was too small", async () => {
+    const s = await createCatalog(testDb, db, 4);
+    const { id } = await s.start();
+    expect(await s.until(id, "waiting_for_credits")).toMatchObject({ items_processed: 0 });
+    await s.grant(2 * price);
+    await s.user.call("commerce.resume_catalog_job", { catalog_job_id: id });
+    expect(await s.until(id, "waiting_for_credits")).toMatchObject({ items_succeeded: 1, round: 2 });
+    await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: id });
+    expect(await s.job(id)).toMatchObject({ status: "cancelled", items_cancelled: 3 });
+    await sound();
+  });
+
+  test("a frozen wallet is waited for, too", async () => {
+    const s = await createCatalog(testDb, db, 1, 10 * price);
+    await testDb.query("update billing.wallets set status = 'frozen' where workspace_id = $1", [
+      s.workspaceId,
+    ]);
+    const { id } = await s.start();
+    expect(await s.until(id, "waiting_for_credits")).toMatchObject({ error_code: "wallet_frozen" });
+    expect(await testDb.call("commerce.resume_paid_catalog_jobs", {})).toBe(0);
+  });
+});
+
+describe("when machinery breaks", () => {
+  test("a lost worker's products are taken up again, and a lost coordinator's chunks are not begun twice", async () => {
+    const s = await createCatalog(testDb, db, 20, 100 * price);
+    const id = await halfway(s);
+    await testDb.service.rpc("ops.claim_jobs", { worker: "dead", max: 50, lease: "1 second" });
+    await testDb.advanceClock("5 seconds");
+    await testDb.service.rpc("ops.tick");
+    s.will.hold = false;
+    for (const [run] of open(s)) await s.answer(run);
+    expect(await s.until(id, "completed")).toMatchObject({ items_succeeded: 20, total_chunks: 4 });
+    expect(s.runs.size).toBe(20);
+    await sound();
+  });
+
+  test("a hold that ran out before its chunk ended is charged anew", async () => {
+    const s = await createCatalog(testDb, db, 2, 10 * price);
+    s.will.hold = true;
+    const { id } = await s.start();
+    for (let n = 0; n < 3; n++) await s.step();
+    await testDb.query("update billing.usage_events set hold_expires_at = now() where status = 'held'");
+    await testDb.call("billing.release_expired_holds", {});
+    for (const [run] of open(s)) await s.answer(run);
+    expect(await s.until(id, "completed")).toMatchObject({
+      items_succeeded: 2,
+      actual_cost_micro: 4 * price,
+    });
+    expect(await s.balance()).toMatchObject({ available_micro: 6 * price, held_micro: 0 });
+    await sound();
+  });
+
+  test("a coordinator that an operator cancels takes its catalog job with it", async () => {
+    const s = await createCatalog(testDb, db, 20, 100 * price);
+    const id = await halfway(s);
+    await testDb.service.rpc("ops.cancel_job", { id: (await s.job(id)).job_id });
+    expect(await s.job(id)).toMatchObject({ status: "cancelled", items_cancelled: 20, actual_cost_micro: 0 });
+    await s.step();
+    expect(open(s)).toEqual([]);
+    expect(await s.balance()).toMatchObject({ available_micro: 100 * price, held_micro: 0 });
+    await sound();
+  });
+
+  test("a chunk that an operator cancels gives its products up, and the others go on", async () => {
+    const s = await createCatalog(testDb, db, 20, 100 * price);
+    const id = await halfway(s);
+    const [chunk] = await testDb.query(
+      "select job_id from commerce.catalog_job_chunks where catalog_job_id = $1 and number = 1",
+      [id],
+    );
+    await testDb.service.rpc("ops.cancel_job", { id: chunk!.job_id });
+    s.will.hold = false;
+    for (const [run] of open(s)) await s.answer(run);
+    expect(await s.until(id, "completed")).toMatchObject({ items_succeeded: 15, items_cancelled: 5 });
+    await sound();
+  });
+
+  test("products and chunks that are settled cannot be replayed behind the catalog job's back", async () => {
+    const s = await createCatalog(testDb, db, 1, 10 * price);
+    s.will.reject = new Set(["https://cdn.test/1.jpg"]);
+    const { id } = await s.start();
+    await s.until(id, "failed");
+    const [dead] = await testDb.query("select id from ops.jobs where kind = 'commerce.catalog_product'");
+    await expectError(testDb.service.rpc("ops.replay_job", { id: dead!.id }), "catalog_product_settled");
+  });
+});
+
+describe("who may", () => {
+  test("viewers see and ask for the price, editors direct, strangers find nothing", async () => {
+    const s = await createCatalog(testDb, db, 2, 10 * price);
+    const stranger = await testDb.createUser();
+    const join = async (role: string) => {
+      const user = await testDb.createUser();
+      await testDb.query(
+        "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, $3)",
+        [s.workspaceId, user.id, role],
+      );
+      return testDb.user(user.id);
+    };
+    const [viewer, member, editor] = [await join("viewer"), await join("member"), await join("editor")];
+    expect(await viewer.call("commerce.estimate_catalog_job", s.settings)).toMatchObject({ products: 2 });
+    await expectError(member.call("commerce.start_catalog_job", s.settings), "role_too_low", "PT403");
+    const { id } = await editor.call("commerce.start_catalog_job", s.settings);
+    await s.until(id, "completed");
+    for (const table of ["catalog_jobs", "catalog_job_chunks", "catalog_job_products"]) {
+      expect(
+        await viewer.query(`select * from commerce.${table} where workspace_id = $1`, [s.workspaceId]),
+      ).not.toEqual([]);
+      expect(await testDb.user(stranger.id).query(`select * from commerce.${table}`)).toEqual([]);
+      await expectError(testDb.anon.query(`select * from commerce.${table}`), "42501");
+      await expectError(editor.query(`delete from commerce.${table}`), "42501");
+    }
+    const theirs = testDb.user(stranger.id);
+    await expectError(theirs.call("commerce.estimate_catalog_job", s.settings), "unknown_account", "PT404");
+    await expectError(theirs.call("commerce.start_catalog_job", s.settings), "unknown_account", "PT404");
+    for (const what of ["pause", "resume", "cancel", "retry"]) {
+      const call = `commerce.${what}_catalog_job`;
+      await expectError(theirs.call(call, { catalog_job_id: id }), "unknown_catalog_job", "PT404");
+      await expectError(viewer.call(call, { catalog_job_id: id }), "role_too_low", "PT403");
+      await expectError(testDb.anon.call(call, { catalog_job_id: id }), "42501");
+    }
+    await expectError(editor.rpc("commerce.advance_catalog_job", { catalog_job_id: id, round: 1 }), "42501");
+  });
+
+  test("one job at a time works on a shop, and a key names one job", async () => {
+    const s = await createCatalog(testDb, db, 2, 10 * price);
+    const first = await s.start({ key: "spring" });
+    expect(await s.start({ key: "spring" })).toMatchObject({ id: first.id });
+    await expectError(s.start({ key: "spring", quality: "high" }), "key_reused", "PT409");
+    const { facts } = await expectError(s.start(), "catalog_job_running", "PT409");
+    expect(facts).toEqual({ catalog_job_id: first.id });
+    await s.until(first.id, "completed");
+    expect(await s.start({ key: "spring" })).toMatchObject({ id: first.id, status: "completed" });
+    const both = await Promise.allSettled([s.start({ delta_only: false }), s.start({ delta_only: false })]);
+    expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+  });
+
+  test("wrong wishes are refused by name", async () => {
+    const s = await createCatalog(testDb, db, 1);
+    const other = await createCatalog(testDb, db, 1);
+    const refused = async (more: Record<string, unknown>, error: string, argument?: string) => {
+      const { facts } = await expectError(s.start(more), error);
+      if (argument) expect(facts).toEqual({ argument });
+    };
+    await refused({ account_id: null }, "invalid_argument", "account_id");
+    await refused({ account_id: other.accountId }, "unknown_account");
+    await refused({ model_ids: [other.modelId] }, "unknown_model");
+    await refused({ model_ids: [] }, "invalid_argument", "model_ids");
+    await refused({ tryon_count: 5 }, "invalid_argument", "tryon_count");
+    await refused({ tryon_count: 0 }, "invalid_argument", "tryon_count");
+    await refused({ quality: "best" }, "invalid_argument", "quality");
+    await refused({ product_ids: [] }, "invalid_argument", "product_ids");
+    await refused({ chunk_size: 501 }, "invalid_argument", "chunk_size");
+    await refused({ parallel_chunks: 0 }, "invalid_argument", "parallel_chunks");
+    await refused({ parallel_products_per_chunk: 21 }, "invalid_argument", "parallel_products_per_chunk");
+    await refused({ priority_mode: "old" }, "invalid_argument", "priority_mode");
+    await refused({ collection_id: other.accountId }, "unknown_shop_collection");
+  });
+});

@@ -1,0 +1,210 @@
+import { randomUUID } from "node:crypto";
+import type { Database } from "../../functions/_shared/db.ts";
+import { createApp } from "../../functions/worker/app.ts";
+import { cancelAtProvider } from "../../functions/worker/handlers/cancel-at-provider.ts";
+import { catalogHandlers } from "../../functions/worker/handlers/catalog.ts";
+import { JobError } from "../../functions/worker/job.ts";
+import { type CreationProvider, providerRejected } from "../../functions/worker/providers/provider.ts";
+import type { Storage } from "../../functions/worker/storage.ts";
+import { platformLimits } from "../../functions/worker/worker.ts";
+import { workerReport } from "../../types/contracts.ts";
+import { keptLog } from "../functions/harness.ts";
+import type { TestDatabase } from "../helpers/database.ts";
+import type { Row } from "../helpers/session.ts";
+
+/** What one picture costs, in micro-units. */
+export const price = 2298;
+
+const png = new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10]);
+
+/** A shop with so many products, a model, credits, and a worker whose provider of pictures is told what to do. */
+export async function createCatalog(testDb: TestDatabase, db: Database, products: number, credits = 0) {
+  const ada = await testDb.createUser();
+  const { workspaceId } = ada;
+  const grant = (amount_micro: number) =>
+    testDb.service.call("billing.grant_credits", {
+      workspace_id: workspaceId,
+      amount_micro,
+      kind: "prepaid",
+      key: randomUUID(),
+    });
+  if (credits > 0) await grant(credits);
+  const [account] = await testDb.query(
+    `insert into integrations.connected_accounts (workspace_id, provider, external_account_id, status, connected_at)
+      values ($1, 'shopify', $2, 'active', '2029-01-01') returning id`,
+    [workspaceId, `${randomUUID()}.myshopify.com`],
+  );
+  const accountId: string = account!.id;
+  await addProducts(testDb, { workspaceId, accountId }, 1, products);
+  const [model] = await testDb.query(
+    "insert into studio.models (workspace_id, storage_path) values ($1, $2) returning id",
+    [workspaceId, `${workspaceId}/anna.png`],
+  );
+
+  const runs = new Map<string, { input: Record<string, unknown>; ended: boolean; cancelled: boolean }>();
+  const will = {
+    /** Of garments at these addresses nothing comes. */
+    reject: new Set<string>(),
+    /** Runs wait until they are answered. */
+    hold: false,
+    /** Pictures that come of a run, when fewer than asked for. */
+    most: 4,
+  };
+  const answer = async (id: string) => {
+    const run = runs.get(id)!;
+    run.ended = true;
+    const images = Array.from({ length: Math.min(will.most, Number(run.input.outputs)) }, (_, n) => ({
+      url: `https://files.test/${id}/${n + 1}.png`,
+    }));
+    const payload = { request_id: id, status: "OK", images };
+    await testDb.service.rpc("ops.receive_webhook", {
+      provider: "fal",
+      event_id: id,
+      event_type: "ok",
+      payload,
+    });
+  };
+  const provider: CreationProvider = {
+    name: "fal",
+    filesUrls: [new URL("https://files.test/")],
+    submit: async ({ creation, personUrl, garmentUrl }) => {
+      const garment = garmentUrl ?? personUrl;
+      if (will.reject.has(String(garment))) throw providerRejected("no garment in the picture");
+      const id = randomUUID();
+      const { num_outputs: outputs, creation_type: kind, category, quality } = creation;
+      runs.set(id, {
+        input: { kind, outputs, personUrl, garmentUrl, category, quality },
+        ended: false,
+        cancelled: false,
+      });
+      if (!will.hold) await answer(id);
+      return { provider: "fal", request_id: id, model: "fake", submitted_at: new Date().toISOString() };
+    },
+    status: async ({ request_id }) => ({ state: runs.get(request_id)?.ended ? "ended" : "running" }),
+    result: async () => {
+      throw new JobError("unexpected", "Results come by webhook.");
+    },
+    cancel: async ({ request_id }) => {
+      runs.get(request_id)!.cancelled = true;
+      return "CANCELLATION_REQUESTED";
+    },
+    parseCallback: (body) => {
+      const { images } = body as { images: { url: string }[] };
+      return { ok: true, pictures: images };
+    },
+  };
+  const stored: string[] = [];
+  const storage: Storage = {
+    signedUrl: async (bucket, path) => `https://storage.test/${bucket}/${path}?token=t`,
+    upload: async (_bucket, path) => {
+      stored.push(path);
+    },
+  };
+  const { log, lines } = keptLog();
+  const fetcher: typeof fetch = async () => new Response(png, { headers: { "content-type": "image/png" } });
+  const providers = { fal: provider };
+  const app = createApp({
+    db,
+    log,
+    secretKeys: ["key"],
+    handOn: () => {},
+    limits: { ...platformLimits, idleMs: 0, pollMs: 5, mostJobs: 5000 },
+    handlers: {
+      ...catalogHandlers({
+        storage,
+        provider,
+        providers,
+        functionsUrl: "https://f.test/v1",
+        fetch: fetcher,
+        shopify: undefined,
+        vault: undefined,
+      }),
+      "studio.cancel_at_provider": cancelAtProvider(providers),
+    },
+  });
+  /** A second and a bit pass, and a worker does all that is due. */
+  async function step() {
+    await testDb.advanceClock("1100 milliseconds");
+    const response = await app.request("/worker", { method: "POST", headers: { apikey: "key" } });
+    return workerReport.parse(await response.json());
+  }
+  const user = testDb.user(ada.id);
+  const settings = { account_id: accountId, model_ids: [model!.id], tryon_count: 2 };
+  const start = (more: Row = {}): Promise<Row> =>
+    user.call("commerce.start_catalog_job", { ...settings, ...more });
+  const job = async (id: string): Promise<Row> =>
+    (await testDb.query("select * from commerce.catalog_jobs where id = $1", [id]))[0]!;
+  /** Steps until the job has one of these states. */
+  async function until(id: string, ...statuses: string[]): Promise<Row> {
+    for (let steps = 0; steps < 60; steps++) {
+      await step();
+      const row = await job(id);
+      if (statuses.includes(row.status)) return row;
+    }
+    throw new Error(`The catalog job is ${(await job(id)).status}, not ${statuses.join(" or ")}.`);
+  }
+  return {
+    ada,
+    user,
+    workspaceId,
+    accountId,
+    modelId: model!.id as string,
+    settings,
+    runs,
+    will,
+    stored,
+    lines,
+    grant,
+    answer,
+    step,
+    start,
+    job,
+    until,
+    addProducts: (from: number, to: number) => addProducts(testDb, { workspaceId, accountId }, from, to),
+    items: (id: string) =>
+      testDb.query(
+        "select * from commerce.catalog_job_products where catalog_job_id = $1 order by position",
+        [id],
+      ),
+    balance: (): Promise<Row> => testDb.service.call("billing.balance", { workspace_id: workspaceId }),
+  };
+}
+
+/** Products with numbers from one to another: the higher, the newer. */
+async function addProducts(
+  testDb: TestDatabase,
+  { workspaceId, accountId }: { workspaceId: string; accountId: string },
+  from: number,
+  to: number,
+): Promise<void> {
+  await testDb.query(
+    `insert into commerce.shopify_products (workspace_id, connected_account_id, shopify_product_id, title, product_type,
+      images, shopify_created_at, shopify_updated_at, observed_at)
+    select $1, $2, n, 'Product ' || n, 'Shirt', jsonb_build_array(jsonb_build_object('url',
+      'https://cdn.test/' || n || '.jpg?v=1')), timestamptz '2029-01-01' + n * interval '1 minute', '2029-06-01', '2029-06-01'
+    from generate_series($3::integer, $4::integer) n`,
+    [workspaceId, accountId, from, to],
+  );
+}
+
+/** Faults of a catalog job's sums: between products, chunks, the row and the ledger; none when all agree. */
+export const unsound = `
+  select j.id, j.status, p.*, c.*
+  from commerce.catalog_jobs j
+  cross join lateral (
+    select count(*) as products, count(*) filter (where i.status = 'succeeded') as succeeded,
+      count(*) filter (where i.status = 'failed') as failed,
+      count(*) filter (where i.status = 'cancelled') as cancelled,
+      coalesce(sum(cardinality(i.result_paths)), 0) as pictures
+    from commerce.catalog_job_products i where i.catalog_job_id = j.id) p
+  cross join lateral (
+    select coalesce(sum(k.cost_micro), 0) as cost, coalesce(sum(k.pictures_made), 0) as made,
+      count(*) filter (where k.status = 'processing') as live, coalesce(sum(e.captured_micro), 0) as captured,
+      count(*) filter (where (e.status = 'held') <> (k.status = 'processing')) as unsettled,
+      coalesce(sum(k.succeeded), 0) as succeeded_in_chunks
+    from commerce.catalog_job_chunks k join billing.usage_events e on e.id = k.usage_event_id
+    where k.catalog_job_id = j.id) c
+  where c.unsettled > 0 or j.completed_at is not null and (p.products <> j.total_products
+    or p.succeeded <> j.items_succeeded or p.failed <> j.items_failed or p.cancelled <> j.items_cancelled
+    or p.pictures <> j.pictures_made or c.made <> j.pictures_made or c.cost <> j.actual_cost_micro
+    or c.captured <> c.cost or c.live > 0 or c.succeeded_in_chunks <> p.succeeded)`;
