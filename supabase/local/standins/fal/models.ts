@@ -38,11 +38,65 @@ const upscale = z.object({
   output_format: format,
 });
 
+const common = {
+  seed: z.number().int().optional(),
+  num_images: z.number().int().min(1).max(4).default(1),
+  output_format: format,
+  sync_mode: z.boolean().default(false),
+};
+const prompt = z.string().min(1);
+const size = z.enum([
+  "square_hd",
+  "square",
+  "portrait_4_3",
+  "portrait_16_9",
+  "landscape_4_3",
+  "landscape_16_9",
+]);
+const textToImage = z.object({
+  prompt,
+  image_size: size.default("landscape_4_3"),
+  num_inference_steps: z.number().int().min(1).max(50).optional(),
+  guidance_scale: z.number().min(1).max(20).optional(),
+  enable_safety_checker: z.boolean().default(true),
+  ...common,
+});
+const edit = z.object({
+  prompt,
+  image_url: url,
+  guidance_scale: z.number().min(1).max(20).default(3.5),
+  safety_tolerance: z.enum(["1", "2", "3", "4", "5", "6"]).default("2"),
+  ...common,
+});
+const imageToImage = z.object({
+  prompt,
+  image_url: url,
+  strength: z.number().min(0.01).max(1).default(0.95),
+  num_inference_steps: z.number().int().min(10).max(50).default(40),
+  guidance_scale: z.number().min(1).max(20).default(3.5),
+  ...common,
+});
+const video = z.object({
+  prompt,
+  image_url: url,
+  duration: z.enum(["5", "10"]).default("5"),
+  negative_prompt: z.string().default("blur, distort, and low quality"),
+  cfg_scale: z.number().min(0).max(1).default(0.5),
+});
+
 /** The models there are, by path. A path is owner, alias and the model's own sub-path. */
 export const models = {
   "fal-ai/fashn/tryon/v1.6": tryOn,
   "fal-ai/birefnet/v2": background,
   "fal-ai/esrgan": upscale,
+  "fal-ai/flux-pro/kontext": edit,
+  "fal-ai/flux-pro/kontext/max": edit,
+  "fal-ai/flux/schnell": textToImage,
+  "fal-ai/flux/dev": textToImage,
+  "fal-ai/flux-pro/v1.1": textToImage,
+  "fal-ai/flux/dev/image-to-image": imageToImage,
+  "fal-ai/kling-video/v1.6/standard/image-to-video": video,
+  "fal-ai/kling-video/v1.6/pro/image-to-video": video,
 } as const;
 export type ModelName = keyof typeof models;
 export type ModelInput<M extends ModelName> = z.infer<(typeof models)[M]>;

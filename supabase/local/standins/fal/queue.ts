@@ -146,22 +146,22 @@ function log(request: FalRequest, message: string): void {
 /** What the result call answers, and the webhook carries. */
 export function resultOf(deps: Deps, request: FalRequest, ending: Ending): Record<string, unknown> {
   if (!ending.ok) return { detail: ending.detail };
-  const images = ending.files.map(({ name, content_type, size, width, height }) => ({
+  const files = ending.files.map(({ name, content_type, size, ...more }) => ({
     url: `${deps.baseUrl()}/files/${request.id}/${name}`,
     content_type,
     file_name: name,
     file_size: size,
-    width,
-    height,
+    ...more,
   }));
-  return request.model === "fal-ai/fashn/tryon/v1.6" ? { images } : { image: images[0] };
+  if (request.model.endsWith("/image-to-video")) return { video: files[0] };
+  return single.has(request.model) ? { image: files[0] } : { images: files };
 }
+
+const single = new Set<string>(["fal-ai/birefnet/v2", "fal-ai/esrgan"]);
 
 function webhookBody(deps: Deps, request: FalRequest, ending: Ending) {
   const common = { request_id: request.id, gateway_request_id: request.gateway_id };
   const payload = resultOf(deps, request, ending);
   if (ending.ok) return { ...common, status: "OK", payload };
-  const error =
-    typeof ending.detail === "string" ? ending.detail : `Unexpected status code: ${ending.status}`;
-  return { ...common, status: "ERROR", error, payload };
+  return { ...common, status: "ERROR", error: `Invalid status code: ${ending.status}`, payload };
 }

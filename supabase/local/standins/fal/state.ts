@@ -4,7 +4,14 @@ import type { Delivery, PendingWebhook } from "../delivery.ts";
 import { newKey } from "./keys.ts";
 import type { Detail, ModelName } from "./models.ts";
 
-export type ResultFile = { name: string; content_type: string; size: number; width: number; height: number };
+/** Width and height of pictures only. */
+export type ResultFile = {
+  name: string;
+  content_type: string;
+  size: number;
+  width?: number;
+  height?: number;
+};
 
 /** How a run ended: pictures, or an error with the status that the result call answers. */
 export type Ending =

@@ -1,0 +1,148 @@
+import { randomBytes } from "node:crypto";
+import { NoGarment } from "../picture/garment.ts";
+import { PictureFault } from "../picture/load.ts";
+import { type ModelName, versions } from "./models.ts";
+import { makeFiles } from "./pictures.ts";
+import { type Deps, type Event, type Prediction, type Status, shown } from "./state.ts";
+
+export type Wanted = {
+  model: ModelName;
+  input: Record<string, unknown>;
+  webhook: string | null;
+  events: Event[];
+};
+
+/** Takes predictions, runs them one at a time, and says so in webhooks. */
+export class Runs {
+  #deps: Deps;
+  #waits = new Map<string, () => void>();
+  #running = new Set<Promise<void>>();
+  #turn: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+  }
+
+  /** Predictions that an earlier run of the stack left unfinished start again. */
+  resume(): void {
+    for (const prediction of Object.values(this.#deps.data.predictions)) {
+      if (prediction.completed_at === null) this.#start(prediction);
+    }
+  }
+
+  create({ model, input, webhook, events }: Wanted): Prediction {
+    const prediction: Prediction = {
+      id: newId(),
+      model,
+      version: versions[model] ?? "hidden",
+      input,
+      webhook,
+      events,
+      status: "starting",
+      files: [],
+      error: null,
+      logs: "",
+      created_at: Date.now(),
+      started_at: null,
+      completed_at: null,
+      cancel_asked: false,
+      rule: this.#deps.control.take("run"),
+    };
+    this.#deps.data.predictions[prediction.id] = prediction;
+    this.#deps.changed();
+    this.#start(prediction);
+    return prediction;
+  }
+
+  /** What has not begun ends at once, a run soon after; what has ended stays as it is. */
+  cancel(prediction: Prediction): void {
+    if (prediction.completed_at !== null) return;
+    if (prediction.status === "processing" && prediction.rule.ignore_cancel) return;
+    prediction.cancel_asked = true;
+    if (prediction.status === "starting") this.#end(prediction, "canceled");
+    this.#waits.get(prediction.id)?.();
+  }
+
+  /** Stops running; what is unfinished starts again with the next stack. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const wake of this.#waits.values()) wake();
+    await Promise.allSettled(this.#running);
+  }
+
+  #start(prediction: Prediction): void {
+    const run = this.#run(prediction).finally(() => this.#running.delete(run));
+    this.#running.add(run);
+  }
+
+  async #run(prediction: Prediction): Promise<void> {
+    const { rule } = prediction;
+    await this.#wait(prediction, rule.queue_ms ?? 0);
+    if (this.#closed || prediction.completed_at !== null) return;
+    prediction.status = "processing";
+    prediction.started_at = Date.now();
+    prediction.logs = "Using seed: 1\n 50%|█████     | 15/30\n";
+    this.#deps.changed();
+    this.#tell(prediction, "start");
+    await this.#wait(prediction, rule.delay_ms ?? 0);
+    if (this.#closed) return;
+    if (prediction.cancel_asked) return this.#end(prediction, "canceled");
+    if (rule.fail === "run") return this.#end(prediction, "failed", "The stand-in was told to fail.");
+    const turn = this.#turn.then(() => makeFiles(this.#deps, prediction));
+    this.#turn = turn.catch(() => undefined);
+    try {
+      const files = await turn;
+      if (this.#closed || prediction.completed_at !== null) return;
+      prediction.files = files;
+      prediction.logs += "100%|██████████| 30/30\n";
+      this.#end(prediction, prediction.cancel_asked ? "canceled" : "succeeded");
+    } catch (error) {
+      if (this.#closed) return;
+      const known = error instanceof PictureFault || error instanceof NoGarment;
+      if (!known) console.error("Replicate stand-in:", error);
+      this.#end(
+        prediction,
+        "failed",
+        known ? (error as Error).message : "Prediction failed for an unknown reason",
+      );
+    }
+  }
+
+  #end(prediction: Prediction, status: Status, error: string | null = null): void {
+    prediction.status = status;
+    prediction.error = error;
+    prediction.completed_at = Date.now();
+    if (status !== "succeeded") prediction.files = [];
+    this.#deps.changed();
+    this.#tell(prediction, "completed");
+  }
+
+  #tell(prediction: Prediction, event: Event): void {
+    if (!prediction.webhook || !prediction.events.includes(event)) return;
+    const body = JSON.stringify(shown(this.#deps, prediction));
+    const id = `msg_${randomBytes(12).toString("hex")}`;
+    void this.#deps.delivery.send([{ id, type: prediction.status, url: prediction.webhook, body }]);
+  }
+
+  /** Waits so long, or until cancelled or closed. */
+  #wait(prediction: Prediction, ms: number): Promise<void> {
+    if (ms === 0 || prediction.cancel_asked || this.#closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        this.#waits.delete(prediction.id);
+        resolve();
+      };
+      const timer = setTimeout(wake, ms);
+      this.#waits.set(prediction.id, wake);
+    });
+  }
+}
+
+const letters = "0123456789abcdefghjkmnpqrstvwxyz";
+
+/** 26 characters, as theirs. */
+function newId(): string {
+  return Array.from(randomBytes(26), (byte) => letters[byte % 32]).join("");
+}
