@@ -48,7 +48,6 @@ create table commerce.catalog_jobs (
   job_id bigint,
   error_code text,
   error_message text,
-  error_details jsonb,
   created_by uuid,
   key text,
   content_hash bytea,
