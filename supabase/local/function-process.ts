@@ -21,8 +21,8 @@ const permissions = [
   "--no-prompt",
   "--allow-net",
   "--allow-env",
-  // The libraries of mail ask for the name of the machine and the system as they are loaded.
-  "--allow-sys=hostname,osRelease,systemMemoryInfo",
+  // The libraries of mail ask for the name of the machine as they are loaded.
+  "--allow-sys=hostname",
   `--allow-read=${readable.join(",")}`,
 ];
 
