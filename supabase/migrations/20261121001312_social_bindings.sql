@@ -97,12 +97,28 @@ comment on function social.unbind_garment(uuid) is
 revoke all on function social.unbind_garment from public, anon, authenticated, service_role;
 grant execute on function social.unbind_garment to authenticated, service_role;
 
+-- Instagram takes 1,000 bytes. A character is never cut in two.
+create function private.cut_to_bytes(text text, most integer) returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  while octet_length(convert_to(text, 'UTF8')) > most loop
+    text := left(text, -greatest(1, (octet_length(convert_to(text, 'UTF8')) - most) / 4));
+  end loop;
+  return text;
+end $$;
+comment on function private.cut_to_bytes(text, integer) is
+  'The beginning of a text that has at most so many bytes in UTF-8.';
+revoke all on function private.cut_to_bytes from public, anon, authenticated, service_role;
+
 create function private.fill_message(rules private.bot_rules, name text, username text) returns text
 language sql immutable
 set search_path = ''
 as $$
-  select left(replace(replace(replace(rules.messages ->> name, '{{username}}', coalesce(username, 'there')),
-    '{{garment}}', coalesce(rules.garment_name, 'it')), '{{promo_code}}', coalesce(rules.promo_code, '')), 1000)
+  select private.cut_to_bytes(replace(replace(replace(rules.messages ->> name, '{{username}}',
+    coalesce(username, 'there')), '{{garment}}', coalesce(rules.garment_name, 'it')), '{{promo_code}}',
+    coalesce(rules.promo_code, '')), 1000)
 $$;
 comment on function private.fill_message(private.bot_rules, text, text) is
   'A message of the bot with what belongs in it.';

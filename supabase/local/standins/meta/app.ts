@@ -24,7 +24,7 @@ export function createMetaStandIn(deps: Deps): Hono {
   const { data, changed, control } = deps;
   const nextId = () => {
     data.lastId += 1;
-    return String(data.lastId);
+    return `17841${data.lastId}`;
   };
   const tell = (account: Account, told: Told[]) => void announce(deps, account, told, nextId);
   const app = new Hono();

@@ -63,6 +63,7 @@ export type MetaData = {
   clientId: string;
   clientSecret: string;
   verifyToken: string;
+  /** The end of the last id: whole ones, of 17 digits, are more than a number can hold. */
   lastId: number;
   accounts: Record<string, Account>;
   /** Whose browser it is that comes to the authorize page. */
@@ -77,7 +78,7 @@ export function emptyMetaData(): MetaData {
     clientId: String(10 ** 14 + Math.floor(Math.random() * 10 ** 14)),
     clientSecret: randomBytes(16).toString("hex"),
     verifyToken: randomBytes(16).toString("hex"),
-    lastId: 17_841_400_000_000_000,
+    lastId: 400_000_000_000,
     accounts: {},
     loggedIn: null,
     codes: {},
