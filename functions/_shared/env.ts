@@ -98,6 +98,8 @@ const variables = {
   GEMINI_API_KEY: text.optional(),
   /** The model that the assistant speaks by. */
   GEMINI_TEXT_MODEL: text.default("gemini-3.1-flash-lite"),
+  /** The model that looks at pictures. */
+  GEMINI_VISION_MODEL: text.default("gemini-3.8-flash"),
   /** Embeddings come from an API that speaks OpenAI's where these two are set, else from Gemini. */
   EMBEDDINGS_API_URL: url.optional(),
   EMBEDDINGS_API_KEY: text.optional(),
@@ -158,6 +160,7 @@ export const workerVariables = [
   "GEMINI_API_URL",
   "GEMINI_API_KEY",
   "GEMINI_TEXT_MODEL",
+  "GEMINI_VISION_MODEL",
   "EMBEDDINGS_API_URL",
   "EMBEDDINGS_API_KEY",
   "EMBEDDING_MODEL",

@@ -1,5 +1,6 @@
 import { createClient } from "@supabase/supabase-js";
 import { embedderOf } from "../_shared/ai/embeddings.ts";
+import { visionOf } from "../_shared/ai/vision.ts";
 import { createDatabase } from "../_shared/db.ts";
 import { createVault } from "../_shared/encryption.ts";
 import { readEnv, workerVariables } from "../_shared/env.ts";
@@ -39,6 +40,7 @@ const handlers = createHandlers({
   functionsUrl,
   pictures: createPictures(readMagick),
   shopFiles: env.SHOPIFY_FILES_URLS,
+  vision: visionOf(env),
   shopify: shopifyConfig(env),
   instagramUrl: instagramUrl(env.OAUTH_CLIENTS),
   oauth: configuredOAuth(env.OAUTH_CLIENTS, shopifyConfig(env)),

@@ -37,3 +37,23 @@ export async function findPicture(
   const [subject] = await db.rows<PictureSubject>(find, [kind, id, version]);
   return subject ?? null;
 }
+
+/** The picture that an analysis is of. */
+export interface AnalysisSubject {
+  workspace_id: string;
+  bucket: string;
+  path: string;
+  max_bytes: number;
+}
+
+const findOpenAnalysis: Statement = {
+  name: "analysis",
+  text: "select * from studio.analysis_of($1)",
+  repeatable: true,
+};
+
+/** Null when its garment is gone or it has ended. */
+export async function findAnalysis(db: Database, id: string): Promise<AnalysisSubject | null> {
+  const [subject] = await db.rows<AnalysisSubject>(findOpenAnalysis, [id]);
+  return subject ?? null;
+}

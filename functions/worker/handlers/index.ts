@@ -5,6 +5,7 @@ import type Stripe from "stripe";
 import type { SafeFetch } from "../../_shared/safe-fetch.ts";
 import type { Handlers } from "../job.ts";
 import type { ShopDeps } from "../shopify/shop.ts";
+import { type AnalysisDeps, analyzeGarment } from "./analyze-garment.ts";
 import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { catalogHandlers } from "./catalog.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
@@ -18,7 +19,7 @@ import { meterErrors } from "./meter-errors.ts";
 import { type PaymentDeps, paymentHandlers } from "./payments.ts";
 import { payoutHandlers } from "./payouts.ts";
 import { personaHandlers } from "./personas.ts";
-import { type PictureDeps, pictureHandlers } from "./pictures.ts";
+import { pictureHandlers } from "./pictures.ts";
 import { type RefreshDeps, refreshToken } from "./refresh-token.ts";
 import { reportUsage } from "./report-usage.ts";
 import { shopifyHandlers } from "./shopify.ts";
@@ -30,7 +31,7 @@ import { unhandledWebhooks } from "./webhook-unhandled.ts";
 
 export function createHandlers(
   deps: CreationDeps &
-    PictureDeps &
+    AnalysisDeps &
     TrainingDeps &
     PaymentDeps &
     KnowledgeDeps &
@@ -59,6 +60,7 @@ export function createHandlers(
     "integrations.refresh_token": refreshToken(deps),
     "commerce.csv_import": importCsv(deps),
     "integrations.deliver_webhook": deliverWebhook(deps.safeFetch),
+    "studio.analyze_garment": analyzeGarment(deps),
     "studio.creation": makeCreation(deps),
     "studio.cancel_at_provider": cancelAtProvider(deps.providers),
   };
