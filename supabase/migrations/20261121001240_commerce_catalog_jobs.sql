@@ -18,8 +18,8 @@ create table commerce.catalog_jobs (
   delta_only boolean not null default true,
   priority_mode text not null default 'new_first',
   auto_publish boolean not null default false,
-  chunk_size smallint not null default 100,
-  parallel_chunks smallint not null default 5,
+  chunk_size integer not null default 100,
+  parallel_chunks integer not null default 5,
   parallel_products_per_chunk smallint not null default 5,
   max_failed_products integer,
   meter text not null,
@@ -76,7 +76,8 @@ create table commerce.catalog_jobs (
   constraint catalog_jobs_instructions_length check (length(custom_instructions) <= 4000),
   constraint catalog_jobs_priority_mode_known check (priority_mode in ('new_first', 'newest_first', 'catalog_order')),
   constraint catalog_jobs_sizes_in_range check (chunk_size between 1 and 500 and parallel_chunks between 1 and 10
-    and parallel_products_per_chunk between 1 and 20 and max_failed_products >= 0),
+    and chunk_size * parallel_chunks <= 500 and parallel_products_per_chunk between 1 and 20
+    and max_failed_products >= 0),
   constraint catalog_jobs_status_known check (status in ('pending', 'processing', 'pausing', 'paused',
     'waiting_for_credits', 'cancelling', 'completed', 'failed', 'cancelled')),
   constraint catalog_jobs_progress_percent check (progress between 0 and 100),
@@ -113,7 +114,8 @@ comment on column commerce.catalog_jobs.delta_only is
   'Products are skipped whose pictures have been made of the same content with the same settings.';
 comment on column commerce.catalog_jobs.priority_mode is
   'new_first: products without pictures, then changed ones, newest first; newest_first; catalog_order: by title.';
-comment on column commerce.catalog_jobs.parallel_chunks is 'Chunks at work at the same time.';
+comment on column commerce.catalog_jobs.parallel_chunks is
+  'Chunks at work at the same time; together at most 500 products, so that all are stopped at once.';
 comment on column commerce.catalog_jobs.parallel_products_per_chunk is
   'Products of one chunk at work at the same time.';
 comment on column commerce.catalog_jobs.max_failed_products is

@@ -173,6 +173,8 @@ declare
       then 'collection_id: imports have no collections'
     when request.chunk_size not between 1 and 500 then 'chunk_size: must be 1 to 500'
     when request.parallel_chunks not between 1 and 10 then 'parallel_chunks: must be 1 to 10'
+    when request.chunk_size * request.parallel_chunks > 500
+      then 'chunk_size: chunk_size times parallel_chunks must be at most 500'
     when request.parallel_products_per_chunk not between 1 and 20
       then 'parallel_products_per_chunk: must be 1 to 20'
     when request.priority_mode not in ('new_first', 'newest_first', 'catalog_order')

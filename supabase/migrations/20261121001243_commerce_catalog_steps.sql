@@ -93,20 +93,20 @@ set search_path = ''
 as $$
 #variable_conflict use_variable
 declare
-  v_job_id bigint;
-  v_job ops.live_jobs;
-  v_jobs bigint[] := '{}';
+  v_jobs bigint[];
 begin
+  -- parents first, as the queue does
+  perform from ops.live_jobs l
+  where l.id = any (array(select c.job_id from commerce.catalog_job_chunks c
+    where c.catalog_job_id = take_back_products.catalog_job_id and c.status = 'processing'))
+  order by l.id for update;
   -- From 80 on pictures are being stored where members read them: whoever could cancel then would have them for
   -- nothing. The worker says so before it stores the first, and the lock puts the two in order.
-  for v_job_id in select i.job_id from commerce.catalog_job_products i
-    where i.catalog_job_id = take_back_products.catalog_job_id and i.status = 'processing' order by i.job_id
-  loop
-    v_job := ops._lock_with_parent(v_job_id);
-    if v_job.progress < (case when submitted then 80 else 20 end) then
-      v_jobs := v_jobs || v_job_id;
-    end if;
-  end loop;
+  v_jobs := array(select l.id from ops.live_jobs l
+    where l.id = any (array(select i.job_id from commerce.catalog_job_products i
+        where i.catalog_job_id = take_back_products.catalog_job_id and i.status = 'processing'))
+      and l.progress < case when submitted then 80 else 20 end
+    order by l.id for update);
   update commerce.catalog_job_products i
   set status = take_back_products.status, job_id = null,
     chunk_id = case take_back_products.status when 'pending' then null else i.chunk_id end,
@@ -119,8 +119,19 @@ comment on function private.take_back_products(uuid, text, boolean) is
   'Cancels the work on products of a catalog job that has not gone too far; returns how many.';
 revoke all on function private.take_back_products from public, anon, authenticated, service_role;
 
--- Stops a locked catalog job for good: nothing new is asked of a provider from here on. With an error it ends as
--- failed.
+create function private.write_off_catalog_products(catalog_job_id uuid) returns void
+language sql
+set search_path = ''
+as $$
+  update commerce.catalog_job_products i set status = 'cancelled', completed_at = private.now()
+  where i.catalog_job_id = write_off_catalog_products.catalog_job_id and i.status = 'pending'
+$$;
+comment on function private.write_off_catalog_products(uuid) is
+  'Cancels the products of a catalog job that have not been begun.';
+revoke all on function private.write_off_catalog_products from public, anon, authenticated, service_role;
+
+-- Stops a locked catalog job for good: nothing new is asked of a provider from here on. What was not begun is written
+-- off by the coordinator, however many thousands that are. With an error it ends as failed.
 create function private.stop_catalog_job(catalog_job commerce.catalog_jobs, error text default null)
 returns commerce.catalog_jobs
 language plpgsql
@@ -130,8 +141,6 @@ declare
   v_job commerce.catalog_jobs;
   v_publishing bigint[];
 begin
-  update commerce.catalog_job_products i set status = 'cancelled', completed_at = private.now()
-  where i.catalog_job_id = catalog_job.id and i.status = 'pending';
   perform private.take_back_products(catalog_job.id, 'cancelled', true);
   with stopped as (
     update commerce.catalog_job_products i set publish_status = 'cancelled'
@@ -183,7 +192,8 @@ begin
   v_job.status := case
     when v_live > 0 then v_job.status
     when v_job.status = 'pausing' then 'paused'
-    when v_job.status = 'cancelling' then case when v_job.error_code is null then 'cancelled' else 'failed' end
+    when v_job.status = 'cancelling' then case when v_pending > 0 then 'cancelling'
+      when v_job.error_code is null then 'cancelled' else 'failed' end
     when v_job.status <> 'processing' or v_publishing > 0 then v_job.status
     when v_pending > 0 then case when problem is null then 'processing' else 'waiting_for_credits' end
     when v_job.items_failed > 0 and v_job.items_succeeded = 0 then 'failed'
@@ -281,7 +291,9 @@ begin
     v_job := private.stop_catalog_job(v_job, format('too_many_failures: More than %s products have failed.',
       v_job.max_failed_products));
   end if;
-  if v_job.status = 'processing' then
+  if v_job.status = 'cancelling' then
+    perform private.write_off_catalog_products(v_job.id);
+  elsif v_job.status = 'processing' then
     v_live := (select count(*) from commerce.catalog_job_chunks c
       where c.catalog_job_id = v_job.id and c.status = 'processing');
     while v_live < v_job.parallel_chunks and v_problem is null loop
@@ -317,8 +329,7 @@ begin
   elsif event not in ('dead', 'cancelled') or v_job.id is null or v_job.completed_at is not null then
     return;
   end if;
-  update commerce.catalog_job_products i set status = 'cancelled', completed_at = private.now()
-  where i.catalog_job_id = v_job.id and i.status = 'pending';
+  perform private.write_off_catalog_products(v_job.id);
   perform ops.cancel_job(c.job_id) from commerce.catalog_job_chunks c
   where c.catalog_job_id = v_job.id and c.status = 'processing';
   v_job := private.stop_catalog_job(v_job, case event

@@ -213,7 +213,10 @@ begin
     return v_job;
   end if;
   perform private.refuse_ended_catalog_job(v_job);
-  return private.note_catalog_job(private.stop_catalog_job(v_job));
+  if v_job.status in ('paused', 'waiting_for_credits') then
+    v_job := private.begin_catalog_round(v_job);
+  end if;
+  return private.stop_catalog_job(v_job);
 end $$;
 comment on function private.cancel_catalog_job(uuid) is 'Core of commerce.cancel_catalog_job; checks the caller first.';
 revoke all on function private.cancel_catalog_job from public, anon, authenticated, service_role;

@@ -88,10 +88,8 @@ describe("a paused job", () => {
     await s.until(id, "completed");
     const second = await s.start({ delta_only: false });
     await s.user.call("commerce.pause_catalog_job", { catalog_job_id: second.id });
-    expect(await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: second.id })).toMatchObject({
-      status: "cancelled",
-      actual_cost_micro: 0,
-    });
+    await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: second.id });
+    expect(await s.until(second.id, "cancelled")).toMatchObject({ actual_cost_micro: 0 });
     await sound();
   });
 });
@@ -198,7 +196,7 @@ describe("without credits", () => {
     await s.user.call("commerce.resume_catalog_job", { catalog_job_id: id });
     expect(await s.until(id, "waiting_for_credits")).toMatchObject({ items_succeeded: 1, round: 2 });
     await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: id });
-    expect(await s.job(id)).toMatchObject({ status: "cancelled", items_cancelled: 3 });
+    expect(await s.until(id, "cancelled")).toMatchObject({ items_cancelled: 3, error_code: null });
     await sound();
   });
 
@@ -344,6 +342,7 @@ describe("who may", () => {
     await refused({ quality: "best" }, "invalid_argument", "quality");
     await refused({ product_ids: [] }, "invalid_argument", "product_ids");
     await refused({ chunk_size: 501 }, "invalid_argument", "chunk_size");
+    await refused({ chunk_size: 500, parallel_chunks: 3 }, "invalid_argument", "chunk_size");
     await refused({ parallel_chunks: 0 }, "invalid_argument", "parallel_chunks");
     await refused({ parallel_products_per_chunk: 21 }, "invalid_argument", "parallel_products_per_chunk");
     await refused({ priority_mode: "old" }, "invalid_argument", "priority_mode");
