@@ -8,7 +8,6 @@ grant usage on schema social to anon, authenticated, service_role;
 
 insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_post', 'PT404', 'Use the id of a post of one of your workspaces.'),
-  ('unknown_binding', 'PT404', 'Bind a garment to the post first.'),
   ('account_not_connected', 'PT409', 'Connect the account again.');
 
 -- Whoever refers to an account says its workspace with it: what is of one workspace can never name another's account.

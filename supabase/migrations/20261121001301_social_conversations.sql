@@ -3,8 +3,7 @@
 insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_conversation', 'PT404', 'Use the id of a conversation of one of your workspaces.'),
   ('unknown_message', 'PT404', 'Use the id of a message of one of your workspaces.'),
-  ('outside_message_window', 'PT409', 'Wait until the person writes again: 24 hours from then, messages may be sent.'),
-  ('conversation_closed', 'PT409', 'Open the conversation again first.');
+  ('outside_message_window', 'PT409', 'Wait until the person writes again: 24 hours from then, messages may be sent.');
 
 create table social.conversations (
   id uuid primary key default gen_random_uuid(),

@@ -4,7 +4,7 @@
 insert into private.error_codes (name, sqlstate, hint) values
   ('invalid_bot_settings', 'PT422', 'Correct what the details name; docs/clients.md shows every setting.');
 
-create function social.bot_message_defaults() returns jsonb
+create function private.bot_messages() returns jsonb
 language sql immutable
 set search_path = ''
 as $$
@@ -25,6 +25,14 @@ as $$
     'opted_out', 'You will get no more automatic messages from us. Write START if you change your mind.',
     'opted_in', 'Good to have you back!')
 $$;
+comment on function private.bot_messages() is 'What the bot says where the settings say nothing else, by name.';
+revoke all on function private.bot_messages from public, anon, authenticated, service_role;
+grant execute on function private.bot_messages to authenticated, service_role;
+
+create function social.bot_message_defaults() returns table (name text, message_text text)
+language sql immutable
+set search_path = ''
+as $$ select e.key, e.value from jsonb_each_text(private.bot_messages()) e order by e.key $$;
 comment on function social.bot_message_defaults() is
   'What the bot says where the settings say nothing else; {{username}}, {{garment}}, {{promo_code}} are filled in.';
 revoke all on function social.bot_message_defaults from public, anon, authenticated, service_role;
@@ -72,7 +80,7 @@ as $$
     coalesce(case when b.id is null or b.use_global_keywords then s.trigger_keywords end, '{}')
       || coalesce(b.trigger_keywords, '{}')
       || array(select jsonb_array_elements_text(coalesce(p.bot_config -> 'trigger_keywords', '[]'))),
-    social.bot_message_defaults() || s.messages || coalesce(p.bot_config -> 'messages', '{}'),
+    private.bot_messages() || s.messages || coalesce(p.bot_config -> 'messages', '{}'),
     coalesce(p.bot_config ->> 'promo_code', s.promo_code), s.daily_tryons_per_person, s.takeover_minutes,
     coalesce((p.bot_config ->> 'business_hours_enabled')::boolean, s.business_hours_enabled),
     coalesce(p.bot_config ->> 'timezone', s.timezone),
@@ -135,7 +143,7 @@ begin
       when v_key = 'messages' then
         case when jsonb_typeof(v_value) <> 'object' or exists (
           select from jsonb_each(v_value) m
-          where not social.bot_message_defaults() ? m.key or jsonb_typeof(m.value) <> 'string'
+          where not private.bot_messages() ? m.key or jsonb_typeof(m.value) <> 'string'
             or length(m.value #>> '{}') not between 1 and 1000)
           then 'is not an object of known messages of 1 to 1000 characters' end
       when v_key = 'business_hours' then

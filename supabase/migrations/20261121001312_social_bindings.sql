@@ -1,6 +1,6 @@
 -- Members' calls that set up posts: the garment behind a post, and what the bot would say to a comment.
 
-create function private.post_of_caller(post_id uuid, minimum_role text) returns social.posts
+create function private.post_of_caller(post_id uuid) returns social.posts
 language plpgsql stable security definer
 set search_path = ''
 as $$
@@ -13,10 +13,9 @@ begin
     perform private.fail('unknown_post', 'There is no such post among those of your workspaces.',
       jsonb_build_object('post_id', post_of_caller.post_id));
   end if;
-  perform private.require_role(v_post.workspace_id, minimum_role);
   return v_post;
 end $$;
-comment on function private.post_of_caller(uuid, text) is 'A post that the caller may act on in a role.';
+comment on function private.post_of_caller(uuid) is 'A post that the caller may see.';
 revoke all on function private.post_of_caller from public, anon, authenticated, service_role;
 grant execute on function private.post_of_caller to authenticated, service_role;
 
@@ -28,10 +27,11 @@ set search_path = ''
 as $$
 #variable_conflict use_variable
 declare
-  v_post social.posts := private.post_of_caller(post_id, 'editor');
+  v_post social.posts := private.post_of_caller(post_id);
   v_garment studio.wardrobe_garments;
   v_binding social.post_garment_bindings;
 begin
+  perform private.require_role(v_post.workspace_id, 'editor');
   perform private.check_bot_config(jsonb_build_object('trigger_keywords', trigger_keywords));
   select * into v_garment from studio.wardrobe_garments g
   where g.id = garment_id and g.workspace_id = v_post.workspace_id;
@@ -79,8 +79,9 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_post social.posts := private.post_of_caller(post_id, 'editor');
+  v_post social.posts := private.post_of_caller(post_id);
 begin
+  perform private.require_role(v_post.workspace_id, 'editor');
   delete from social.post_garment_bindings b where b.post_id = v_post.id;
   return found;
 end $$;
@@ -130,9 +131,10 @@ language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
-  v_post social.posts := private.post_of_caller(post_id, 'viewer');
+  v_post social.posts := private.post_of_caller(post_id);
   v_rules private.bot_rules := private.bot_rules_of(v_post.connected_account_id, v_post.id);
 begin
+  perform private.require_role(v_post.workspace_id, 'viewer');
   trigger_word := private.matching_keyword(comment_text, v_rules.trigger_keywords);
   reply_at := private.next_opening(v_rules, private.now());
   reason := case when v_rules.binding_id is null then 'no_garment'

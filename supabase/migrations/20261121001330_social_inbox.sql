@@ -1,6 +1,6 @@
 -- Members' calls on conversations. Lists go by keys, newest first: the last row of a page is where the next begins.
 
-create function private.conversation_of_caller(conversation_id uuid, minimum_role text) returns social.conversations
+create function private.conversation_of_caller(conversation_id uuid) returns social.conversations
 language plpgsql security definer
 set search_path = ''
 as $$
@@ -13,10 +13,9 @@ begin
     perform private.fail('unknown_conversation', 'There is no such conversation among those of your workspaces.',
       jsonb_build_object('conversation_id', conversation_of_caller.conversation_id));
   end if;
-  perform private.require_role(v_conversation.workspace_id, minimum_role);
   return v_conversation;
 end $$;
-comment on function private.conversation_of_caller(uuid, text) is 'A conversation that the caller may act on, locked.';
+comment on function private.conversation_of_caller(uuid) is 'A conversation that the caller may see, locked.';
 revoke all on function private.conversation_of_caller from public, anon, authenticated, service_role;
 
 -- Planned anew for the filters that are given, so that each has its index. page_size: at most 200.
@@ -68,11 +67,12 @@ set search_path = ''
 as $$
 #variable_conflict use_variable
 declare
-  v_conversation social.conversations := private.conversation_of_caller(conversation_id, 'member');
+  v_conversation social.conversations := private.conversation_of_caller(conversation_id);
   v_draft social.messages;
   v_refusal text;
   v_minutes integer;
 begin
+  perform private.require_role(v_conversation.workspace_id, 'member');
   if (message_text is null) = (media_path is null) or octet_length(convert_to(message_text, 'UTF8')) not between 1 and 1000 then
     perform private.fail('invalid_argument', 'A message is a text of 1 to 1000 bytes in UTF-8, or a picture.',
       '{"argument": "message_text"}');
@@ -143,7 +143,8 @@ begin
     perform private.fail('unknown_message', 'There is no such message among those of your workspaces.',
       jsonb_build_object('message_id', cancel_message.message_id));
   end if;
-  perform private.conversation_of_caller(v_message.conversation_id, 'member');
+  perform private.require_role(v_message.workspace_id, 'member');
+  perform private.conversation_of_caller(v_message.conversation_id);
   update social.messages m set status = 'cancelled', error_code = 'cancelled'
   where m.id = v_message.id and m.status = 'queued' returning * into v_message;
   if v_message.id is null then
@@ -168,8 +169,9 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_conversation social.conversations := private.conversation_of_caller(take_over.conversation_id, 'member');
+  v_conversation social.conversations := private.conversation_of_caller(take_over.conversation_id);
 begin
+  perform private.require_role(v_conversation.workspace_id, 'member');
   if until <= private.now() then
     perform private.fail('invalid_argument', 'until must be in the future.', '{"argument": "until"}');
   end if;
@@ -210,8 +212,11 @@ create function private.hand_back(conversation_id uuid) returns social.conversat
 language plpgsql security definer
 set search_path = ''
 as $$
+declare
+  v_conversation social.conversations := private.conversation_of_caller(hand_back.conversation_id);
 begin
-  return private.end_takeover(private.conversation_of_caller(hand_back.conversation_id, 'member'));
+  perform private.require_role(v_conversation.workspace_id, 'member');
+  return private.end_takeover(v_conversation);
 end $$;
 comment on function private.hand_back(uuid) is 'Core of social.hand_back; checks the caller first.';
 revoke all on function private.hand_back from public, anon, authenticated, service_role;

@@ -5,8 +5,9 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_conversation social.conversations := private.conversation_of_caller(mark_read.conversation_id, 'member');
+  v_conversation social.conversations := private.conversation_of_caller(mark_read.conversation_id);
 begin
+  perform private.require_role(v_conversation.workspace_id, 'member');
   update social.messages m set read_at = private.now()
   where m.conversation_id = v_conversation.id and m.direction = 'inbound' and m.read_at is null;
   update social.conversations c set unread_count = 0 where c.id = v_conversation.id returning * into v_conversation;
@@ -30,8 +31,9 @@ set search_path = ''
 as $$
 declare
   v_conversation social.conversations :=
-    private.conversation_of_caller(categorise_conversation.conversation_id, 'member');
+    private.conversation_of_caller(categorise_conversation.conversation_id);
 begin
+  perform private.require_role(v_conversation.workspace_id, 'member');
   if coalesce(category, '') not in ('primary', 'general', 'requests', 'hidden') then
     perform private.fail('invalid_argument', 'category must be primary, general, requests or hidden.',
       '{"argument": "category"}');
@@ -65,9 +67,10 @@ set search_path = ''
 as $$
 declare
   v_before social.conversations :=
-    private.conversation_of_caller(set_conversation_status.conversation_id, 'member');
+    private.conversation_of_caller(set_conversation_status.conversation_id);
   v_conversation social.conversations;
 begin
+  perform private.require_role(v_before.workspace_id, 'member');
   if coalesce(status, '') not in ('active', 'closed') then
     perform private.fail('invalid_argument', 'status must be active or closed.', '{"argument": "status"}');
   end if;
@@ -112,7 +115,8 @@ begin
     perform private.fail('unknown_message', 'There is no such message among those of your workspaces.',
       jsonb_build_object('message_id', react.message_id));
   end if;
-  perform private.conversation_of_caller(v_message.conversation_id, 'member');
+  perform private.require_role(v_message.workspace_id, 'member');
+  perform private.conversation_of_caller(v_message.conversation_id);
   if v_message.direction <> 'inbound' or length(emoji) not between 1 and 32 then
     perform private.fail('invalid_argument', 'React to a message of the person, with one emoji or null.',
       '{"argument": "message_id"}');

@@ -257,8 +257,8 @@ language sql security definer
 set search_path = ''
 as $$
   update social.account_health h
-  set last_successful_api_call = case when fault is null then private.now() else h.last_successful_api_call end,
-    last_failed_api_call = case when fault is null then h.last_failed_api_call else private.now() end,
+  set last_success_at = case when fault is null then private.now() else h.last_success_at end,
+    last_failure_at = case when fault is null then h.last_failure_at else private.now() end,
     consecutive_failures = n.failures, token_valid = n.token_valid,
     health_status = case when not n.token_valid or n.failures >= 10 then 'unhealthy'
       when n.failures >= 3 then 'degraded' else 'healthy' end,

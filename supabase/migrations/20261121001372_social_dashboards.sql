@@ -77,7 +77,7 @@ grant select on table social.account_metrics_daily to authenticated, service_rol
 create function private.account_overview(workspace_id uuid)
 returns table (account_id uuid, provider text, username text, status text, token_valid boolean,
   token_expires_at timestamptz, health_status text, consecutive_failures integer, error_types jsonb, last_error text,
-  last_successful_api_call timestamptz, last_failed_api_call timestamptz, sent_last_hour bigint, hourly_limit integer,
+  last_success_at timestamptz, last_failure_at timestamptz, sent_last_hour bigint, hourly_limit integer,
   sent_last_day bigint, daily_limit integer, sending_resumes_at timestamptz, messages_waiting bigint,
   last_webhook_at timestamptz, webhooks_last_day bigint, webhooks_failed_last_day bigint,
   last_sync_at timestamptz, next_sync_at timestamptz, insights_read_at timestamptz)
@@ -90,7 +90,7 @@ begin
   return query
   select a.id, a.provider, a.username, a.status, h.token_valid and a.status = 'active', a.token_expires_at,
     h.health_status, h.consecutive_failures, h.error_types, coalesce(a.error_message, y.last_error),
-    h.last_successful_api_call, h.last_failed_api_call, m.last_hour, l.hourly_limit, m.last_day, l.daily_limit,
+    h.last_success_at, h.last_failure_at, m.last_hour, l.hourly_limit, m.last_day, l.daily_limit,
     case when l.reset_at > private.now() then l.reset_at end, q.waiting, w.last_at, w.last_day, w.failed,
     y.last_sync_completed_at, y.next_sync_at,
     (select max(i.read_at) from social.account_insights i where i.account_id = a.id)
@@ -122,7 +122,7 @@ grant execute on function private.account_overview to authenticated, service_rol
 create function social.account_overview(workspace_id uuid)
 returns table (account_id uuid, provider text, username text, status text, token_valid boolean,
   token_expires_at timestamptz, health_status text, consecutive_failures integer, error_types jsonb, last_error text,
-  last_successful_api_call timestamptz, last_failed_api_call timestamptz, sent_last_hour bigint, hourly_limit integer,
+  last_success_at timestamptz, last_failure_at timestamptz, sent_last_hour bigint, hourly_limit integer,
   sent_last_day bigint, daily_limit integer, sending_resumes_at timestamptz, messages_waiting bigint,
   last_webhook_at timestamptz, webhooks_last_day bigint, webhooks_failed_last_day bigint,
   last_sync_at timestamptz, next_sync_at timestamptz, insights_read_at timestamptz)
