@@ -55,8 +55,8 @@ describe("a provider that misbehaves", () => {
   test("one that fails leaves a creation that says why, and nothing charged", async () => {
     const { person, creation, balance } = await finish({ fail: "run" });
     expect(creation.status).toBe("failed");
-    expect(creation.error_message).toMatch(/^provider_rejected: /);
-    expect(creation.error_code).toBe("provider_rejected");
+    expect(creation.error_message).toMatch(/^provider_failed: /);
+    expect(creation.error_code).toBe("provider_failed");
     expect(balance).toMatchObject({ available_micro: 100_000, held_micro: 0 });
     const news = must(await person.client.schema("messaging").from("notifications").select("title"));
     expect(news.map((n) => n.title)).toContain("Your picture could not be made");

@@ -4,6 +4,7 @@ import { createApp } from "../../functions/worker/app.ts";
 import { cancelAtProvider } from "../../functions/worker/handlers/cancel-at-provider.ts";
 import { makeCreation } from "../../functions/worker/handlers/creation.ts";
 import { falProvider } from "../../functions/worker/providers/fal.ts";
+import { replicateProvider } from "../../functions/worker/providers/replicate.ts";
 import type { Storage } from "../../functions/worker/storage.ts";
 import { platformLimits } from "../../functions/worker/worker.ts";
 import { workerReport } from "../../types/contracts.ts";
@@ -20,6 +21,17 @@ export interface FakeFal {
   cancel(id: string): Response;
   file(): Response;
 }
+
+/** What the fake Replicate answers. */
+export interface FakeReplicate {
+  create(body: Record<string, unknown>): Response | Promise<Response>;
+  get(id: string): Response;
+  cancel(id: string): Response;
+}
+
+/** Has Replicate go on where fal fails, or make everything. */
+export const enableReplicate = (testDb: TestDatabase, { alone = false } = {}) =>
+  testDb.query("update studio.providers set is_enabled = provider = 'replicate' or not $1", [alone]);
 
 export const requestId = "req-1";
 export const png = new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10]);
@@ -85,7 +97,24 @@ export async function createStudio(
     ]),
   );
   const models = ["fal-ai/fashn/tryon/v1.6", "fal-ai/birefnet/v2", "fal-ai/esrgan"];
+  const predictions: Record<string, unknown>[] = [];
+  const replicate: FakeReplicate = {
+    create: () => Response.json({ id: requestId, status: "starting" }, { status: 201 }),
+    get: (id) => Response.json({ id, status: "succeeded", output: "https://files.fal.test/out/1.png" }),
+    cancel: (id) => Response.json({ id, status: "canceled" }),
+  };
+  const create = async (request: Request) => {
+    const body = (await request.json()) as Record<string, unknown>;
+    predictions.push(body);
+    return replicate.create(body);
+  };
+  const predictionRuns = runIds.flatMap((id) => [
+    [`GET /v1/predictions/${id}`, () => replicate.get(id)] as const,
+    [`POST /v1/predictions/${id}/cancel`, () => replicate.cancel(id)] as const,
+  ]);
   const { fetch, calls } = fakeFetch({
+    "POST /v1/predictions": create,
+    ...Object.fromEntries(predictionRuns),
     ...Object.fromEntries(models.map((model) => [`POST /${model}`, submit(model)])),
     ...Object.fromEntries(runs),
     ...Object.fromEntries([1, 2, 3, 4].map((n) => [`GET /out/${n}.png`, () => fal.file()])),
@@ -97,7 +126,15 @@ export async function createStudio(
     filesUrls: [new URL("https://files.fal.test/out")],
     fetch,
   });
-  const providers = { fal: provider };
+  const providers = {
+    fal: provider,
+    replicate: replicateProvider({
+      apiUrl: "https://api.replicate.test",
+      token: "r8_token",
+      filesUrls: [new URL("https://files.fal.test/out")],
+      fetch,
+    }),
+  };
   const { log, lines } = keptLog();
   const app = createApp({
     db,
@@ -157,6 +194,8 @@ export async function createStudio(
     person,
     garment,
     fal,
+    replicate,
+    predictions,
     calls,
     submits,
     stored,

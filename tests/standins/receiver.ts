@@ -37,7 +37,8 @@ export async function startReceiver(): Promise<Receiver> {
   app.get("/samples/:name", async (c) => {
     const name = c.req.param("name");
     if (!(await readdir(samples)).includes(name)) return c.notFound();
-    return c.body(new Uint8Array(await readFile(join(samples, name))));
+    const type = name.endsWith(".png") ? "image/png" : "image/jpeg";
+    return c.body(new Uint8Array(await readFile(join(samples, name))), 200, { "content-type": type });
   });
   app.get("/blank", async (c) => {
     const create = { width: 200, height: 200, channels: 3, background: "#ffffff" } as const;

@@ -1,6 +1,6 @@
 import type { Creation, PlannedCreation } from "../../_shared/sql/creations.ts";
 import { type DownloadOptions, downloadPicture } from "../download.ts";
-import { type JobContext, LeaseLost } from "../job.ts";
+import { type JobContext, JobError, LeaseLost } from "../job.ts";
 import type { Storage } from "../storage.ts";
 
 interface Deps {
@@ -44,16 +44,22 @@ export async function storePictures(
   return paths;
 }
 
-/** A video's thumbnail is the picture that it starts from, beside it. Pictures are their own. */
+/** A video's thumbnail is the picture that it starts from, beside it, if that is still there. Pictures are their own. */
 export async function storePoster(
   { storage, fetch: fetcher = fetch }: Deps,
   { output_kind, model_storage_path: source, workspace_id, id }: PlannedCreation,
-  context: JobContext,
+  { signal, log }: JobContext,
 ): Promise<{ thumbnail_path?: string }> {
   if (output_kind !== "video" || !source) return {};
-  const url = await storage.signedUrl("studio-uploads", source, 300);
-  const poster = await downloadPicture(fetcher, url, [new URL(new URL(url).origin)], context.signal);
-  const path = `${workspace_id}/${id}/poster.${poster.extension}`;
-  await storage.upload("studio-results", path, poster.bytes, poster.contentType);
-  return { thumbnail_path: path };
+  try {
+    const url = await storage.signedUrl("studio-uploads", source, 300);
+    const poster = await downloadPicture(fetcher, url, [new URL(new URL(url).origin)], signal);
+    const path = `${workspace_id}/${id}/poster.${poster.extension}`;
+    await storage.upload("studio-results", path, poster.bytes, poster.contentType);
+    return { thumbnail_path: path };
+  } catch (error) {
+    if (!(error instanceof JobError) || error.retry) throw error;
+    log.warn("a video has no poster", { creation_id: id, error });
+    return {};
+  }
 }
