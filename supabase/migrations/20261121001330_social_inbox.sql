@@ -73,7 +73,8 @@ declare
   v_minutes integer;
 begin
   perform private.require_role(v_conversation.workspace_id, 'member');
-  if (message_text is null) = (media_path is null) or octet_length(convert_to(message_text, 'UTF8')) not between 1 and 1000 then
+  if (message_text is null) = (media_path is null)
+    or octet_length(convert_to(message_text, 'UTF8')) not between 1 and 1000 then
     perform private.fail('invalid_argument', 'A message is a text of 1 to 1000 bytes in UTF-8, or a picture.',
       '{"argument": "message_text"}');
   end if;
