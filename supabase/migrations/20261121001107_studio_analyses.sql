@@ -12,7 +12,7 @@ language sql immutable
 set search_path = ''
 as $$
   select jsonb_typeof(metadata) = 'object'
-    and metadata ->> 'leffa_category' in ('upper_body', 'lower_body', 'dresses')
+    and coalesce(metadata ->> 'leffa_category' in ('upper_body', 'lower_body', 'dresses'), false)
     and coalesce(jsonb_typeof(metadata -> 'category_confidence') = 'number'
       and (metadata ->> 'category_confidence')::numeric between 0 and 1, not metadata ? 'category_confidence')
     and coalesce(metadata ->> 'sleeve_type' in ('sleeveless', 'cap', 'short', '3/4', 'long'), true)
