@@ -83,6 +83,18 @@ const video = z.object({
   negative_prompt: z.string().default("blur, distort, and low quality"),
   cfg_scale: z.number().min(0).max(1).default(0.5),
 });
+const withLoras = textToImage.extend({
+  loras: z.array(z.object({ path: url, scale: z.number().min(0).max(4).default(1) })).default([]),
+});
+const training = z.object({
+  images_data_url: url,
+  data_archive_format: z.string().optional(),
+  trigger_word: z.string().optional(),
+  steps: z.number().int().min(1).max(10_000).default(1000),
+  create_masks: z.boolean().default(true),
+  is_style: z.boolean().default(false),
+  is_input_format_already_preprocessed: z.boolean().default(false),
+});
 
 /** The models there are, by path. A path is owner, alias and the model's own sub-path. */
 export const models = {
@@ -94,6 +106,8 @@ export const models = {
   "fal-ai/flux/schnell": textToImage,
   "fal-ai/flux/dev": textToImage,
   "fal-ai/flux-pro/v1.1": textToImage,
+  "fal-ai/flux-lora": withLoras,
+  "fal-ai/flux-lora-fast-training": training,
   "fal-ai/flux/dev/image-to-image": imageToImage,
   "fal-ai/kling-video/v1.6/standard/image-to-video": video,
   "fal-ai/kling-video/v1.6/pro/image-to-video": video,

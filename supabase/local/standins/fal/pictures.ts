@@ -8,13 +8,15 @@ import { loadPicture, PictureFault, plainPicture } from "../picture/load.ts";
 import { tryOn } from "../picture/try-on.ts";
 import { type ModelInput, type ModelName, pictureFault } from "./models.ts";
 import type { Deps, FalRequest, ResultFile } from "./state.ts";
+import { train, withWeights } from "./training.ts";
 
 type Made = { name: string; content_type: string; bytes: Buffer };
 
 /** Runs the model of a request and stores what it makes. */
 export async function makePictures(deps: Deps, request: FalRequest): Promise<ResultFile[]> {
   const video = request.model.endsWith("/image-to-video");
-  const made = request.rule.plain
+  const plain = request.rule.plain && request.model !== "fal-ai/flux-lora-fast-training";
+  const made = plain
     ? [video ? await plainFilm() : await plainFile()]
     : await run[request.model](deps, request.input as never);
   const dir = join(deps.filesDir, request.id);
@@ -22,7 +24,7 @@ export async function makePictures(deps: Deps, request: FalRequest): Promise<Res
   return Promise.all(
     made.map(async ({ name, content_type, bytes }) => {
       await writeFile(join(dir, name), bytes);
-      if (content_type.startsWith("video/")) return { name, content_type, size: bytes.length };
+      if (!content_type.startsWith("image/")) return { name, content_type, size: bytes.length };
       const { width, height } = await sharp(bytes).metadata();
       return { name, content_type, size: bytes.length, width, height };
     }),
@@ -102,6 +104,13 @@ const run: Runs = {
   "fal-ai/flux/schnell": textToImage,
   "fal-ai/flux/dev": textToImage,
   "fal-ai/flux-pro/v1.1": textToImage,
+  "fal-ai/flux-lora": async (deps, input) => {
+    const [width, height] = sizes[input.image_size];
+    return several(input, async (seed) =>
+      withWeights(deps, await draw(input.prompt, seed, width, height), input.loras),
+    );
+  },
+  "fal-ai/flux-lora-fast-training": train,
   "fal-ai/flux/dev/image-to-image": async (deps, input) => {
     const picture = await load(deps, "image_url", input.image_url);
     return several(input, (seed) => restyle(picture, input.prompt, input.strength, seed));

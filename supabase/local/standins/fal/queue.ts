@@ -80,6 +80,7 @@ export class Queue {
     if (request.cancel_asked) return this.#end(request, cancelled, false);
     request.state = "IN_PROGRESS";
     log(request, `Running ${request.model}`);
+    if (request.model === "fal-ai/flux-lora-fast-training") log(request, " 40%|████      | 400/1000");
     const started = Date.now();
     await this.#wait(request, rule.delay_ms ?? 0);
     if (this.#closed) return;
@@ -154,6 +155,9 @@ export function resultOf(deps: Deps, request: FalRequest, ending: Ending): Recor
     ...more,
   }));
   if (request.model.endsWith("/image-to-video")) return { video: files[0] };
+  if (request.model === "fal-ai/flux-lora-fast-training") {
+    return { diffusers_lora_file: files[0], config_file: files[1] };
+  }
   return single.has(request.model) ? { image: files[0] } : { images: files };
 }
 
