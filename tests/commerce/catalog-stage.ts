@@ -3,6 +3,7 @@ import type { Database } from "../../functions/_shared/db.ts";
 import { createApp } from "../../functions/worker/app.ts";
 import { cancelAtProvider } from "../../functions/worker/handlers/cancel-at-provider.ts";
 import { catalogHandlers } from "../../functions/worker/handlers/catalog.ts";
+import type { PublishDeps } from "../../functions/worker/handlers/publish-product.ts";
 import { JobError } from "../../functions/worker/job.ts";
 import { type CreationProvider, providerRejected } from "../../functions/worker/providers/provider.ts";
 import type { Storage } from "../../functions/worker/storage.ts";
@@ -18,7 +19,17 @@ export const price = 2298;
 const png = new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10]);
 
 /** A shop with so many products, a model, credits, and a worker whose provider of pictures is told what to do. */
-export async function createCatalog(testDb: TestDatabase, db: Database, products: number, credits = 0) {
+export async function createCatalog(
+  testDb: TestDatabase,
+  db: Database,
+  products: number,
+  credits = 0,
+  /** How a shop is reached, and where results lie. */
+  shop: Pick<PublishDeps, "shopify" | "vault"> & { fetch?: typeof fetch; resultsUrl?: string } = {
+    shopify: undefined,
+    vault: undefined,
+  },
+) {
   const ada = await testDb.createUser();
   const { workspaceId } = ada;
   const grant = (amount_micro: number) =>
@@ -95,13 +106,19 @@ export async function createCatalog(testDb: TestDatabase, db: Database, products
   };
   const stored: string[] = [];
   const storage: Storage = {
-    signedUrl: async (bucket, path) => `https://storage.test/${bucket}/${path}?token=t`,
+    signedUrl: async (bucket, path) =>
+      bucket === "studio-results" && shop.resultsUrl
+        ? `${shop.resultsUrl}/${path}`
+        : `https://storage.test/${bucket}/${path}?token=t`,
     upload: async (_bucket, path) => {
       stored.push(path);
     },
   };
   const { log, lines } = keptLog();
-  const fetcher: typeof fetch = async () => new Response(png, { headers: { "content-type": "image/png" } });
+  const fetcher: typeof fetch = async (input, init) =>
+    String(input).startsWith("https://files.test/") || !shop.fetch
+      ? new Response(png, { headers: { "content-type": "image/png" } })
+      : shop.fetch(input, init);
   const providers = { fal: provider };
   const app = createApp({
     db,
@@ -116,8 +133,8 @@ export async function createCatalog(testDb: TestDatabase, db: Database, products
         providers,
         functionsUrl: "https://f.test/v1",
         fetch: fetcher,
-        shopify: undefined,
-        vault: undefined,
+        shopify: shop.shopify,
+        vault: shop.vault,
       }),
       "studio.cancel_at_provider": cancelAtProvider(providers),
     },
