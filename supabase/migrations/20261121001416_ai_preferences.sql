@@ -31,6 +31,7 @@ create unique index customer_preferences_customer
   on ai.customer_preferences (workspace_id, customer_id, category, preference_key) where customer_id is not null;
 create unique index customer_preferences_anonymous
   on ai.customer_preferences (workspace_id, anonymous_id, category, preference_key) where anonymous_id is not null;
+create index customer_preferences_workspace_id on ai.customer_preferences (workspace_id, last_confirmed_at desc, id);
 create index customer_preferences_last_confirmed on ai.customer_preferences (last_confirmed_at);
 create trigger touch_customer_preferences before update on ai.customer_preferences
   for each row execute function private.touch_updated_at();
@@ -47,7 +48,7 @@ create function private.decayed(confidence numeric, since timestamptz, now times
 language sql immutable
 set search_path = ''
 as $$
-  select round(confidence * power(0.5, greatest(0, extract(epoch from now - since)) / (90 * 86400)), 4)
+  select trim_scale(round(confidence * power(0.5, greatest(0, extract(epoch from now - since)) / (90 * 86400)), 4))
 $$;
 comment on function private.decayed(numeric, timestamptz, timestamptz) is
   'A confidence after some time; half of it each 90 days.';
