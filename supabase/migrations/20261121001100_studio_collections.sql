@@ -65,8 +65,8 @@ revoke all on function private.empty_collection from public, anon, authenticated
 create trigger wardrobe_collections_empty before delete on studio.wardrobe_collections
   for each row execute function private.empty_collection();
 
--- A collection that the caller may know of. Errors: unknown_collection, role_too_low.
-create function private.require_collection(collection_id uuid, minimum_role text) returns studio.wardrobe_collections
+-- A collection that the caller may know of. Errors: unknown_collection.
+create function private.require_collection(collection_id uuid) returns studio.wardrobe_collections
 language plpgsql stable
 set search_path = ''
 as $$
@@ -79,11 +79,9 @@ begin
     perform private.fail('unknown_collection', 'There is no such collection.',
       jsonb_build_object('collection_id', collection_id));
   end if;
-  perform private.require_role(v_collection.workspace_id, minimum_role);
   return v_collection;
 end $$;
-comment on function private.require_collection(uuid, text) is
-  'A collection of a workspace where the caller has a role.';
+comment on function private.require_collection(uuid) is 'A collection of a workspace that the caller belongs to.';
 revoke all on function private.require_collection from public, anon, authenticated, service_role;
 
 create function private.set_default_collection(collection_id uuid) returns studio.wardrobe_collections
@@ -91,8 +89,9 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_collection studio.wardrobe_collections := private.require_collection(collection_id, 'editor');
+  v_collection studio.wardrobe_collections := private.require_collection(collection_id);
 begin
+  perform private.require_role(v_collection.workspace_id, 'editor');
   perform from studio.wardrobe_collections c where c.workspace_id = v_collection.workspace_id
     and (c.is_default or c.id = v_collection.id) order by c.id for no key update;
   update studio.wardrobe_collections c set is_default = false

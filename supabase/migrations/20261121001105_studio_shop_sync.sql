@@ -135,7 +135,7 @@ begin
   end if;
   perform private.require_role(v_product.workspace_id, 'member');
   if collection_id is not null
-    and (private.require_collection(collection_id, 'member')).workspace_id <> v_product.workspace_id then
+    and (private.require_collection(collection_id)).workspace_id <> v_product.workspace_id then
     perform private.fail('unknown_collection', 'The collection is of another workspace.',
       jsonb_build_object('collection_id', collection_id));
   end if;

@@ -1,6 +1,6 @@
 -- Linking collections of the wardrobe to collections of a shop, for clients.
 
--- A collection of a connected shop that the caller may link. Errors: unknown_shopify_collection, role_too_low.
+-- A collection of a connected shop that the caller may know of. Errors: unknown_shopify_collection.
 create function private.require_shop_collection(shop_collection_id uuid) returns commerce.shopify_collections
 language plpgsql
 set search_path = ''
@@ -14,10 +14,9 @@ begin
     perform private.fail('unknown_shopify_collection', 'There is no such collection of a shop.',
       jsonb_build_object('shopify_collection_id', shop_collection_id));
   end if;
-  perform private.require_role(v_shop.workspace_id, 'editor');
   return v_shop;
 end $$;
-comment on function private.require_shop_collection(uuid) is 'A shop collection that the caller may link, locked.';
+comment on function private.require_shop_collection(uuid) is 'A collection of a shop of the caller''s, locked.';
 revoke all on function private.require_shop_collection from public, anon, authenticated, service_role;
 
 -- A new collection of the wardrobe, named after the shop's; where the name is taken, with a number.
@@ -51,13 +50,14 @@ declare
   v_shop commerce.shopify_collections := private.require_shop_collection(shopify_collection_id);
   v_collection studio.wardrobe_collections;
 begin
+  perform private.require_role(v_shop.workspace_id, 'editor');
   if v_shop.wardrobe_collection_id is not null and collection_id is null then
     collection_id := v_shop.wardrobe_collection_id;
   end if;
   if collection_id is null then
     v_collection := private.collection_named_after(v_shop);
   else
-    v_collection := private.require_collection(collection_id, 'editor');
+    v_collection := private.require_collection(collection_id);
   end if;
   if v_collection.workspace_id <> v_shop.workspace_id then
     perform private.fail('unknown_collection', 'The collection is of another workspace than the shop.',
@@ -100,8 +100,9 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_collection studio.wardrobe_collections := private.require_collection(collection_id, 'editor');
+  v_collection studio.wardrobe_collections := private.require_collection(collection_id);
 begin
+  perform private.require_role(v_collection.workspace_id, 'editor');
   update commerce.shopify_collections c set wardrobe_collection_id = null, auto_sync_enabled = false
   where c.id = v_collection.shopify_collection_id;
   select * into v_collection from studio.wardrobe_collections c where c.id = v_collection.id;
@@ -126,8 +127,9 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_collection studio.wardrobe_collections := private.require_collection(collection_id, 'member');
+  v_collection studio.wardrobe_collections := private.require_collection(collection_id);
 begin
+  perform private.require_role(v_collection.workspace_id, 'member');
   if v_collection.shopify_collection_id is null then
     perform private.fail('collection_not_linked', format('"%s" shows no collection of a shop.', v_collection.name),
       jsonb_build_object('collection_id', v_collection.id));
