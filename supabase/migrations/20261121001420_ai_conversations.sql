@@ -79,6 +79,7 @@ create table ai.conversation_turns (
   input_tokens integer not null default 0,
   output_tokens integer not null default 0,
   cost_micro bigint not null default 0,
+  claimed_at timestamptz,
   cancel_requested_at timestamptz,
   error_message text,
   created_by uuid,
@@ -101,6 +102,7 @@ create table ai.conversation_turns (
 );
 comment on table ai.conversation_turns is
   'A question and what it took to answer it: tokens over all calls of the model, and one charge for them.';
+comment on column ai.conversation_turns.claimed_at is 'When the function assistant began to answer; it does so once.';
 create unique index conversation_turns_running on ai.conversation_turns (session_id) where status = 'running';
 create index conversation_turns_session_id on ai.conversation_turns (session_id, created_at desc);
 create index conversation_turns_workspace_id on ai.conversation_turns (workspace_id, created_at desc);
