@@ -75,6 +75,8 @@ const variables = {
   META_VERIFY_TOKEN: text.optional(),
   REPLICATE_WEBHOOK_SECRETS: list.optional(),
   RESEND_WEBHOOK_SECRETS: list.optional(),
+  /** In place of Amazon's own hosts, which are known by region. */
+  AMAZON_API_URL: url.optional(),
   /** Resend, for mail of our own: without the key and the sender, such mail waits. */
   RESEND_API_URL: url.default("https://api.resend.com"),
   RESEND_API_KEY: text.optional(),
@@ -165,6 +167,7 @@ export const workerVariables = [
   "EMBEDDINGS_API_KEY",
   "EMBEDDING_MODEL",
   "CRAWL_PAUSE_SECONDS",
+  "AMAZON_API_URL",
   "RESEND_API_URL",
   "RESEND_API_KEY",
   "MAIL_FROM",

@@ -45,6 +45,7 @@ const handlers = createHandlers({
   instagramUrl: instagramUrl(env.OAUTH_CLIENTS),
   oauth: configuredOAuth(env.OAUTH_CLIENTS, shopifyConfig(env)),
   vault: env.ENCRYPTION_KEYS && createVault(env.ENCRYPTION_KEYS),
+  amazonUrl: env.AMAZON_API_URL,
   resend: resendOf(env),
   mailServers: { allowLocal: env.MAIL_ALLOW_LOCAL },
   safeFetch: createSafeFetch({ allowLocal: env.WEBHOOKS_ALLOW_LOCAL }),

@@ -34,7 +34,7 @@ revoke all on function private.keep_secrets from public, anon, authenticated, se
 grant execute on function private.keep_secrets to service_role;
 
 -- account: {provider, external_account_id, username, display_name, email, avatar_url, scopes, token_expires_at,
--- marketplace_id, region, provider_data}. An account that was connected before is the same row again, with its
+-- marketplace_id, region, selling_status, provider_data}. An account that was connected before is the same row again, with its
 -- settings. Errors: account_taken.
 create function integrations.connect_account(workspace_id uuid, user_id uuid, account jsonb, secrets jsonb)
 returns integrations.connected_accounts
@@ -47,20 +47,22 @@ declare
 begin
   begin
     insert into integrations.connected_accounts as a (workspace_id, user_id, provider, external_account_id, username,
-      display_name, email, avatar_url, scopes, token_expires_at, marketplace_id, region, provider_data, status,
-      connected_at)
+      display_name, email, avatar_url, scopes, token_expires_at, marketplace_id, region, selling_status,
+      provider_data, status, connected_at)
     select connect_account.workspace_id, connect_account.user_id, s.provider, s.external_account_id, s.username,
       s.display_name, s.email, s.avatar_url, coalesce(s.scopes, '{}'), s.token_expires_at, s.marketplace_id, s.region,
-      coalesce(s.provider_data, '{}'), 'active', private.now()
+      s.selling_status, coalesce(s.provider_data, '{}'), 'active', private.now()
     from jsonb_to_record(account) as s (provider text, external_account_id text, username text, display_name text,
       email text, avatar_url text, scopes text[], token_expires_at timestamptz, marketplace_id text, region text,
-      provider_data jsonb)
+      selling_status text, provider_data jsonb)
     on conflict on constraint connected_accounts_once do update
     set user_id = coalesce(excluded.user_id, a.user_id), username = excluded.username,
       display_name = excluded.display_name, email = excluded.email, avatar_url = excluded.avatar_url,
       scopes = excluded.scopes, token_expires_at = excluded.token_expires_at,
       marketplace_id = coalesce(excluded.marketplace_id, a.marketplace_id),
-      region = coalesce(excluded.region, a.region), provider_data = a.provider_data || excluded.provider_data,
+      region = coalesce(excluded.region, a.region),
+      selling_status = coalesce(excluded.selling_status, a.selling_status),
+      provider_data = a.provider_data || excluded.provider_data,
       status = 'active', connected_at = excluded.connected_at, disconnected_at = null, error_message = null,
       error_count = 0
     returning * into v_account;

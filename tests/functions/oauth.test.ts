@@ -29,7 +29,9 @@ const shopify = createShopifyStandIn({ data, changed: () => {}, control, deliver
 const amazonAnswers: Response[] = [];
 const fetcher: typeof fetch = async (input, init) => {
   const url = String(input);
-  if (url.startsWith("https://lwa.test/")) return amazonAnswers.shift()!;
+  if (url.startsWith("https://lwa.test/") || url.startsWith("https://sellingpartnerapi-na.amazon.com/")) {
+    return amazonAnswers.shift()!;
+  }
   return shopify.request(url.replace("http://shopify.test", ""), init);
 };
 const config = {
@@ -463,7 +465,12 @@ test("an Amazon seller is connected by a code of another name", async () => {
   const begun = await post("amazon/start", { workspace_id: ada.workspaceId });
   const url = new URL(oauthStarted.parse(await begun.json()).url);
   expect(url.searchParams.get("application_id")).toBe("amzn1.sp.solution.1");
-  amazonAnswers.push(Response.json({ access_token: "Atza|1", refresh_token: "Atzr|1", expires_in: 3600 }));
+  const marketplace = { id: "ATVPDKIKX0DER", name: "Amazon.com", countryCode: "US" };
+  const participation = { isParticipating: true, hasSuspendedListings: false };
+  amazonAnswers.push(
+    Response.json({ access_token: "Atza|1", refresh_token: "Atzr|1", expires_in: 3600 }),
+    Response.json({ payload: [{ marketplace, participation, storeName: "Atelier" }] }),
+  );
   const query = new URLSearchParams({
     state: url.searchParams.get("state")!,
     spapi_oauth_code: "c",
@@ -472,6 +479,21 @@ test("an Amazon seller is connected by a code of another name", async () => {
   const answer = await back(`/oauth/amazon/callback?${query}`);
   const account = (await findAccount(db, (await claimed(await codeIn(answer))).id))!;
   expect(account).toMatchObject({ provider: "amazon", external_account_id: "A1SELLER", status: "active" });
+  expect(
+    await testDb.query(
+      `select a.display_name, a.marketplace_id, a.selling_status, b.status as import
+        from integrations.connected_accounts a
+        join commerce.product_import_batches b on b.connected_account_id = a.id where a.id = $1`,
+      [account.id],
+    ),
+  ).toEqual([
+    {
+      display_name: "Atelier",
+      marketplace_id: marketplace.id,
+      selling_status: "active",
+      import: "importing",
+    },
+  ]);
   expect(await openSecret(db, vault, account, "refresh_token")).toBe("Atzr|1");
 });
 

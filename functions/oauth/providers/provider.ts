@@ -21,6 +21,7 @@ export interface Identity {
   avatar_url?: string | undefined;
   marketplace_id?: string | undefined;
   region?: string | undefined;
+  selling_status?: string | undefined;
   provider_data?: Record<string, unknown> | undefined;
 }
 

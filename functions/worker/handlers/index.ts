@@ -6,6 +6,7 @@ import type { SafeFetch } from "../../_shared/safe-fetch.ts";
 import type { Handlers } from "../job.ts";
 import type { ShopDeps } from "../shopify/shop.ts";
 import { type AnalysisDeps, analyzeGarment } from "./analyze-garment.ts";
+import { type AmazonDeps, importAmazon } from "./amazon-import.ts";
 import { cancelAtProvider } from "./cancel-at-provider.ts";
 import { catalogHandlers } from "./catalog.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
@@ -36,6 +37,7 @@ export function createHandlers(
     PaymentDeps &
     KnowledgeDeps &
     SocialDeps &
+    AmazonDeps &
     MailDeps &
     SystemMailDeps & { stripe: Stripe; safeFetch: SafeFetch } & ShopDeps &
     RefreshDeps,
@@ -58,6 +60,7 @@ export function createHandlers(
     "billing.meter_errors": meterErrors(deps.stripe),
     "billing.report_usage": reportUsage(deps.stripe),
     "integrations.refresh_token": refreshToken(deps),
+    "commerce.amazon_import": importAmazon(deps),
     "commerce.csv_import": importCsv(deps),
     "integrations.deliver_webhook": deliverWebhook(deps.safeFetch),
     "studio.analyze_garment": analyzeGarment(deps),

@@ -3,6 +3,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { serve } from "@hono/node-server";
 import type { Hono } from "hono";
+import { startAmazon } from "./amazon/start.ts";
 import { startFal } from "./fal/start.ts";
 import { startGemini } from "./gemini/start.ts";
 import { startMail } from "./mail/start.ts";
@@ -59,6 +60,7 @@ export async function startStandIns(options: StandInOptions): Promise<StandIns> 
     razorpay: startRazorpay({ path: path("razorpay"), webhookUrl: webhookUrl("razorpay"), ...retry }),
     gemini: startGemini({ path: path("gemini") }),
     mail: startMail({ path: path("mail") }),
+    amazon: startAmazon({ path: path("amazon") }),
     meta: startMeta({
       path: path("meta"),
       webhookUrl: webhookUrl("meta"),

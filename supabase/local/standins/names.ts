@@ -7,7 +7,7 @@ export const standInNames = [
   "gemini",
   "mail",
   "meta",
-  "replicate",
+  "replicate", "amazon"
 ] as const;
 export type StandInName = (typeof standInNames)[number];
 

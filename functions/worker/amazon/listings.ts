@@ -1,0 +1,285 @@
+// A seller's listings page by page, each with what the catalog knows of its item, as rows of an import. Sources:
+// listingsItems_2021-08-01.json (searchListingsItems), catalogItems_2022-04-01.json (searchCatalogItems).
+
+import { z } from "zod";
+import { type AmazonClient, AmazonError } from "../../_shared/amazon.ts";
+import type { ProductRow, RowError } from "../imports/rows.ts";
+
+/** Of one search Amazon gives no more; a search that begins where the last ended gives the rest. */
+export const mostOfSearch = 1000;
+const pageSize = 20;
+
+/** Where a reading stands: plain data that a checkpoint keeps. */
+export interface Reading {
+  /** Listings changed since then, in the order of their change; null: from the first on. */
+  after: string | null;
+  token: string | null;
+  /** Listings read in this search. */
+  inSearch: number;
+  /** When the last listing read was changed. */
+  last: string | null;
+  row: number;
+  valid: number;
+  invalid: number;
+  /** What there is in all, as the first page said. */
+  total: number;
+  /** Our app may not read the catalog: what the listings themselves say is all there is. */
+  bare: boolean;
+}
+
+export const beginning = (since: string | null): Reading => ({
+  after: since,
+  token: null,
+  inSearch: 0,
+  last: null,
+  row: 0,
+  valid: 0,
+  invalid: 0,
+  total: 0,
+  bare: false,
+});
+
+export interface Seller {
+  sellerId: string;
+  marketplaceId: string;
+}
+
+export interface ListingsPage {
+  products: ProductRow[];
+  errors: RowError[];
+  reading: Reading;
+  /** Nothing comes after it. */
+  isLast: boolean;
+}
+
+const attribute = z.array(
+  z.looseObject({ value: z.unknown().optional(), marketplace_id: z.string().optional() }),
+);
+const listing = z.looseObject({
+  sku: z.string(),
+  summaries: z
+    .array(
+      z.looseObject({
+        marketplaceId: z.string(),
+        asin: z.string().optional(),
+        productType: z.string().optional(),
+        itemName: z.string().optional(),
+        lastUpdatedDate: z.string().optional(),
+        mainImage: z.looseObject({ link: z.string() }).optional(),
+      }),
+    )
+    .default([]),
+  attributes: z.record(z.string(), z.unknown()).default({}),
+  offers: z
+    .array(
+      z.looseObject({
+        marketplaceId: z.string(),
+        offerType: z.string(),
+        price: z.looseObject({
+          currencyCode: z.string().optional(),
+          currency: z.string().optional(),
+          amount: z.union([z.string(), z.number()]),
+        }),
+      }),
+    )
+    .default([]),
+});
+type Listing = z.infer<typeof listing>;
+const listings = z.looseObject({
+  numberOfResults: z.number().default(0),
+  pagination: z.looseObject({ nextToken: z.string().optional() }).optional(),
+  items: z.array(listing),
+});
+
+const catalogItem = z.looseObject({
+  asin: z.string(),
+  images: z
+    .array(
+      z.looseObject({
+        marketplaceId: z.string(),
+        images: z.array(
+          z.looseObject({ variant: z.string(), link: z.string(), width: z.number(), height: z.number() }),
+        ),
+      }),
+    )
+    .default([]),
+  summaries: z
+    .array(
+      z.looseObject({
+        marketplaceId: z.string(),
+        brand: z.string().optional(),
+        color: z.string().optional(),
+        browseClassification: z.looseObject({ displayName: z.string().optional() }).optional(),
+      }),
+    )
+    .default([]),
+});
+type CatalogItem = z.infer<typeof catalogItem>;
+const catalog = z.looseObject({ items: z.array(catalogItem) });
+
+function parse<S extends z.ZodType>(shape: S, body: unknown): z.output<S> {
+  const parsed = shape.safeParse(body);
+  if (!parsed.success) throw new AmazonError("unavailable", "Amazon's answer is not of the shape we know.");
+  return parsed.data;
+}
+
+/** The next page after a reading. Errors: AmazonError. */
+export async function readPage(client: AmazonClient, seller: Seller, from: Reading): Promise<ListingsPage> {
+  const { sellerId, marketplaceId } = seller;
+  const body = await client.get(`/listings/2021-08-01/items/${encodeURIComponent(sellerId)}`, {
+    marketplaceIds: marketplaceId,
+    includedData: "summaries,attributes,offers",
+    sortBy: "lastUpdatedDate",
+    sortOrder: "ASC",
+    pageSize: String(pageSize),
+    lastUpdatedAfter: from.after ?? undefined,
+    pageToken: from.token ?? undefined,
+  });
+  const { items, numberOfResults, pagination } = parse(listings, body);
+  const reading = { ...from, inSearch: from.inSearch + items.length };
+  if (from.row === 0) reading.total = numberOfResults;
+  const known = await catalogOf(client, marketplaceId, items, reading);
+  const page: ListingsPage = { products: [], errors: [], reading, isLast: false };
+  for (const item of items) take(page, item, marketplaceId, known);
+  reading.token = pagination?.nextToken ?? null;
+  if (reading.token === null) {
+    const more = reading.inSearch >= mostOfSearch && reading.last !== null;
+    if (more && reading.last === from.after) {
+      throw new AmazonError(
+        "refused",
+        "More listings were changed at one moment than Amazon lets anybody read.",
+      );
+    }
+    page.isLast = !more;
+    if (more) Object.assign(reading, { after: reading.last, inSearch: 0 });
+  }
+  return page;
+}
+
+/** What the catalog says of a page's items, in one question. Without the right to ask it, nothing. */
+async function catalogOf(
+  client: AmazonClient,
+  marketplaceId: string,
+  items: Listing[],
+  reading: Reading,
+): Promise<Map<string, CatalogItem>> {
+  const asins = [...new Set(items.flatMap((item) => summaryOf(item, marketplaceId)?.asin ?? []))];
+  if (reading.bare || asins.length === 0) return new Map();
+  try {
+    const body = await client.get("/catalog/2022-04-01/items", {
+      marketplaceIds: marketplaceId,
+      identifiers: asins.join(","),
+      identifiersType: "ASIN",
+      includedData: "images,summaries",
+      pageSize: String(pageSize),
+    });
+    return new Map(parse(catalog, body).items.map((item) => [item.asin, item]));
+  } catch (error) {
+    if (!(error instanceof AmazonError) || error.fault !== "forbidden") throw error;
+    reading.bare = true;
+    return new Map();
+  }
+}
+
+const summaryOf = ({ summaries }: Listing, marketplaceId: string) =>
+  summaries.find((summary) => summary.marketplaceId === marketplaceId);
+
+function take(
+  page: ListingsPage,
+  item: Listing,
+  marketplaceId: string,
+  known: Map<string, CatalogItem>,
+): void {
+  const { reading } = page;
+  const row = ++reading.row;
+  const summary = summaryOf(item, marketplaceId);
+  if (summary?.lastUpdatedDate) reading.last = summary.lastUpdatedDate;
+  const text = (name: string) => textOf(item.attributes[name], marketplaceId)[0] ?? null;
+  const title = (summary?.itemName ?? text("item_name") ?? "").trim();
+  if (title === "") {
+    reading.invalid++;
+    const message = "The listing has no name in this marketplace.";
+    page.errors.push({ row, column: "itemName", code: "missing", message, value: item.sku });
+    return;
+  }
+  reading.valid++;
+  const entry = known.get(summary?.asin ?? "");
+  const facts = entry?.summaries.find((one) => one.marketplaceId === marketplaceId);
+  const price = priceOf(item, marketplaceId);
+  const list = listPriceOf(item, marketplaceId);
+  const bullets = textOf(item.attributes.bullet_point, marketplaceId);
+  page.products.push({
+    row,
+    external_id: item.sku.slice(0, 255),
+    sku: item.sku.slice(0, 255),
+    title: title.slice(0, 500),
+    description: (text("product_description") ?? (bullets.join("\n") || null))?.slice(0, 100_000) ?? null,
+    images: imagesOf(entry, marketplaceId, summary?.mainImage?.link),
+    price_cents: price?.cents ?? null,
+    compare_at_price_cents: price && list && list.cents > price.cents ? list.cents : null,
+    currency: price?.currency ?? list?.currency ?? "USD",
+    product_type: summary?.productType?.slice(0, 255) ?? null,
+    vendor: (facts?.brand ?? text("brand"))?.slice(0, 255) ?? null,
+    tags: facts?.browseClassification?.displayName
+      ? [facts.browseClassification.displayName.slice(0, 255)]
+      : [],
+    variants: [],
+    garment_type: text("item_type_name"),
+    garment_category: null,
+    garment_color: facts?.color ?? text("color"),
+    garment_material: text("material") ?? text("fabric_type"),
+    garment_fit: text("fit_type"),
+  });
+}
+
+/** The values of an attribute that are texts, those of the marketplace. */
+function textOf(value: unknown, marketplaceId: string): string[] {
+  const parsed = attribute.safeParse(value);
+  return (parsed.data ?? [])
+    .filter(({ marketplace_id }) => (marketplace_id ?? marketplaceId) === marketplaceId)
+    .flatMap((entry) =>
+      typeof entry.value === "string" && entry.value.trim() !== "" ? [entry.value.trim()] : [],
+    );
+}
+
+interface Price {
+  cents: number;
+  currency: string;
+}
+
+function moneyOf(amount: unknown, currency: unknown): Price | null {
+  const cents = Math.round(Number(amount) * 100);
+  if (!Number.isSafeInteger(cents) || cents < 0 || typeof currency !== "string") return null;
+  return /^[A-Z]{3}$/.test(currency) ? { cents, currency } : null;
+}
+
+/** What a customer pays: the offer to everybody, not that to businesses. */
+function priceOf({ offers }: Listing, marketplaceId: string): Price | null {
+  const offer = offers.find((one) => one.marketplaceId === marketplaceId && one.offerType === "B2C");
+  return offer ? moneyOf(offer.price.amount, offer.price.currencyCode ?? offer.price.currency) : null;
+}
+
+function listPriceOf({ attributes }: Listing, marketplaceId: string): Price | null {
+  const [entry] = (attribute.safeParse(attributes.list_price).data ?? []).filter(
+    ({ marketplace_id }) => (marketplace_id ?? marketplaceId) === marketplaceId,
+  );
+  return entry ? moneyOf(entry.value, entry.currency) : null;
+}
+
+const mostImages = 20;
+
+/** One address a view, the largest; the main view first. */
+function imagesOf(entry: CatalogItem | undefined, marketplaceId: string, main: string | undefined): string[] {
+  const views = new Map<string, { link: string; size: number }>();
+  for (const { variant, link, width, height } of entry?.images.find(
+    (one) => one.marketplaceId === marketplaceId,
+  )?.images ?? []) {
+    const size = width * height;
+    if (size > (views.get(variant)?.size ?? -1)) views.set(variant, { link, size });
+  }
+  const sorted = [...views].sort(
+    ([a], [b]) => Number(b === "MAIN") - Number(a === "MAIN") || (a < b ? -1 : 1),
+  );
+  const links = sorted.length > 0 ? sorted.map(([, { link }]) => link) : main ? [main] : [];
+  return links.filter((link) => /^https?:\/\//.test(link) && link.length <= 2000).slice(0, mostImages);
+}

@@ -1,0 +1,125 @@
+import { z } from "zod";
+import {
+  type AmazonClientOptions,
+  AmazonError,
+  amazonHost,
+  createAmazonClient,
+} from "../../_shared/amazon.ts";
+import type { Vault } from "../../_shared/encryption.ts";
+import { type Account, findAccount, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
+import { findAmazonImport, finishAmazonImport, storeAmazonPage } from "../../_shared/sql/amazon.ts";
+import type { Json } from "../../_shared/sql/queue.ts";
+import { beginning, type Reading, readPage } from "../amazon/listings.ts";
+import { completed, type Handler, type JobContext, JobError, waiting } from "../job.ts";
+
+export interface AmazonDeps {
+  vault: Vault | undefined;
+  /** In place of Amazon's own hosts, such as a stand-in. */
+  amazonUrl?: string | undefined;
+  fetch?: typeof fetch;
+  amazonPause?: AmazonClientOptions["pause"];
+}
+
+const payload = z.object({
+  batch_id: z.uuid(),
+  account_id: z.uuid(),
+  since: z.string().nullable(),
+});
+
+/** How long one attempt reads before it lets others work; the job then goes on from its checkpoint. */
+const longestMs = 45_000;
+
+/**
+ * commerce.amazon_import: reads a seller's listings, with what the catalog knows of them, into imported products. Each
+ * page is written and checkpointed before the next is asked for; a page that is read twice changes nothing.
+ */
+export function importAmazon(deps: AmazonDeps, longest = longestMs): Handler {
+  return async (job, context) => {
+    const { db, now, signal } = context;
+    const { batch_id, account_id, since } = payload.parse(job.payload);
+    const batch = await findAmazonImport(db, batch_id, account_id);
+    const account = await findAccount(db, account_id);
+    if (!batch || !account) throw new JobError("unknown_import", "The import is gone.", { retry: false });
+    if (batch.status !== "importing") return completed({ status: batch.status });
+    if (!deps.vault) throw new JobError("not_configured", "There are no keys for tokens.", { retryIn: 600 });
+    const accessToken =
+      account.status === "disconnected" ? null : await openSecret(db, deps.vault, account, "access_token");
+    if (accessToken === null) {
+      throw new JobError("account_not_connected", "The seller's account has been disconnected.", {
+        retry: false,
+      });
+    }
+    const client = createAmazonClient({
+      baseUrl: deps.amazonUrl ?? amazonHost(batch.region ?? "us-east-1"),
+      accessToken,
+      signal,
+      now,
+      ...(deps.fetch && { fetch: deps.fetch }),
+      ...(deps.amazonPause && { pause: deps.amazonPause }),
+    });
+    const seller = {
+      sellerId: account.external_account_id,
+      marketplaceId: batch.marketplace_id ?? "ATVPDKIKX0DER",
+    };
+    const stopAt = now() + longest;
+    let reading: Reading = isReading(job.checkpoint) ? job.checkpoint : beginning(since);
+    for (;;) {
+      const page = await readPage(client, seller, reading).catch((error: unknown) => {
+        // The usage plan is the seller's: nobody else has to wait, and no attempt has failed.
+        if (error instanceof AmazonError && error.fault === "throttled") return error;
+        return blame(error, account, context);
+      });
+      if (page instanceof AmazonError) {
+        return waiting({ poll_in: page.retryIn ?? 5, checkpoint: { ...reading } });
+      }
+      reading = page.reading;
+      const { valid, invalid, row, total } = reading;
+      const percent = Math.min(99, Math.floor((row / Math.max(total, row, 1)) * 100));
+      const rows = page.products as unknown as Json[];
+      const errors = page.errors as unknown as Json[];
+      if (!(await storeAmazonPage(db, batch_id, { rows, errors, valid, invalid, percent }))) {
+        return completed({ status: "ended" });
+      }
+      if (page.isLast) break;
+      const held = await context.checkpoint({
+        checkpoint: { ...reading },
+        progress: percent,
+        stage: "listings",
+      });
+      if (!held) return completed({ status: "ended" });
+      if (now() >= stopAt) return waiting({ poll_in: 0, checkpoint: { ...reading } });
+    }
+    await finishAmazonImport(db, batch_id, account_id, since === null);
+    await noteHealth(db, account_id, null);
+    return completed({ listings: reading.row, catalog: !reading.bare });
+  };
+}
+
+function isReading(checkpoint: unknown): checkpoint is Reading {
+  return typeof checkpoint === "object" && checkpoint !== null && "inSearch" in checkpoint;
+}
+
+/** What Amazon refuses becomes the job's error, and the account's where it is to blame. */
+async function blame(error: unknown, account: Account, { db, now }: JobContext): Promise<never> {
+  if (!(error instanceof AmazonError)) throw error;
+  const { fault, message, retryIn } = error;
+  const more = { cause: error, ...(retryIn !== undefined && { retryIn }) };
+  switch (fault) {
+    case "unavailable":
+      throw new JobError("provider_unavailable", message, { ...more, provider: "failed" });
+    case "unauthorized":
+      // A token that ends by itself is renewed by a job of its own: then it is worth another try.
+      if (account.token_expires_at !== null && account.token_expires_at.getTime() <= now() + 60_000) {
+        throw new JobError("token_expired", "The account's token has ended and is being renewed.", {
+          retryIn: 60,
+        });
+      }
+      await noteHealth(db, account.id, { status: "expired", message });
+      throw new JobError("account_expired", message, { retry: false, cause: error });
+    case "forbidden":
+      await noteHealth(db, account.id, { status: "error", message });
+      throw new JobError("access_restricted", message, { retry: false, cause: error });
+    default:
+      throw new JobError("amazon_refused", message, { retry: false, cause: error });
+  }
+}

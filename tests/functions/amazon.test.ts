@@ -1,0 +1,355 @@
+import { randomUUID } from "node:crypto";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeEach, describe, expect, test } from "vitest";
+import { amazonHost } from "../../functions/_shared/amazon.ts";
+import { createVault } from "../../functions/_shared/encryption.ts";
+import { connectAccount } from "../../functions/_shared/sql/oauth.ts";
+import { configuredOAuth } from "../../functions/oauth/providers/index.ts";
+import { sealTokens } from "../../functions/oauth/tokens.ts";
+import { importAmazon } from "../../functions/worker/handlers/amazon-import.ts";
+import { platformLimits, Worker } from "../../functions/worker/worker.ts";
+import { createAmazonStandIn } from "../../supabase/local/standins/amazon/app.ts";
+import { startAmazon } from "../../supabase/local/standins/amazon/start.ts";
+import {
+  emptyAmazonData,
+  grant,
+  list,
+  marketplace,
+  sellerOf,
+} from "../../supabase/local/standins/amazon/state.ts";
+import { Control } from "../../supabase/local/standins/control.ts";
+import { createTestDatabase } from "../helpers/database.ts";
+import { expectError } from "../helpers/errors.ts";
+import type { TestUser } from "../helpers/users.ts";
+import { functionsDatabase, keptLog } from "./harness.ts";
+
+const testDb = await createTestDatabase();
+const db = functionsDatabase(testDb);
+const vault = createVault({ k1: new Uint8Array(32).fill(3) });
+const { log } = keptLog();
+const data = emptyAmazonData();
+const control = new Control("answer");
+/** Of the stand-in's usage plans; a pause moves it on. */
+let now = Date.now();
+const standIn = createAmazonStandIn({ data, changed: () => {}, control, now: () => now });
+const asked: URL[] = [];
+const fetcher: typeof fetch = async (input, init) => {
+  const url = new URL(String(input));
+  asked.push(url);
+  return standIn.request(`${url.pathname}${url.search}`, init);
+};
+const pauses: number[] = [];
+const handlers = {
+  "commerce.amazon_import": importAmazon({
+    vault,
+    amazonUrl: "https://spapi.test",
+    fetch: fetcher,
+    amazonPause: async (ms) => {
+      pauses.push(ms);
+      now += ms;
+    },
+  }),
+};
+
+async function work(): Promise<void> {
+  now += 10_000;
+  const limits = { ...platformLimits, idleMs: 0, pollMs: 5 };
+  const worker = new Worker({ db, handlers, log, limits, handOn: () => {} });
+  await worker.begin();
+  await worker.work();
+}
+/** Lets what waits go on, as time would. */
+async function goOn(): Promise<void> {
+  now += 60_000;
+  await testDb.query("update ops.live_jobs set run_at = now() where state in ('waiting', 'scheduled')");
+  await testDb.call("ops.tick");
+  await work();
+}
+
+let ada: TestUser;
+let seller: ReturnType<typeof sellerOf>;
+let account: string;
+beforeEach(async () => {
+  control.reset();
+  data.forbidden = [];
+  asked.length = 0;
+  pauses.length = 0;
+  now += 3_600_000;
+  ada = await testDb.createUser();
+  seller = sellerOf(data, `A${randomUUID().slice(0, 12).toUpperCase()}`);
+});
+
+async function connect(): Promise<string> {
+  const granted = grant(data, seller.id);
+  data.tokens[granted.access_token]!.until = Number.POSITIVE_INFINITY;
+  const key = { workspace_id: ada.workspaceId, provider: "amazon", external_account_id: seller.id };
+  const secrets = await sealTokens(vault, key, { accessToken: granted.access_token, scopes: [] }, Date.now());
+  const row = { ...key, marketplace_id: marketplace, region: "us-east-1", display_name: seller.storeName };
+  const { id } = await connectAccount(db, { workspaceId: ada.workspaceId, userId: ada.id }, row, secrets);
+  account = id;
+  return id;
+}
+const products = () =>
+  testDb.query(
+    "select * from commerce.imported_products where workspace_id = $1 and source = 'amazon' order by external_id",
+    [ada.workspaceId],
+  );
+const batches = () =>
+  testDb.query(
+    "select * from commerce.product_import_batches where workspace_id = $1 order by created_at, id",
+    [ada.workspaceId],
+  );
+const request = (kind = "changes", user = ada) =>
+  testDb.user(user.id).call("commerce.request_amazon_import", { account_id: account, kind });
+const at = (second: number) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString();
+
+describe("a seller's listings", () => {
+  test("become products when the seller is connected, with what the catalog knows", async () => {
+    list(data, seller, {
+      sku: "TEE-1",
+      title: "Linen tee",
+      price: "19.90",
+      listPrice: 25,
+      attributes: {
+        brand: ["Atelier"],
+        bullet_point: ["Soft", "Light"],
+        color: ["White"],
+        material: ["Linen"],
+        fit_type: ["Regular"],
+      },
+    });
+    list(data, seller, { sku: "BARE", price: null });
+    await connect();
+    await work();
+    const [bare, tee] = await products();
+    expect(tee).toMatchObject({
+      external_id: "TEE-1",
+      sku: "TEE-1",
+      title: "Linen tee",
+      description: "Soft\nLight",
+      price_cents: 1990,
+      compare_at_price_cents: 2500,
+      currency: "USD",
+      product_type: "SHIRT",
+      vendor: seller.storeName,
+      tags: ["Shirts"],
+      garment_color: "White",
+      garment_material: "Linen",
+      garment_fit: "Regular",
+    });
+    expect(tee?.images).toEqual([
+      expect.stringMatching(/B0\d+\.jpg$/),
+      expect.stringMatching(/B0\d+-2\.jpg$/),
+    ]);
+    expect(bare).toMatchObject({ price_cents: null, title: "Item BARE" });
+    expect(await batches()).toMatchObject([
+      {
+        source: "amazon",
+        status: "completed",
+        progress: 100,
+        imported_count: 2,
+        valid_rows: 2,
+        source_file_name: seller.storeName,
+      },
+    ]);
+    const [calls] = asked;
+    expect(Object.fromEntries(calls!.searchParams)).toMatchObject({
+      marketplaceIds: marketplace,
+      sortBy: "lastUpdatedDate",
+      sortOrder: "ASC",
+      pageSize: "20",
+    });
+  });
+
+  test("are read page by page, beyond the thousand of one search, within the usage plan", async () => {
+    for (let n = 0; n < 1045; n++)
+      list(data, seller, { sku: `S-${String(n).padStart(4, "0")}`, updatedAt: at(n) });
+    await connect();
+    await work();
+    for (let turn = 0; turn < 5 && (await batches())[0]?.status === "importing"; turn++) await goOn();
+    expect((await batches())[0]).toMatchObject({ status: "completed", imported_count: 1045 });
+    expect(await products()).toHaveLength(1045);
+    expect(control.counts().throttled).toBeUndefined();
+    const again = asked.filter((url) => url.searchParams.get("lastUpdatedAfter") === at(999));
+    expect(again.length).toBeGreaterThanOrEqual(1);
+    expect(Math.max(...pauses)).toBeLessThanOrEqual(1000);
+  });
+
+  test("are read on from where Amazon asked us to slow down, and no attempt has failed", async () => {
+    for (let n = 0; n < 50; n++) list(data, seller, { sku: `S-${n}`, updatedAt: at(n) });
+    await connect();
+    control.add({ fail: "status", http_status: 429, times: 1 });
+    await work();
+    expect((await batches())[0]).toMatchObject({ status: "importing" });
+    expect(
+      await testDb.query(
+        "select state, failed_attempts from ops.jobs where kind = 'commerce.amazon_import' and workspace_id = $1",
+        [ada.workspaceId],
+      ),
+    ).toEqual([{ state: "waiting", failed_attempts: 0 }]);
+    await goOn();
+    expect((await batches())[0]).toMatchObject({ status: "completed", imported_count: 50 });
+  });
+
+  test("are read again after Amazon was out of order", async () => {
+    list(data, seller, { sku: "A" });
+    await connect();
+    control.add({ fail: "status", http_status: 503, times: 1 });
+    await work();
+    expect((await batches())[0]).toMatchObject({ status: "importing" });
+    await goOn();
+    expect((await batches())[0]).toMatchObject({ status: "completed" });
+  });
+
+  test("that have no name are told by row, and the others are imported", async () => {
+    list(data, seller, { sku: "A", title: "", updatedAt: at(1) });
+    list(data, seller, { sku: "B", updatedAt: at(2) });
+    await connect();
+    await work();
+    expect((await batches())[0]).toMatchObject({
+      total_rows: 2,
+      valid_rows: 1,
+      invalid_rows: 1,
+      imported_count: 1,
+    });
+    expect(
+      await testDb.query(
+        "select row_number, column_name, code, value from commerce.product_import_errors where workspace_id = $1",
+        [ada.workspaceId],
+      ),
+    ).toEqual([{ row_number: 1, column_name: "itemName", code: "missing", value: "A" }]);
+  });
+
+  test("that changed are read alone the next time; of a full import, what is gone is archived", async () => {
+    const long = new Date(Date.now() - 86_400_000).toISOString();
+    for (const sku of ["A", "B", "C"]) list(data, seller, { sku, updatedAt: long });
+    await connect();
+    await work();
+    list(data, seller, { sku: "B", title: "Renamed" });
+    seller.listings = seller.listings.filter(({ sku }) => sku !== "C");
+    asked.length = 0;
+    await request();
+    await work();
+    expect(asked[0]!.searchParams.get("lastUpdatedAfter")).toMatch(/^\d{4}-\d\d-\d\dT/);
+    expect((await batches())[1]).toMatchObject({ status: "completed", imported_count: 1 });
+    expect((await products()).map(({ title, status }) => [title, status])).toEqual([
+      ["Item A", "pending"],
+      ["Renamed", "pending"],
+      ["Item C", "pending"],
+    ]);
+    await request("full");
+    await work();
+    expect((await products()).map(({ status }) => status)).toEqual(["pending", "pending", "archived"]);
+    list(data, seller, { sku: "C" });
+    await request();
+    await work();
+    expect((await products()).map(({ status }) => status)).toEqual(["pending", "pending", "pending"]);
+  });
+
+  test("come without pictures of the catalog where our app may not read it", async () => {
+    list(data, seller, { sku: "A", attributes: { brand: ["Atelier"] } });
+    data.forbidden = ["searchCatalogItems"];
+    await connect();
+    await work();
+    expect(await products()).toMatchObject([
+      { vendor: "Atelier", images: [expect.stringContaining("/I/B0")] },
+    ]);
+    expect((await batches())[0]).toMatchObject({ status: "completed" });
+  });
+
+  test("that our app may not read at all fail the import and show on the account", async () => {
+    data.forbidden = ["searchListingsItems"];
+    await connect();
+    await work();
+    expect((await batches())[0]).toMatchObject({
+      status: "failed",
+      error_message: expect.stringMatching(/^access_restricted: /),
+    });
+    expect(
+      await testDb.query("select status from integrations.connected_accounts where id = $1", [account]),
+    ).toEqual([{ status: "error" }]);
+    await expectError(request(), "account_not_active", "PT409");
+  });
+
+  test("wait for a new token when the old one has ended", async () => {
+    list(data, seller, { sku: "A" });
+    await connect();
+    for (const token of Object.values(data.tokens)) if (token.seller === seller.id) token.until = 0;
+    await testDb.query("update integrations.connected_accounts set token_expires_at = now() where id = $1", [
+      account,
+    ]);
+    await work();
+    expect((await batches())[0]).toMatchObject({ status: "importing" });
+    for (const token of Object.values(data.tokens)) token.until = Number.POSITIVE_INFINITY;
+    await goOn();
+    expect((await batches())[0]).toMatchObject({ status: "completed" });
+  });
+});
+
+describe("an import", () => {
+  test("is asked for by members, once at a time", async () => {
+    await connect();
+    const [first, second] = await Promise.all([request(), request("full")]);
+    expect((first as { id: string }).id).toBe((second as { id: string }).id);
+    expect(await batches()).toHaveLength(1);
+    const stranger = await testDb.createUser();
+    await expectError(request("full", stranger), "unknown_account", "PT404");
+    await testDb.query(
+      "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, 'viewer')",
+      [ada.workspaceId, stranger.id],
+    );
+    await expectError(request("full", stranger), "role_too_low");
+    await expectError(request("half"), "invalid_argument");
+    await expectError(testDb.anon.call("commerce.request_amazon_import", { account_id: account }), "42501");
+  });
+
+  test("is cancelled like that of a file", async () => {
+    await connect();
+    const [batch] = await batches();
+    await testDb.user(ada.id).call("commerce.cancel_import", { batch_id: batch?.id });
+    await work();
+    expect((await batches())[0]).toMatchObject({ status: "cancelled" });
+  });
+
+  test("of changes begins by itself six hours later", async () => {
+    await connect();
+    await work();
+    await testDb.call("private.import_due_amazon");
+    expect(await batches()).toHaveLength(1);
+    await testDb.advanceClock("7 hours");
+    await testDb.call("private.import_due_amazon");
+    await testDb.call("private.import_due_amazon");
+    expect((await batches()).filter(({ status }) => status === "importing")).toHaveLength(1);
+    await testDb.setClock(null);
+  });
+});
+
+test("a region has its own host", () => {
+  expect(amazonHost("eu-west-1")).toBe("https://sellingpartnerapi-eu.amazon.com");
+  expect(() => amazonHost("mars")).toThrow();
+});
+
+test("who sells where is read when a seller is connected; one who sells nowhere is refused", async () => {
+  const started = startAmazon({ path: join(mkdtempSync(join(tmpdir(), "amazon-")), "amazon.json") });
+  const clients = JSON.parse(started.env("https://amazon.test").OAUTH_CLIENTS!);
+  const provider = configuredOAuth(clients, undefined, async (input, init) => {
+    const url = new URL(String(input));
+    return started.app.request(`${url.pathname}${url.search}`, init);
+  }).get("amazon")!;
+  const query = new URLSearchParams({ selling_partner_id: "A1" });
+  const { access_token } = grant(started.data, sellerOf(started.data, "A1").id);
+  const tokens = { accessToken: access_token, scopes: [] };
+  expect(await provider.identify(tokens, { account: null, query })).toMatchObject({
+    external_account_id: "A1",
+    display_name: "Store A1",
+    marketplace_id: marketplace,
+    region: "us-east-1",
+    selling_status: "active",
+    provider_data: { marketplaces: [{ id: marketplace, countryCode: "US" }] },
+  });
+  started.data.sellers.A1!.marketplaces = [];
+  await expect(provider.identify(tokens, { account: null, query })).rejects.toThrow("no marketplace");
+  await started.close();
+});
