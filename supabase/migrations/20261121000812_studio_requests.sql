@@ -62,6 +62,45 @@ comment on function private.wrong_setting(text, jsonb) is 'The first fault of a 
 revoke all on function private.wrong_setting from public, anon, authenticated, service_role;
 grant execute on function private.wrong_setting to authenticated, service_role;
 
+-- Fills in the paths of a request's pictures. Errors: unknown_garment, unknown_model, unknown_image,
+-- unsupported_image_type, image_rejected.
+create function private.with_pictures(request studio.creations) returns studio.creations
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_refused jsonb;
+begin
+  if request.garment_id is not null then
+    select g.storage_path, case when g.image_status = 'rejected' then g.image_errors end
+    into request.garment_path, v_refused
+    from studio.wardrobe_garments g where g.id = request.garment_id and g.workspace_id = request.workspace_id;
+    if not found then
+      perform private.fail('unknown_garment', 'There is no such garment in this workspace.',
+        jsonb_build_object('garment_id', request.garment_id));
+    end if;
+    perform private.refuse_image(v_refused);
+    perform private.require_image(request.garment_path, request.workspace_id);
+  end if;
+  if request.model_id is not null then
+    select m.storage_path, case when m.image_status = 'rejected' then m.image_errors end
+    into request.model_storage_path, v_refused
+    from studio.models m
+    where m.id = request.model_id and m.workspace_id = request.workspace_id;
+    if not found then
+      perform private.fail('unknown_model', 'There is no such model in this workspace.',
+        jsonb_build_object('model_id', request.model_id));
+    end if;
+    perform private.refuse_image(v_refused);
+  end if;
+  if request.model_storage_path is not null then
+    perform private.require_image(request.model_storage_path, request.workspace_id);
+  end if;
+  return request;
+end $$;
+comment on function private.with_pictures(studio.creations) is 'A creation request with the paths of its pictures.';
+revoke all on function private.with_pictures from public, anon, authenticated, service_role;
+
 -- Checks a request and fills in the paths of its pictures. Errors: as studio.request_creation.
 create function private.check_creation(request studio.creations) returns studio.creations
 language plpgsql stable
@@ -69,7 +108,6 @@ set search_path = ''
 as $$
 declare
   v_type studio.creation_types := (select t from studio.creation_types t where t.creation_type = request.creation_type);
-  v_refused jsonb;
   v_wrong text := case
     when request.quality is null or request.quality not in ('fast', 'balanced', 'high', 'ultra')
       then 'quality: must be fast, balanced, high or ultra'
@@ -98,31 +136,7 @@ begin
   if not v_type.is_available then
     perform private.fail('creation_type_unavailable', format('"%s" is not available.', request.creation_type));
   end if;
-  if request.garment_id is not null then
-    select g.storage_path, case when g.image_status = 'rejected' then g.image_errors end
-    into request.garment_path, v_refused
-    from studio.wardrobe_garments g where g.id = request.garment_id and g.workspace_id = request.workspace_id;
-    if not found then
-      perform private.fail('unknown_garment', 'There is no such garment in this workspace.',
-        jsonb_build_object('garment_id', request.garment_id));
-    end if;
-    perform private.refuse_image(v_refused);
-    perform private.require_image(request.garment_path, request.workspace_id);
-  end if;
-  if request.model_id is not null then
-    select m.storage_path, case when m.image_status = 'rejected' then m.image_errors end
-    into request.model_storage_path, v_refused
-    from studio.models m
-    where m.id = request.model_id and m.workspace_id = request.workspace_id;
-    if not found then
-      perform private.fail('unknown_model', 'There is no such model in this workspace.',
-        jsonb_build_object('model_id', request.model_id));
-    end if;
-    perform private.refuse_image(v_refused);
-  end if;
-  if request.model_storage_path is not null then
-    perform private.require_image(request.model_storage_path, request.workspace_id);
-  end if;
+  request := private.with_pictures(request);
   if request.project_id is not null and not exists (select from studio.projects p
     where p.id = request.project_id and p.workspace_id = request.workspace_id) then
     perform private.fail('unknown_project', 'There is no such project in this workspace.',
