@@ -41,6 +41,28 @@ comment on function private.charge_catalog_chunk(commerce.catalog_job_chunks, nu
   'Captures a chunk''s hold for the units that were made and releases the rest; returns the charge.';
 revoke all on function private.charge_catalog_chunk from public, anon, authenticated, service_role;
 
+-- What the provider charges us for a chunk's pictures, by the price list of its models; failed runs are not charged.
+create function private.record_catalog_cost(chunk commerce.catalog_job_chunks, usage_event_id uuid) returns void
+language sql
+set search_path = ''
+as $$
+  select billing.record_provider_cost(m.provider, ceil(m.cost_micro * r.quantity)::bigint,
+    format('catalog-chunk:%s:%s', chunk.id, r.creation_type), usage_event_id => record_catalog_cost.usage_event_id,
+    job_id => chunk.job_id, model => m.model, quantity => r.quantity, unit => m.cost_per)
+  from commerce.catalog_jobs j
+  cross join lateral (values
+    ('tryon', chunk.pictures_made - j.studio_pictures::integer * chunk.succeeded, j.tryon_count > 0),
+    ('bg_remove', chunk.succeeded, j.studio_pictures)) k (creation_type, outputs, is_made)
+  join studio.provider_models m on m.creation_type = k.creation_type and m.quality = j.quality
+    and m.provider = (select q.provider from ops.job_kinds q where q.kind = 'commerce.catalog_product')
+  cross join lateral (select k.creation_type,
+    greatest(0, case m.cost_per when 'run' then chunk.succeeded else k.outputs end) as quantity) r
+  where j.id = chunk.catalog_job_id and k.is_made and r.quantity > 0
+$$;
+comment on function private.record_catalog_cost(commerce.catalog_job_chunks, uuid) is
+  'Records what a chunk''s pictures cost us at the provider.';
+revoke all on function private.record_catalog_cost from public, anon, authenticated, service_role;
+
 -- Products whose pictures a chunk has made are not new any more. The shop's lock keeps the order of its rows.
 create function private.note_generated_products(chunk_id uuid) returns void
 language plpgsql
@@ -111,6 +133,7 @@ begin
     perform private.note_generated_products(v_chunk.id);
   end if;
   v_charge := private.charge_catalog_chunk(v_chunk, v_units, coalesce(error, 'no picture was made'));
+  perform private.record_catalog_cost(v_chunk, v_charge.usage_event_id);
   update commerce.catalog_job_chunks c
   set status = case when v_chunk.succeeded = 0 and v_chunk.failed > 0 then 'failed' else 'completed' end,
     succeeded = v_chunk.succeeded, failed = v_chunk.failed, pictures_made = v_chunk.pictures_made,

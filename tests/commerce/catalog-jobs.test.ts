@@ -111,6 +111,16 @@ describe("a catalog job", () => {
       quality: "balanced",
     });
     expect(s.runs.size).toBe(50);
+    const costs = await testDb.query(
+      `select c.model, sum(c.quantity) as quantity, sum(c.cost_micro) as cost_micro from billing.provider_costs c
+      join commerce.catalog_job_chunks k on k.usage_event_id = c.usage_event_id
+      where k.catalog_job_id = $1 group by 1 order by 1`,
+      [started.id],
+    );
+    expect(costs).toEqual([
+      { model: "fal-ai/birefnet/v2", quantity: 25, cost_micro: 25 * 100 },
+      { model: "fal-ai/fashn/tryon/v1.6", quantity: 50, cost_micro: 50 * 7500 },
+    ]);
     const told = await testDb.query("select title from messaging.notifications where user_id = $1", [
       s.ada.id,
     ]);
@@ -265,6 +275,22 @@ describe("products that fail", () => {
       error_code: "all_products_failed",
       chunks_failed: 1,
     });
+    await sound();
+  });
+
+  test("because a run broke are asked for again", async () => {
+    const s = await createCatalog(testDb, db, 3, 20 * price);
+    s.will.breaks = 2;
+    const { id } = await s.start();
+    for (let n = 0; n < 4; n++) {
+      await s.step();
+      await testDb.advanceClock("5 seconds");
+    }
+    expect(await s.until(id, "completed")).toMatchObject({
+      items_succeeded: 3,
+      actual_cost_micro: 6 * price,
+    });
+    expect(s.runs.size).toBe(5);
     await sound();
   });
 

@@ -56,6 +56,8 @@ export async function createCatalog(
   const will = {
     /** Of garments at these addresses nothing comes. */
     reject: new Set<string>(),
+    /** So many runs break at the provider. */
+    breaks: 0,
     /** Runs wait until they are answered. */
     hold: false,
     /** Pictures that come of a run, when fewer than asked for. */
@@ -67,7 +69,9 @@ export async function createCatalog(
     const images = Array.from({ length: Math.min(will.most, Number(run.input.outputs)) }, (_, n) => ({
       url: `https://files.test/${id}/${n + 1}.png`,
     }));
-    const payload = { request_id: id, status: "OK", images };
+    const broken = will.breaks > 0;
+    if (broken) will.breaks -= 1;
+    const payload = { request_id: id, status: broken ? "ERROR" : "OK", images };
     await testDb.service.rpc("ops.receive_webhook", {
       provider: "fal",
       event_id: id,
@@ -100,7 +104,8 @@ export async function createCatalog(
       return "CANCELLATION_REQUESTED";
     },
     parseCallback: (body) => {
-      const { images } = body as { images: { url: string }[] };
+      const { images, status } = body as { images: { url: string }[]; status: string };
+      if (status === "ERROR") return { ok: false, reason: "out of memory", fault: "provider" };
       return { ok: true, pictures: images };
     },
   };

@@ -38,7 +38,7 @@ export function makeCatalogProduct(deps: CreationDeps): Handler {
       const result = await resultOf(deps, job, progress.run, context);
       if (result === null)
         return waitFor({ ...progress, run: { ...progress.run, polls: progress.run.polls + 1 } });
-      if (!result.ok) throw providerRejected(result.reason);
+      if (!result.ok) throw await refusal(result, progress, context);
       const made = { kind: progress.run.kind, urls: result.pictures.map(({ url }) => url) };
       progress = { made: [...progress.made, made], run: null };
     }
@@ -46,6 +46,18 @@ export function makeCatalogProduct(deps: CreationDeps): Handler {
     if (next) return submit(deps, urls, product, progress, next, context);
     return store(deps, product, progress, context);
   };
+}
+
+/** What cannot be made fails the product; a run that broke is forgotten, and another one is asked for. */
+async function refusal(
+  { reason, fault }: Extract<RunResult, { ok: false }>,
+  { made }: State,
+  context: JobContext,
+): Promise<Error> {
+  if (fault === "input") return providerRejected(reason);
+  if (!(await context.checkpoint({ checkpoint: { made }, progress: 10, stage: "again" })))
+    return new LeaseLost();
+  return new JobError("provider_failed", reason.slice(0, 300), { provider: "failed" });
 }
 
 async function submit(
