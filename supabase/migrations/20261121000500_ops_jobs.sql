@@ -139,11 +139,13 @@ create table ops.claims (
   job_ids bigint[] not null,
   slot_jobs bigint[] not null default '{}',
   slot_keys bigint[] not null default '{}',
+  is_plain boolean not null default false,
   constraint claims_slots_in_pairs check (cardinality(slot_jobs) = cardinality(slot_keys))
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table ops.claims is 'Who is at work on which jobs, and until when the lease runs.';
 comment on column ops.claims.worker is
   'Empty: nobody; the jobs'' end was refused by their kind''s function and is tried again when the lease is over.';
+comment on column ops.claims.is_plain is 'Nobody hears of the end of any of its jobs, so they may end all at once.';
 create index claims_worker on ops.claims (worker);
 create index claims_expires_at on ops.claims (expires_at);
 alter table ops.claims enable row level security;
@@ -152,21 +154,17 @@ grant select on table ops.claims to service_role;
 
 -- All jobs, as operators, kinds' functions and tests see them.
 create view ops.jobs with (security_invoker = true) as
-select j.id, j.kind, j.queue, j.workspace_id,
-  case when exists (select from ops.claims c where j.id = any (c.job_ids)) then 'running' else j.state end as state,
+select j.id, j.kind, j.queue, j.workspace_id, case when c.id is not null then 'running' else j.state end as state,
   j.priority, j.run_at, j.payload, j.provider, j.limit_key, j.paused,
-  j.attempt + case when exists (select from ops.claims c where j.id = any (c.job_ids) and c.worker <> '') then 1 else 0
-    end as attempt,
-  j.failed_attempts, j.max_attempts,
-  (select c.worker from ops.claims c where j.id = any (c.job_ids) limit 1) as worker,
-  (select c.lease from ops.claims c where j.id = any (c.job_ids) limit 1) as lease,
-  (select c.expires_at from ops.claims c where j.id = any (c.job_ids) limit 1) as lease_expires_at,
+  j.attempt + case when c.worker <> '' then 1 else 0 end as attempt,
+  j.failed_attempts, j.max_attempts, c.worker, c.lease, c.expires_at as lease_expires_at,
   j.progress, j.stage, j.checkpoint, j.output, j.error, j.parent_id, j.pending_children, j.failed_children,
   j.max_failed_children, j.wait_key, j.callback, j.deadline_at, j.correlation_id, j.created_at,
-  coalesce(j.started_at, (select c.started_at from ops.claims c where j.id = any (c.job_ids) limit 1)) as started_at,
-  coalesce((select c.started_at from ops.claims c where j.id = any (c.job_ids) limit 1), j.claimed_at) as claimed_at,
-  j.finished_at
+  coalesce(j.started_at, c.started_at) as started_at, coalesce(c.started_at, j.claimed_at) as claimed_at, j.finished_at
 from ops.live_jobs j
+left join lateral (
+  select o.id, o.worker, o.lease, o.started_at, o.expires_at from ops.claims o where j.id = any (o.job_ids) limit 1
+) c on true
 union all
 select f.id, f.kind, f.queue, f.workspace_id, f.state, f.priority, f.run_at, f.payload, f.provider, f.limit_key,
   f.paused, f.attempt, f.failed_attempts, f.max_attempts, f.worker, null::interval, null::timestamptz,

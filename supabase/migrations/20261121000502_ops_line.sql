@@ -5,21 +5,46 @@
 -- the order in which transactions committed; whoever enqueues locks nothing.
 -- Source: P. Goyal, H. Vin, H. Cheng, Start-time Fair Queuing, SIGCOMM 1996.
 
+-- The lock under which the line changes: claims are made one at a time.
+create function ops._claim_lock() returns bigint
+language plpgsql immutable
+set search_path = ''
+as $$ begin return 7203850871; end $$;
+comment on function ops._claim_lock() is 'The advisory lock of claims.';
+revoke all on function ops._claim_lock from public, anon, authenticated, service_role;
+
+create function ops._flow_of(workspace_id uuid) returns uuid
+language plpgsql immutable
+set search_path = ''
+as $$ begin return coalesce(workspace_id, '00000000-0000-0000-0000-000000000000'); end $$;
+comment on function ops._flow_of(uuid) is 'The flow of a workspace''s jobs; the zero workspace for work of no tenant.';
+revoke all on function ops._flow_of from public, anon, authenticated, service_role;
+
+-- Rows are only added, and the newest of a flow counts: it is the first of its index, whatever an old transaction
+-- keeps alive behind it.
 create table ops.flows (
   flow uuid not null,
   lane smallint not null,
   next_tag bigint not null,
-  weight real not null default 1,
-  constraint flows_pkey primary key (flow, lane),
-  constraint flows_weight_in_range check (weight between 0.01::real and 1000)
-) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+  constraint flows_pkey primary key (flow, lane, next_tag)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 comment on table ops.flows is
   'Where each workspace stands in each lane; the zero workspace is the work that belongs to no tenant.';
-comment on column ops.flows.next_tag is 'Tag of the flow''s next job, unless the present is later.';
-comment on column ops.flows.weight is 'Share of the capacity beside others; a job costs 1,000 / weight.';
+comment on column ops.flows.next_tag is 'Tag of the flow''s next job, unless the present is later; the highest counts.';
 alter table ops.flows enable row level security;
 revoke all on table ops.flows from public, anon, authenticated, service_role;
 grant select on table ops.flows to service_role;
+
+create table ops.weights (
+  flow uuid primary key,
+  weight real not null,
+  constraint weights_weight_in_range check (weight between 0.01::real and 1000)
+);
+comment on table ops.weights is 'Workspaces whose share of the capacity beside others is not the usual one.';
+comment on column ops.weights.weight is 'A job costs its flow 1,000 / weight; the usual is 1.';
+alter table ops.weights enable row level security;
+revoke all on table ops.weights from public, anon, authenticated, service_role;
+grant select on table ops.weights to service_role;
 
 -- One row a call, however many jobs it brings. No index: every claim takes all that is there.
 create table ops.arrivals (
@@ -70,20 +95,25 @@ create sequence ops.lane_2_front minvalue 0 start 0;
 revoke all on sequence ops.lane_0_time, ops.lane_1_time, ops.lane_2_time, ops.lane_0_front, ops.lane_1_front,
   ops.lane_2_front from public, anon, authenticated, service_role;
 
+-- Where the claims begin that have not ended, for the same reason.
+create sequence ops.claims_front minvalue 0 start 0;
+revoke all on sequence ops.claims_front from public, anon, authenticated, service_role;
+
 create function ops._lane(priority integer) returns smallint
-language sql immutable
+language plpgsql immutable
 set search_path = ''
-as $$ select (1 - sign(priority))::smallint $$;
+as $$ begin return 1 - sign(priority); end $$;
 comment on function ops._lane(integer) is 'The lane of a priority: 0 urgent, 1 normal, 2 background.';
 revoke all on function ops._lane from public, anon, authenticated, service_role;
 
 create function ops._lane_times() returns bigint[]
-language sql volatile
+language plpgsql volatile
 set search_path = ''
 as $$
-  select array[(select s.last_value from ops.lane_0_time s), (select s.last_value from ops.lane_1_time s),
-    (select s.last_value from ops.lane_2_time s)]
-$$;
+begin
+  return array[(select s.last_value from ops.lane_0_time s), (select s.last_value from ops.lane_1_time s),
+    (select s.last_value from ops.lane_2_time s)];
+end $$;
 comment on function ops._lane_times() is 'The present of each lane.';
 revoke all on function ops._lane_times from public, anon, authenticated, service_role;
 
@@ -114,14 +144,15 @@ comment on function ops._shrink(regclass) is
 revoke all on function ops._shrink from public, anon, authenticated, service_role;
 
 -- By how much a job of a flow moves it on.
-create function ops._cost(flow uuid, lane smallint) returns bigint
-language sql stable
+create function ops._cost(flow uuid) returns bigint
+language plpgsql stable
 set search_path = ''
+set enable_seqscan = off
 as $$
-  select coalesce(
-    (select 1000 / f.weight from ops.flows f where f.flow = _cost.flow and f.lane = _cost.lane), 1000)::bigint
-$$;
-comment on function ops._cost(uuid, smallint) is 'What a job of a workspace costs its flow: 1,000 over its weight.';
+begin
+  return coalesce((select 1000 / w.weight from ops.weights w where w.flow = _cost.flow), 1000)::bigint;
+end $$;
+comment on function ops._cost(uuid) is 'What a job of a workspace costs its flow: 1,000 over its weight.';
 revoke all on function ops._cost from public, anon, authenticated, service_role;
 
 -- Gives the jobs that have arrived their tags. Called under the claim's lock.
@@ -129,6 +160,7 @@ create function ops._absorb(times bigint[]) returns void
 language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 begin
   if not exists (select from ops.arrivals) then
@@ -140,24 +172,21 @@ begin
     select g.flow, g.lane, g.queue, g.resumed, u.job_id, u.ticket,
       row_number() over (partition by g.flow, g.lane, g.resumed order by g.n, u.place) - 1 as nth
     from gone g cross join lateral unnest(g.job_ids, g.tickets) with ordinality as u (job_id, ticket, place)
+  ), flows as materialized (
+    select j.flow, j.lane, j.resumed, j.n, ops._cost(j.flow) as cost,
+      -- what goes on was paid for and stands at the front, but a workspace that brings much of it at once does not
+      -- stand before all others
+      case when j.resumed then times[j.lane + 1] else greatest(times[j.lane + 1],
+        (select f.next_tag from ops.flows f where f.flow = j.flow and f.lane = j.lane
+          order by f.next_tag desc limit 1)) end as tag
+    from (select i.flow, i.lane, i.resumed, count(*) as n from jobs i group by i.flow, i.lane, i.resumed) j
   ), moved as (
-    insert into ops.flows as f (flow, lane, next_tag)
-    select j.flow, j.lane, times[j.lane + 1] + 1000 * count(*) from jobs j where not j.resumed group by j.flow, j.lane
-    order by j.flow, j.lane
-    on conflict on constraint flows_pkey do update
-    set next_tag = greatest(f.next_tag, times[excluded.lane + 1])
-      + ((excluded.next_tag - times[excluded.lane + 1]) / f.weight)::bigint
-    returning f.flow, f.lane, f.next_tag, 1000 / f.weight as cost
-  ), counted as (
-    select j.flow, j.lane, count(*) as n from jobs j where not j.resumed group by j.flow, j.lane
+    insert into ops.flows (flow, lane, next_tag)
+    select f.flow, f.lane, f.tag + f.n * f.cost from flows f where not f.resumed
   )
   insert into ops.ready (lane, tag, job_id, ticket, queue)
-  -- what goes on was paid for and stands at the front, but a workspace that brings much of it at once does not
-  -- stand before all others
-  select j.lane, case when j.resumed then times[j.lane + 1] + j.nth * ops._cost(j.flow, j.lane)
-      else greatest(times[j.lane + 1], m.next_tag - ((c.n - j.nth) * m.cost)::bigint) end, j.job_id, j.ticket, j.queue
-  from jobs j left join moved m on not j.resumed and m.flow = j.flow and m.lane = j.lane
-  left join counted c on not j.resumed and c.flow = j.flow and c.lane = j.lane;
+  select j.lane, f.tag + j.nth * f.cost, j.job_id, j.ticket, j.queue
+  from jobs j join flows f on f.flow = j.flow and f.lane = j.lane and f.resumed = j.resumed;
   perform ops._shrink('ops.arrivals');
 end $$;
 comment on function ops._absorb(bigint[]) is 'Moves jobs that have arrived into the line, each at its flow''s tag.';
@@ -172,19 +201,17 @@ begin
   if weight is null or weight not between 0.01::real and 1000 then
     perform private.fail('invalid_argument', 'weight must be between 0.01 and 1000.', '{"argument": "weight"}');
   end if;
-  insert into ops.flows (flow, lane, next_tag, weight)
-  select set_workspace_weight.workspace_id, l.lane, 0, set_workspace_weight.weight
-  from unnest(array[0, 1, 2]::smallint[]) l (lane)
-  on conflict on constraint flows_pkey do update set weight = excluded.weight;
+  insert into ops.weights as w (flow, weight)
+  values (set_workspace_weight.workspace_id, set_workspace_weight.weight)
+  on conflict on constraint weights_pkey do update set weight = excluded.weight where w.weight <> excluded.weight;
 end $$;
 comment on function ops.set_workspace_weight(uuid, real) is
   'Sets a workspace''s share of the queue''s capacity beside other workspaces; the usual is 1.';
 revoke all on function ops.set_workspace_weight from public, anon, authenticated, service_role;
 grant execute on function ops.set_workspace_weight to service_role;
-insert into ops.flows (flow, lane, next_tag, weight)
-select '00000000-0000-0000-0000-000000000000', l.lane, 0, 10 from unnest(array[0, 1, 2]::smallint[]) l (lane);
+insert into ops.weights (flow, weight) values ('00000000-0000-0000-0000-000000000000', 10);
 
--- Flows that the present has passed are where a new one would begin.
+-- Flows that the present has passed are where a new one would begin, and of the others the newest row counts.
 create function ops.prune_flows() returns integer
 language plpgsql security definer
 set search_path = ''
@@ -193,12 +220,14 @@ declare
   v_times bigint[] := ops._lane_times();
   v_pruned integer;
 begin
-  delete from ops.flows f where f.weight = 1 and f.next_tag <= v_times[f.lane + 1];
+  delete from ops.flows f
+  where f.next_tag <= v_times[f.lane + 1] or exists (select from ops.flows n
+    where n.flow = f.flow and n.lane = f.lane and n.next_tag > f.next_tag);
   get diagnostics v_pruned = row_count;
   delete from ops.held_flows f where not exists (select from ops.held_back b where b.key = f.key);
   return v_pruned;
 end $$;
-comment on function ops.prune_flows() is 'Sweep: forgets flows that have nothing in line; returns how many.';
+comment on function ops.prune_flows() is 'Sweep: deletes what no longer counts of flows; returns how many rows.';
 revoke all on function ops.prune_flows from public, anon, authenticated, service_role;
 grant execute on function ops.prune_flows to service_role;
 
@@ -219,7 +248,7 @@ begin
     returning j.id, j.state, j.ticket, j.workspace_id, j.priority, j.queue
   ), arrived as (
     insert into ops.arrivals (flow, lane, queue, resumed, job_ids, tickets)
-    select coalesce(m.workspace_id, '00000000-0000-0000-0000-000000000000'), ops._lane(m.priority), m.queue, true,
+    select ops._flow_of(m.workspace_id), ops._lane(m.priority), m.queue, true,
       array_agg(m.id order by m.id), array_agg(m.ticket order by m.id)
     from moved m where m.state = 'queued' group by 1, 2, 3
   )

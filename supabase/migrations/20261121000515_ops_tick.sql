@@ -24,7 +24,7 @@ insert into ops.sweeps (name, function_name, every) values
   ('close unmatched webhooks', 'ops.close_unmatched_webhooks', interval '10 minutes'),
   ('reopen limit keys', 'ops.reopen_limit_keys', interval '5 seconds'),
   ('prune starts', 'ops.prune_starts', interval '10 minutes'),
-  ('prune flows', 'ops.prune_flows', interval '1 hour'),
+  ('prune flows', 'ops.prune_flows', interval '1 minute'),
   ('prune finished jobs', 'ops.prune_finished_jobs', interval '1 minute'),
   ('prune job attempts', 'ops.prune_job_attempts', interval '10 minutes'),
   ('prune webhook events', 'ops.prune_webhook_events', interval '10 minutes');

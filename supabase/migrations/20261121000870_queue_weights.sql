@@ -11,7 +11,7 @@ as $$
   -- whoever has always had the usual share needs no row
   where exists (select from billing.subscriptions s join billing.plans p on p.id = s.plan_id
       where s.workspace_id = w.id and p.queue_weight <> 1)
-    or exists (select from ops.flows f where f.flow = w.id and f.weight <> 1)
+    or exists (select from ops.weights o where o.flow = w.id and o.weight <> 1)
 $$;
 comment on function private.weigh_workspaces(uuid[]) is 'Gives workspaces the weight of their plans in the queue.';
 revoke all on function private.weigh_workspaces from public, anon, authenticated, service_role;

@@ -22,9 +22,7 @@ beforeAll(async () => {
 });
 
 const weights = async () =>
-  (await db.query("select distinct weight from ops.flows where flow = $1", [workspace])).map(
-    (row) => row.weight,
-  );
+  (await db.query("select weight from ops.weights where flow = $1", [workspace])).map((row) => row.weight);
 
 describe("a plan's weight in the queue", () => {
   test("is the workspace's, and the usual one needs no row", async () => {

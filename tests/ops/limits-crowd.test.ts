@@ -144,7 +144,7 @@ test("no rule is ever exceeded, and when the crowd is gone every job ends", asyn
           await turn(connection);
         } catch (error) {
           if (!(error instanceof pg.DatabaseError) || error.code !== "40P01") throw error;
-          deadlocks.push(error.message);
+          deadlocks.push(`${error.message} ${error.detail} ${error.where}`);
           await connection.rollback();
         }
       }

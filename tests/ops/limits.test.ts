@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   await db.setClock(noon);
-  await db.query(`${clearJobs}, ops.flows`);
+  await db.query(`${clearJobs}, ops.flows, ops.weights`);
   await db.query("delete from ops.limits where description = 'test'");
   await db.query("delete from ops.circuit_breakers");
 });

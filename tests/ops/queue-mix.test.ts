@@ -23,7 +23,8 @@ async function attempt(name: string, call: () => Promise<Row[]>): Promise<Row[]>
   try {
     return await call();
   } catch (error) {
-    if (error instanceof pg.DatabaseError && error.code === "40P01") deadlocks.push(name);
+    if (error instanceof pg.DatabaseError && error.code === "40P01")
+      deadlocks.push(`${name}: ${error.detail} ${error.where}`);
     else if (!/^(job_ended|unknown_job|job_not_dead): /.test((error as Error).message)) throw error;
     return [];
   }

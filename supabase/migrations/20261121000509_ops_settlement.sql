@@ -40,41 +40,44 @@ end $$;
 comment on function ops._settle_attempt(ops.live_jobs, jsonb) is 'Applies the outcome of one attempt to a job.';
 revoke all on function ops._settle_attempt from public, anon, authenticated, service_role;
 
--- Completes, in one statement, those held jobs of a batch whose end nobody hears of: no function of the kind, no
--- parent, no callback to close. Nothing can refuse it. Only results that name their claim and attempt come this way,
--- because these fence them here. Returns the jobs' ids.
+-- Completes a batch of jobs whose end nobody hears of (no function of the kind, no parent, no callback to close), all
+-- of one claim, in one statement for all. Nothing can refuse it. Only results that name their claim and attempt come
+-- this way, because these fence them. Jobs are taken by id and before their claim, as everywhere. Null: this is no such
+-- batch, and nothing was changed; else the ids of those that were completed.
 create function ops._complete_plain_jobs(worker text, results jsonb) returns bigint[]
 language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
   v_now timestamptz := private.now();
+  v_given record;
+  v_claim ops.claims;
   v_ids bigint[];
-  v_claims bigint[];
-  v_left integer;
 begin
-  with given as materialized (
-    select distinct on (g.id) g.id, g.attempt, g.claim, g.output
-    from jsonb_to_recordset(results) as g (id bigint, attempt integer, claim bigint, outcome text, output jsonb)
-    where g.attempt is not null and g.claim is not null and coalesce(g.outcome, 'completed') = 'completed'
-    order by g.id
-  ), claims as materialized (
-    select c.id, c.started_at, u.job_id from ops.claims c cross join lateral unnest(c.job_ids) as u (job_id)
-    where c.id = any (array(select distinct i.claim from given i)) and c.worker = _complete_plain_jobs.worker
-      and c.expires_at > v_now
-  ), gone as (
+  select array_agg(g.id order by g.id) as ids, array_agg(g.attempt order by g.id) as attempts,
+    array_agg(g.output order by g.id) as outputs, min(g.claim) as claim
+  into v_given
+  from jsonb_to_recordset(results) as g (id bigint, attempt integer, claim bigint, outcome text, output jsonb)
+  having bool_and(g.id is not null and g.attempt is not null and coalesce(g.outcome, 'completed') = 'completed')
+    and min(g.claim) = max(g.claim) and count(g.claim) = count(*);
+  if v_given.ids is null then
+    return null;
+  end if;
+  select c.* into v_claim from ops.claims c
+  where c.id = v_given.claim and c.worker = _complete_plain_jobs.worker and c.is_plain and c.expires_at > v_now;
+  if not found or not v_given.ids <@ v_claim.job_ids then
+    return null;
+  end if;
+  with gone as (
     delete from ops.live_jobs j
-    where j.id = any (array(select i.id from given i join claims c on c.id = i.claim and c.job_id = i.id))
-      and not j.is_heard and j.wait_key is null
-      -- what fences is the attempt; one that a result does not name stays, and is told of as lost
-      and (j.id, j.attempt + 1) in (select i.id, i.attempt from given i)
-    returning j.*
-  ), ended as (
-    select j.*, g.output as new_output, c.started_at as began_at, c.id as claim_id
-    from gone j join given g on g.id = j.id and g.attempt = j.attempt + 1
-    join claims c on c.id = g.claim and c.job_id = j.id
+    using unnest(v_given.ids, v_given.attempts, v_given.outputs) as g (id, attempt, output)
+    where j.id = g.id and j.attempt = g.attempt - 1 and not j.is_heard and j.wait_key is null
+    returning j.*, g.output as given_output
   ), kept as (
     insert into ops.finished_jobs (id, kind, queue, workspace_id, state, priority, run_at, payload, provider,
       limit_key, ticket, paused, is_heard, attempt, failed_attempts, max_attempts, progress, stage, checkpoint, output,
@@ -82,30 +85,23 @@ begin
       started_at, claimed_at, worker, finished_at)
     select e.id, e.kind, e.queue, e.workspace_id, 'completed', e.priority, e.run_at, e.payload, e.provider,
       e.limit_key, e.ticket, e.paused, false, e.attempt + 1, e.failed_attempts, e.max_attempts, 100, e.stage,
-      e.checkpoint, e.new_output, e.error, e.pending_children, e.failed_children, e.max_failed_children, e.callback,
-      e.deadline_at, e.correlation_id, e.created_at, coalesce(e.started_at, e.began_at), e.began_at,
-      _complete_plain_jobs.worker,
-      v_now
-    from ended e
+      e.checkpoint, e.given_output, e.error, e.pending_children, e.failed_children, e.max_failed_children, e.callback,
+      e.deadline_at, e.correlation_id, e.created_at, coalesce(e.started_at, v_claim.started_at), v_claim.started_at,
+      v_claim.worker, v_now
+    from gone e
+    returning id
   )
-  select array_agg(e.id), array_agg(distinct e.claim_id) into v_ids, v_claims from ended e;
-  if v_ids is null then
-    return '{}';
-  end if;
-  with gone as (
-    delete from ops.claims c where c.id = any (v_claims) and c.job_ids <@ v_ids
-    returning c.job_ids, c.slot_keys
-  ), freed as (
-    insert into ops.openings (keys) select g.slot_keys from gone g where g.slot_keys <> '{}'
-  )
-  select coalesce(sum(cardinality(g.job_ids)), 0) into v_left from gone g;
-  if v_left <> cardinality(v_ids) then
-    perform ops._release_slots(ops._leave_claims(v_ids, c.id)) from unnest(v_claims) c (id) order by c.id;
+  select coalesce(array_agg(k.id), '{}') into v_ids from kept k;
+  delete from ops.claims c where c.id = v_claim.id and c.job_ids <@ v_ids returning c.slot_keys into v_claim.slot_keys;
+  if found then
+    perform ops._release_slots(v_claim.slot_keys);
+  else
+    perform ops._release_slots(ops._leave_claims(v_ids, v_claim.id));
   end if;
   return v_ids;
 end $$;
 comment on function ops._complete_plain_jobs(text, jsonb) is
-  'Completes the jobs of a batch whose end needs nothing else; returns their ids.';
+  'Completes a batch of jobs whose end needs nothing else; returns their ids, or null for any other batch.';
 revoke all on function ops._complete_plain_jobs from public, anon, authenticated, service_role;
 
 -- Tells the circuit breakers of providers how calls ended. A provider that is well is not written to.
@@ -133,8 +129,7 @@ revoke all on function ops._record_provider_calls from public, anon, authenticat
 -- with provider_failed: true a failure also counts against the circuit of the job's provider). Answers one row
 -- a result: completed, waiting, queued, paused, busy, retrying, dead, or lost when the lease was lost and nothing
 -- changed. One result's failure does not touch the others. All take their locks in one order: jobs with their
--- parents by id, then
--- what the kinds' functions touch, by workspace.
+-- parents by id, then claims, then what the kinds' functions touch, by workspace.
 create function ops.complete_jobs(worker text, results jsonb) returns table (job_id bigint, result text)
 language plpgsql security definer
 set search_path = ''
@@ -158,15 +153,16 @@ begin
   begin
     v_plain := ops._complete_plain_jobs(worker, results);
   exception when invalid_text_representation or numeric_value_out_of_range or invalid_parameter_value then
-    v_plain := '{}';
+    v_plain := null;
   end;
-  return query select unnest(v_plain), 'completed';
   if cardinality(v_plain) > 0 then
+    return query select unnest(v_plain), 'completed';
     perform ops._record_plain_successes(v_plain);
+    if cardinality(v_plain) = jsonb_array_length(results) then
+      return;
+    end if;
   end if;
-  if cardinality(v_plain) = jsonb_array_length(results) then
-    return;
-  end if;
+  v_plain := coalesce(v_plain, '{}');
   if exists (select from jsonb_array_elements(results) r where (r ->> 'id') ~ '^[0-9]{1,18}$' is not true
     or (r ->> 'attempt') !~ '^[0-9]{1,9}$' or (r ->> 'claim') !~ '^[0-9]{1,18}$') then
     perform private.fail('invalid_argument',
@@ -178,6 +174,10 @@ begin
   perform from ops.live_jobs j
   where j.id = any (v_ids || array(select c.parent_id from ops.live_jobs c where c.id = any (v_ids)))
   order by j.id for update;
+  perform from ops.claims c
+  where c.id in (select (r ->> 'claim')::bigint from jsonb_array_elements(results) r)
+    or (c.worker = complete_jobs.worker and c.job_ids && v_ids)
+  order by c.id for update;
   for v_result in
     select r.result
     from (select e.result, (e.result ->> 'id')::bigint as id,
@@ -270,7 +270,7 @@ comment on function ops.fail_job is
 revoke all on function ops.fail_job from public, anon, authenticated, service_role;
 grant execute on function ops.fail_job to service_role;
 
--- Cancels a job and its unfinished children. A worker that runs it loses its lease. Cancelling again
+-- Cancels a job and its unfinished descendants. A worker that runs one loses its lease. Cancelling again
 -- changes nothing; an ended job stays as it ended.
 create function ops.cancel_job(id bigint) returns table (job_id bigint, state text, changed boolean)
 language plpgsql security definer
@@ -291,6 +291,9 @@ begin
     end if;
     return next;
     return;
+  end if;
+  if v_job.pending_children > 0 then
+    perform ops._lock_family(id);
   end if;
   select c.* into v_claim from ops.claims c where v_job.id = any (c.job_ids) limit 1;
   if v_claim.id is not null then

@@ -4,20 +4,22 @@
 insert into private.error_codes (name, sqlstate, hint) values
   ('job_not_paused', 'PT409', 'Only a paused job can be resumed.');
 
--- The job and all its unfinished descendants, parents before children.
-create function ops._family(id bigint) returns bigint[]
-language sql stable
+-- Locks a job with its parent and its descendants. Errors: unknown_job, job_ended.
+create function ops._lock_live_family(id bigint) returns bigint[]
+language plpgsql
 set search_path = ''
 as $$
-  with recursive family as (
-    select j.id, 0 as depth from ops.live_jobs j where j.id = _family.id
-    union all
-    select c.id, f.depth + 1 from family f join ops.live_jobs c on c.parent_id = f.id
-  )
-  select coalesce(array_agg(f.id order by f.depth, f.id), '{}') from family f
-$$;
-comment on function ops._family(bigint) is 'A live job and its unfinished descendants, parents first.';
-revoke all on function ops._family from public, anon, authenticated, service_role;
+declare
+  v_job ops.live_jobs := ops._lock_with_parent(id);
+begin
+  if v_job.id is null then
+    perform private.fail(case when exists (select from ops.finished_jobs f where f.id = _lock_live_family.id)
+      then 'job_ended' else 'unknown_job' end, 'There is no such live job.', jsonb_build_object('job_id', id));
+  end if;
+  return ops._lock_family(id);
+end $$;
+comment on function ops._lock_live_family(bigint) is 'Locks a live job and its unfinished descendants; returns them.';
+revoke all on function ops._lock_live_family from public, anon, authenticated, service_role;
 
 -- Pauses a job and its unfinished descendants: none of them begins an attempt any more. What is at work ends its
 -- attempt. Pausing again changes nothing. Returns how many were paused by this call. Errors: unknown_job, job_ended.
@@ -29,13 +31,7 @@ declare
   v_ids bigint[];
   v_paused integer;
 begin
-  perform ops._lock_with_parent(id);
-  v_ids := ops._family(id);
-  if v_ids = '{}' then
-    perform private.fail(case when exists (select from ops.finished_jobs f where f.id = pause_job.id)
-      then 'job_ended' else 'unknown_job' end, 'There is no such live job.', jsonb_build_object('job_id', id));
-  end if;
-  perform from ops.live_jobs j where j.id = any (v_ids) order by j.id for update;
+  v_ids := ops._lock_live_family(id);
   update ops.live_jobs j
   set paused = true, ticket = j.ticket + case when j.state = 'queued' and not a.at_work then 1 else 0 end,
     state = case when j.state = 'queued' and not a.at_work then 'paused' else j.state end
@@ -61,13 +57,7 @@ declare
   v_ids bigint[];
   v_resumed integer;
 begin
-  perform ops._lock_with_parent(id);
-  v_ids := ops._family(id);
-  if v_ids = '{}' then
-    perform private.fail(case when exists (select from ops.finished_jobs f where f.id = resume_job.id)
-      then 'job_ended' else 'unknown_job' end, 'There is no such live job.', jsonb_build_object('job_id', id));
-  end if;
-  perform from ops.live_jobs j where j.id = any (v_ids) order by j.id for update;
+  v_ids := ops._lock_live_family(id);
   if not exists (select from ops.live_jobs j where j.id = any (v_ids) and j.paused) then
     perform private.fail('job_not_paused', format('Job %s is not paused.', id), jsonb_build_object('job_id', id));
   end if;

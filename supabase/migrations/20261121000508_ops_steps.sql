@@ -53,9 +53,14 @@ revoke all on function ops._leave_claims from public, anon, authenticated, servi
 
 -- Slots that came free; the next claim lets others take them.
 create function ops._release_slots(keys bigint[]) returns void
-language sql
+language plpgsql
 set search_path = ''
-as $$ insert into ops.openings (keys) select _release_slots.keys where cardinality(_release_slots.keys) > 0 $$;
+as $$
+begin
+  if cardinality(keys) > 0 then
+    insert into ops.openings (keys) values (_release_slots.keys);
+  end if;
+end $$;
 comment on function ops._release_slots(bigint[]) is 'Tells the next claim that slots of these limit keys are free.';
 revoke all on function ops._release_slots from public, anon, authenticated, service_role;
 
@@ -293,6 +298,34 @@ end $$;
 comment on function ops._answer_waiting_job(text, jsonb) is
   'Gives a webhook''s payload to the job that waits for it; nulls when none does.';
 revoke all on function ops._answer_waiting_job from public, anon, authenticated, service_role;
+
+-- Claims that ran out before this time (microseconds) have been seen to. A sequence, and not the first row of an index,
+-- because the ended claims of a held-back horizon would stand before that row.
+create sequence ops.claims_seen_to minvalue 0 start 0;
+revoke all on sequence ops.claims_seen_to from public, anon, authenticated, service_role;
+
+-- Whether a lease or a deadline has run out since this was asked last. What falls between (a claim that was slow to
+-- commit) is found by the clock, which looks at all.
+create function ops._is_any_overdue() returns boolean
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  v_now timestamptz := private.now();
+  v_micros bigint := extract(epoch from v_now) * 1000000;
+  v_seen bigint := (select s.last_value from ops.claims_seen_to s);
+  v_from timestamptz := case when v_seen < v_micros then to_timestamp(v_seen / 1000000.0 - 2) else '-infinity' end;
+begin
+  if exists (select from ops.claims c where c.expires_at between v_from and v_now order by c.expires_at limit 1) then
+    return true;
+  end if;
+  perform setval('ops.claims_seen_to', v_micros);
+  return coalesce((select j.deadline_at <= v_now from ops.live_jobs j where j.deadline_at is not null
+    order by j.deadline_at limit 1), false);
+end $$;
+comment on function ops._is_any_overdue() is 'Whether a lease or a deadline has run out since this was asked last.';
+revoke all on function ops._is_any_overdue from public, anon, authenticated, service_role;
 
 -- Ends jobs past their deadline and takes back what lost workers held, at most so many of each, so that it
 -- may run before a claim. Sorted as complete_jobs sorts, so that they take wallets alike. It waits for no
