@@ -141,7 +141,7 @@ function notSetUp(): ApiError {
   return new ApiError(503, "assistant_not_set_up", "No model is set up.", { hint: "Set GEMINI_API_KEY." });
 }
 
-/** Whose token it is. PostgREST has to take it before it is of any use, so that it is only read here. */
+/** Whose token it is. The gateway has verified it (verify_jwt); here it is only read. */
 function personOf(authorization: string): string | null {
   try {
     const [, claims = ""] = authorization.replace(/^Bearer /i, "").split(".");

@@ -1,5 +1,6 @@
 import { createClient } from "@supabase/supabase-js";
 import { embedderOf } from "../_shared/ai/embeddings.ts";
+import { createTextModel } from "../_shared/ai/gemini.ts";
 import { visionOf } from "../_shared/ai/vision.ts";
 import { createDatabase } from "../_shared/db.ts";
 import { createVault } from "../_shared/encryption.ts";
@@ -50,6 +51,11 @@ const handlers = createHandlers({
   mailServers: { allowLocal: env.MAIL_ALLOW_LOCAL },
   safeFetch: createSafeFetch({ allowLocal: env.WEBHOOKS_ALLOW_LOCAL }),
   embedder: embedderOf(env),
+  textModel: createTextModel({
+    url: env.GEMINI_API_URL,
+    key: env.GEMINI_API_KEY,
+    model: env.GEMINI_TEXT_MODEL,
+  }),
   pauseMs: env.CRAWL_PAUSE_SECONDS * 1000,
 });
 const limits = {
