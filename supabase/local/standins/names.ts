@@ -7,7 +7,8 @@ export const standInNames = [
   "gemini",
   "mail",
   "meta",
-  "replicate", "amazon"
+  "replicate",
+  "amazon",
 ] as const;
 export type StandInName = (typeof standInNames)[number];
 
