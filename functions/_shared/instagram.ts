@@ -82,6 +82,16 @@ const conversations = z.looseObject({
   data: z.array(z.looseObject({ messages: z.looseObject({ data: z.array(said) }).optional() })),
 });
 
+const insights = z.looseObject({
+  data: z.array(
+    z.looseObject({
+      name: z.string(),
+      values: z.array(z.looseObject({ value: z.number().optional() })).optional(),
+      total_value: z.looseObject({ value: z.number().optional() }).optional(),
+    }),
+  ),
+});
+
 const subscribed = z.looseObject({
   data: z.array(z.looseObject({ subscribed_fields: z.array(z.string()).optional() })),
 });
@@ -99,6 +109,9 @@ export interface InstagramClient {
   lastMessages(personId: string): Promise<Said[]>;
   /** Subscribes our app to these fields of the account; returns what is subscribed then. */
   subscribe(fields: readonly string[]): Promise<string[]>;
+  /** What Instagram counts of a post, or of the account (null), by metric; what it does not say is missing. */
+  insights(mediaId: string | null, query: Record<string, string>): Promise<Record<string, number>>;
+  followers(): Promise<number | null>;
 }
 
 export interface InstagramOptions {
@@ -146,6 +159,15 @@ export function createInstagramClient(options: InstagramOptions): InstagramClien
       await post(`${path}?subscribed_fields=${fields.join(",")}`, {}, z.looseObject({}));
       const { data } = await get(path, {}, subscribed);
       return [...new Set(data.flatMap(({ subscribed_fields = [] }) => subscribed_fields))];
+    },
+    insights: async (mediaId, query) => {
+      const { data } = await get(`/${mediaId ?? accountId}/insights`, query, insights);
+      const told = data.map(({ name, values, total_value }) => [name, (total_value ?? values?.[0])?.value]);
+      return Object.fromEntries(told.filter(([, value]) => value !== undefined));
+    },
+    followers: async () => {
+      const shape = z.looseObject({ followers_count: z.number().int().min(0).optional() });
+      return (await get(`/${accountId}`, { fields: "followers_count" }, shape)).followers_count ?? null;
     },
   };
 

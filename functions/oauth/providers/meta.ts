@@ -16,6 +16,7 @@ const instagramScopes = [
   "instagram_business_basic",
   "instagram_business_manage_messages",
   "instagram_business_manage_comments",
+  "instagram_business_manage_insights",
 ];
 const facebookScopes = ["public_profile", "email", "ads_read", "pages_show_list"];
 

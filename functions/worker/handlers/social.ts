@@ -2,6 +2,7 @@ import { z } from "zod";
 import { endTryon, findReacted, rejectPhoto, replyToComment } from "../../_shared/sql/social.ts";
 import { type InstagramDeps, withAccount } from "../instagram/account.ts";
 import { completed, type Handler, type Handlers } from "../job.ts";
+import { readInsights } from "./social-insights.ts";
 import { fetchPhoto, type PhotoDeps } from "./social-photo.ts";
 import { subscribeAccount, syncPosts } from "./social-posts.ts";
 import { type SendDeps, sendMessage } from "./social-send.ts";
@@ -21,6 +22,7 @@ export function socialHandlers(deps: SocialDeps): Handlers {
     "social.photo": fetchPhoto(deps),
     "social.sync_posts": syncPosts(deps),
     "social.subscribe": subscribeAccount(deps),
+    "social.insights": readInsights(deps),
     "social.react": react(deps),
     "social.reply_to_comment": async (job, { db }) =>
       completed({ result: await replyToComment(db, ofComment.parse(job.payload).comment_id) }),

@@ -3,6 +3,7 @@ import { type Control, controlRoutes, type Rule, visibleHeaders } from "../contr
 import type { Delivery } from "../delivery.ts";
 import { refuse } from "./errors.ts";
 import { graphRoutes } from "./graph.ts";
+import { insightRoutes } from "./insights.ts";
 import { oauthRoutes } from "./oauth.ts";
 import { People, type Told } from "./people.ts";
 import type { Account, MetaData } from "./state.ts";
@@ -37,6 +38,7 @@ export function createMetaStandIn(deps: Deps): Hono {
   app.route("/", accounts(deps, nextId));
   app.use(recorder(control));
   app.route("/", oauthRoutes(data, changed));
+  app.route("/", insightRoutes(data));
   app.route("/", graphRoutes({ data, changed, nextId, tell }));
   return app;
 }

@@ -9,7 +9,7 @@ import type { MetaData } from "./state.ts";
 const shortSeconds = 3_600;
 const longSeconds = 60 * 86_400;
 const permissions =
-  "instagram_business_basic,instagram_business_manage_messages,instagram_business_manage_comments";
+  "instagram_business_basic,instagram_business_manage_messages,instagram_business_manage_comments,instagram_business_manage_insights";
 
 export function oauthRoutes(data: MetaData, changed: () => void): Hono {
   const app = new Hono();
