@@ -51,7 +51,7 @@ const statements = {
     name: "known_messages",
     text: `select m.platform_message_id as id from social.messages m
       join social.conversations c on c.id = m.conversation_id
-      where c.connected_account_id = $1 and m.platform_message_id = any ($2)`,
+      where c.connected_account_id = $1 and m.platform_message_id = any ($2) and m.id <> $3`,
     repeatable: true,
   },
   reply: { name: "reply_to_comment", text: "select social.reply_to_comment($1) as result", repeatable: true },
@@ -96,13 +96,14 @@ export async function beginSend(db: Database, messageId: string): Promise<SendOr
   return (await db.row<{ send: SendOrder }>(statements.begin, [messageId])).send;
 }
 
-/** Those of the platform's ids that messages of the account have. */
+/** Those of the platform's ids that other messages of the account have. */
 export async function knownMessages(
   db: Database,
   accountId: string,
   ids: readonly string[],
+  messageId: string,
 ): Promise<Set<string>> {
-  const rows = await db.rows<{ id: string }>(statements.known, [accountId, ids]);
+  const rows = await db.rows<{ id: string }>(statements.known, [accountId, ids, messageId]);
   return new Set(rows.map(({ id }) => id));
 }
 

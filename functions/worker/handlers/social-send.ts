@@ -37,7 +37,7 @@ export function sendMessage(deps: SendDeps): Handler {
     }
     return withAccount(deps, context, order.account_id, async ({ account, client }) => {
       if (order.again) {
-        const there = await findSent(client, order, account.external_account_id, context);
+        const there = await findSent(client, order, account.external_account_id, message_id, context);
         if (there) return completed({ platform_message_id: there.id });
         if (order.refusal !== undefined) return completed({ dropped: order.refusal });
       }
@@ -55,11 +55,12 @@ async function contentOf({ storage }: SendDeps, order: Order): Promise<Content> 
   return { attachment: { type: "image", payload: { url } } };
 }
 
-/** The message of ours that nobody here knows by its id, said since it was handed over. */
+/** What we said since this was handed over, and is no other message: an echo may have named this one meanwhile. */
 async function findSent(
   client: InstagramClient,
   order: Order,
   accountId: string,
+  messageId: string,
   { db }: JobContext,
 ): Promise<Said | undefined> {
   // Instagram's times are whole seconds.
@@ -74,6 +75,7 @@ async function findSent(
     db,
     order.account_id,
     candidates.map(({ id }) => id),
+    messageId,
   );
   return candidates.findLast(({ id }) => !known.has(id));
 }

@@ -15,6 +15,8 @@ export type Deps = {
   delivery: Delivery;
   webhookUrl: string;
   baseUrl(): string;
+  /** The time of what is said and of its limits; the system's where it is not given. */
+  now?: () => number;
 };
 
 /**
@@ -39,7 +41,7 @@ export function createMetaStandIn(deps: Deps): Hono {
   app.use(recorder(control));
   app.route("/", oauthRoutes(data, changed));
   app.route("/", insightRoutes(data));
-  app.route("/", graphRoutes({ data, changed, nextId, tell }));
+  app.route("/", graphRoutes({ data, changed, nextId, tell, now: deps.now ?? Date.now }));
   return app;
 }
 

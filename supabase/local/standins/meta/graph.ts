@@ -10,6 +10,7 @@ export type GraphDeps = {
   data: MetaData;
   changed(): void;
   nextId(): string;
+  now(): number;
   /** Tells webhooks what has happened. */
   tell(account: Account, told: Told[]): void;
 };
@@ -91,7 +92,7 @@ async function messages(c: Context<Env>, deps: GraphDeps) {
   const body = (await c.req.json()) as Body;
   if (body.sender_action) return senderAction(c, body, deps);
   const { recipient, message } = body;
-  const limited = limitOf(account);
+  const limited = limitOf(account, deps.now());
   if (limited) {
     c.header(
       "x-business-use-case-usage",
@@ -105,7 +106,7 @@ async function messages(c: Context<Env>, deps: GraphDeps) {
   if (recipient?.comment_id !== undefined) {
     if (!comment) return refuse(c, { code: 100, subcode: 33, message: "The comment does not exist." });
     if (comment.replied) return refuse(c, { code: 10900, message: "Activity already replied to." });
-    if (comment.at < Date.now() - 7 * day) return refuse(c, outside);
+    if (comment.at < deps.now() - 7 * day) return refuse(c, outside);
   }
   const thread = account.threads[comment?.from ?? recipient?.id ?? ""];
   if (!thread)
@@ -113,7 +114,7 @@ async function messages(c: Context<Env>, deps: GraphDeps) {
   if (thread.blocked) {
     return refuse(c, { code: 551, subcode: 1545041, message: "This person isn't available right now." });
   }
-  if (!comment && (thread.lastInbound ?? 0) < Date.now() - day) return refuse(c, outside);
+  if (!comment && (thread.lastInbound ?? 0) < deps.now() - day) return refuse(c, outside);
   const { text, attachment } = message ?? {};
   if ((text === undefined) === (attachment === undefined)) {
     return refuse(c, { code: 100, message: "Param message must have either a text or an attachment." });
@@ -131,7 +132,7 @@ async function messages(c: Context<Env>, deps: GraphDeps) {
     attachments.push(fetched);
   }
   if (comment) comment.replied = true;
-  const people = new People(account, deps.nextId);
+  const people = new People(account, deps.nextId, deps.now);
   const sent = people.sent(thread, {
     ...(text !== undefined && { text }),
     attachments,
@@ -142,9 +143,9 @@ async function messages(c: Context<Env>, deps: GraphDeps) {
   return c.json({ recipient_id: thread.id, message_id: sent.id });
 }
 
-function limitOf({ messagesPerHour, threads, id }: Account): boolean {
+function limitOf({ messagesPerHour, threads, id }: Account, now: number): boolean {
   if (messagesPerHour === null) return false;
-  const since = Date.now() - 3_600_000;
+  const since = now - 3_600_000;
   const sent = Object.values(threads).flatMap(({ messages }) =>
     messages.filter(({ from, at }) => from === id && at > since),
   );
