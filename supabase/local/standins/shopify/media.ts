@@ -108,9 +108,15 @@ async function process(deps: MediaDeps, shop: Shop, product: Product, entry: Pen
   }
 }
 
-/** GET /<shop>/files/<name>: what was kept. */
+/** GET /<shop>/files/<name>: what was kept. PUT /_shops/<shop>/files/<name> keeps a merchant's picture, and says where. */
 export function mediaFiles(folder: string): Hono {
   const app = new Hono();
+  app.put("/_shops/:shop/files/:file{[0-9]+\\.[a-z]+}", async (c) => {
+    const { shop, file } = c.req.param();
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, file), Buffer.from(await c.req.arrayBuffer()));
+    return c.json({ src: `${new URL(c.req.url).origin}/${shop}/files/${file}` });
+  });
   app.get("/:shop/files/:file{[0-9]+\\.[a-z]+}", async (c) => {
     const { file } = c.req.param();
     const bytes = await readFile(join(folder, file)).catch(() => null);

@@ -33,6 +33,7 @@ export function startShopify({ path, retryMs }: { path: string; retryMs?: number
     data,
     env: (url) => ({
       SHOPIFY_SHOP_URL: `${url}/{shop}`,
+      SHOPIFY_FILES_URLS: url,
       SHOPIFY_CLIENT_ID: data.clientId,
       SHOPIFY_CLIENT_SECRET: data.clientSecret,
       SHOPIFY_WEBHOOK_SECRETS: data.clientSecret,
