@@ -16,7 +16,7 @@ export interface SafeResponse {
   /** The beginning of the body, at most so many characters as it has bytes. */
   body: string;
   /** The same as it came, for what is no UTF-8. */
-  bytes?: Uint8Array<ArrayBuffer>;
+  bytes: Uint8Array<ArrayBuffer>;
 }
 
 export interface SafeRequest {

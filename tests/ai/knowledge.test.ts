@@ -301,7 +301,7 @@ describe("a website", () => {
     const flaky: SafeFetch = async (url, request) => {
       if (down && url.endsWith("/robots.txt")) {
         down = false;
-        return { status: 503, headers: {}, body: "" };
+        return { status: 503, headers: {}, body: "", bytes: new Uint8Array() };
       }
       return safeFetch(url, request);
     };

@@ -86,7 +86,7 @@ export async function fetchPage(url: string, robots: Robots, deps: CrawlDeps): P
     state: "page",
     url: response.url,
     contentType,
-    bytes: response.bytes ?? new TextEncoder().encode(response.body),
+    bytes: response.bytes,
     noindex: /\b(noindex|none)\b/i.test(String(headers["x-robots-tag"] ?? "")),
   };
 }
