@@ -67,6 +67,11 @@ const statements = {
     repeatable: true,
   },
   end: { name: "end_tryon", text: "select social.end_tryon($1) as status", repeatable: true },
+  syncBegan: {
+    name: "post_sync_began",
+    text: "select last_sync_started_at as at from social.account_sync where account_id = $1",
+    repeatable: true,
+  },
   posts: {
     name: "apply_posts",
     text: "select social.apply_posts($1, $2::jsonb, $3) as applied",
@@ -131,6 +136,12 @@ export async function rejectPhoto(
 
 export async function endTryon(db: Database, tryonId: string): Promise<string> {
   return (await db.row<{ status: string }>(statements.end, [tryonId])).status;
+}
+
+/** When the reading of an account's posts began, by the database's clock; null: there is none. */
+export async function findSyncBegin(db: Database, accountId: string): Promise<Date | null> {
+  const [row] = await db.rows<{ at: Date | null }>(statements.syncBegan, [accountId]);
+  return row?.at ?? null;
 }
 
 /** A post as social.apply_posts takes it. */

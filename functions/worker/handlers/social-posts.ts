@@ -1,6 +1,12 @@
 import { z } from "zod";
 import type { Media } from "../../_shared/instagram.ts";
-import { applyPosts, finishPostSync, noteSubscription, type PostInput } from "../../_shared/sql/social.ts";
+import {
+  applyPosts,
+  findSyncBegin,
+  finishPostSync,
+  noteSubscription,
+  type PostInput,
+} from "../../_shared/sql/social.ts";
 import { type InstagramDeps, withAccount } from "../instagram/account.ts";
 import { completed, type Handler, waiting } from "../job.ts";
 
@@ -38,7 +44,8 @@ export function syncPosts(deps: InstagramDeps): Handler {
     const { account_id } = payload.parse(job.payload);
     return withAccount(deps, context, account_id, async ({ client }) => {
       const saved = progress.safeParse(job.checkpoint).data;
-      const seen = saved?.seen ?? new Date(context.now()).toISOString();
+      const seen = saved?.seen ?? (await findSyncBegin(context.db, account_id))?.toISOString();
+      if (seen === undefined) return completed({ ignored: true });
       let after: string | null = saved?.after ?? "";
       let calls = saved?.calls ?? 0;
       for (let pages = 0; after !== null; pages++) {
