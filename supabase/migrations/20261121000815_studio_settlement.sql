@@ -89,7 +89,7 @@ begin
     perform ops.enqueue_job('studio.cancel_at_provider', job.checkpoint
       || jsonb_build_object('creation_id', creation.id),
       creation.workspace_id, max_attempts => 3,
-        key => format('cancel:%s:%s', creation.id, job.checkpoint ->> 'request_id'));
+        key => format('cancel:%s:%s:%s', creation.id, job.checkpoint ->> 'provider', job.checkpoint ->> 'request_id'));
   end if;
 end $$;
 comment on function private.stop_creation_run(studio.creations, ops.jobs) is 'Has a run stopped at its provider.';
