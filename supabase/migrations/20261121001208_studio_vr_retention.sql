@@ -3,6 +3,18 @@
 
 update ops.job_kinds set on_event = 'studio.on_files_removed' where kind = 'studio.remove_files';
 
+-- Results of a try-on, and the small copy that its creation has of the first.
+create function private.tryon_pictures(tryon studio.vr_tryons) returns setof text
+language sql stable
+set search_path = ''
+as $$
+  select unnest(tryon.result_paths)
+  union
+  select c.thumbnail_path from studio.creations c where c.id = tryon.creation_id and c.thumbnail_path is not null
+$$;
+comment on function private.tryon_pictures(studio.vr_tryons) is 'Paths of a visitor''s pictures in studio-results.';
+revoke all on function private.tryon_pictures from public, anon, authenticated, service_role;
+
 -- What is still being worked on keeps its photo until it ends. Returns how many photos and
 -- try-ons are on their way out.
 create function studio.sweep_vr_files() returns integer
@@ -30,7 +42,7 @@ begin
     from studio.vr_photos p where p.id = any (v_photos)
     union all
     select jsonb_build_object('bucket', 'studio-results', 'path', r.path)
-    from studio.vr_tryons y cross join unnest(y.result_paths) r (path) where y.id = any (v_tryons)) f;
+    from studio.vr_tryons y cross join private.tryon_pictures(y) r (path) where y.id = any (v_tryons)) f;
   if v_photos is null and v_tryons is null then
     return 0;
   end if;
@@ -92,10 +104,12 @@ set search_path = ''
 as $$
 begin
   perform private.remove_files(jsonb_agg(jsonb_build_object('bucket', 'studio-results', 'path', r.path)))
-  from old_rows o cross join unnest(o.result_paths) r (path) having count(*) > 0;
+  from old_rows o cross join private.tryon_pictures(o) r (path) having count(*) > 0;
+  delete from studio.creations c using old_rows o where c.id = o.creation_id and c.completed_at is not null;
   return null;
 end $$;
-comment on function private.remove_tryon_files() is 'Trigger: visitors'' pictures go with their rows.';
+comment on function private.remove_tryon_files() is
+  'Trigger: visitors'' pictures and their creations go with their rows.';
 revoke all on function private.remove_tryon_files from public, anon, authenticated, service_role;
 create trigger vr_tryons_files after delete on studio.vr_tryons
   referencing old table as old_rows for each statement execute function private.remove_tryon_files();

@@ -291,9 +291,12 @@ describe("visitors' photos", () => {
     const photo = await visit.photo(shop);
     const creation = await creationOf(await visit.tryon(shop, photo));
     await db.finish([creation]);
+    const thumbnail = `${ann.workspaceId}/${creation.id}/small.webp`;
+    await db.query("update studio.creations set thumbnail_path = $2 where id = $1", [creation.id, thumbnail]);
     await db.user(ann.id).query("delete from studio.vr_shops where id = $1", [shop.id]);
+    expect(await db.query("select from studio.creations where id = $1", [creation.id])).toEqual([]);
     expect(await removeFiles()).toEqual(
-      expect.arrayContaining([photo.storage_path, `${ann.workspaceId}/${creation.id}/1.png`]),
+      expect.arrayContaining([photo.storage_path, `${ann.workspaceId}/${creation.id}/1.png`, thumbnail]),
     );
   });
 });
