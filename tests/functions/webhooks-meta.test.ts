@@ -44,7 +44,9 @@ describe("a message on Instagram", () => {
         },
       },
     ]);
-    expect(await inbox.work()).toEqual([{ event_type: "instagram.message", ...inbox.ignored }]);
+    expect(await inbox.work()).toEqual([
+      { event_type: "instagram.message", status: "processed", result: { result: "kept" }, error: null },
+    ]);
   });
 
   test("that is deleted, echoed, or answered by another app is told apart by its type", async () => {
@@ -212,7 +214,7 @@ describe("a batch", () => {
     await inbox.expectStored(signed(batch));
     await inbox.testDb.query("update ops.webhook_events set payload = '{}' where event_id like '%mid.a'");
     const ends = (await inbox.work()).map(({ status }) => status);
-    expect(ends).toEqual(["dead", "ignored", "ignored", "ignored"]);
+    expect(ends).toEqual(["dead", "processed", "processed", "ignored"]);
   });
 
   test("sent ten times at once is stored once", async () => {
