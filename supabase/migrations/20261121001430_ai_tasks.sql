@@ -29,15 +29,57 @@ create trigger touch_task_settings before update on ai.task_settings
   for each row execute function private.touch_updated_at();
 alter table ai.task_settings enable row level security;
 revoke all on table ai.task_settings from public, anon, authenticated, service_role;
-grant select, insert (workspace_id, auto_approve_micro, monthly_budget_micro, allowed_types),
-  update (auto_approve_micro, monthly_budget_micro, allowed_types) on table ai.task_settings to authenticated;
+grant select on table ai.task_settings to authenticated;
 grant select, insert, update, delete on table ai.task_settings to service_role;
 create policy "Members see the limits of their workspaces' tasks" on ai.task_settings
   for select to authenticated using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));
-create policy "Admins may set the limits of tasks" on ai.task_settings
-  for insert to authenticated with check (workspace_id = any ((select private.workspace_ids('admin'))::uuid[]));
-create policy "Admins may change the limits of tasks" on ai.task_settings
-  for update to authenticated using (workspace_id = any ((select private.workspace_ids('admin'))::uuid[]));
+
+create function private.set_task_limits(workspace_id uuid, auto_approve_micro bigint, monthly_budget_micro bigint,
+  allowed_types text[]) returns ai.task_settings
+language plpgsql security definer
+set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  v_settings ai.task_settings;
+  v_wrong text := case
+    when auto_approve_micro is null or auto_approve_micro not between 0 and 1000000000
+      then 'auto_approve_micro: must be 0 to 1,000,000,000'
+    when monthly_budget_micro not between 0 and 1000000000000
+      then 'monthly_budget_micro: must be 0 to 1,000,000,000,000'
+    when allowed_types is null or not allowed_types <@ '{creations,refresh_knowledge,analyze_brand}'::text[]
+      then 'allowed_types: must be of creations, refresh_knowledge and analyze_brand' end;
+begin
+  perform private.require_role(set_task_limits.workspace_id, 'admin');
+  if v_wrong is not null then
+    perform private.fail('invalid_argument', v_wrong || '.',
+      jsonb_build_object('argument', split_part(v_wrong, ':', 1)));
+  end if;
+  insert into ai.task_settings as s (workspace_id, auto_approve_micro, monthly_budget_micro, allowed_types)
+  values (set_task_limits.workspace_id, set_task_limits.auto_approve_micro, set_task_limits.monthly_budget_micro,
+    set_task_limits.allowed_types)
+  on conflict (workspace_id) do update set auto_approve_micro = excluded.auto_approve_micro,
+    monthly_budget_micro = excluded.monthly_budget_micro, allowed_types = excluded.allowed_types
+  returning * into v_settings;
+  return v_settings;
+end $$;
+comment on function private.set_task_limits is 'Core of ai.set_task_limits.';
+revoke all on function private.set_task_limits from public, anon, authenticated, service_role;
+grant execute on function private.set_task_limits to authenticated, service_role;
+
+create function ai.set_task_limits(workspace_id uuid, auto_approve_micro bigint,
+  monthly_budget_micro bigint default null,
+  allowed_types text[] default '{creations,refresh_knowledge,analyze_brand}') returns ai.task_settings
+language sql
+set search_path = ''
+as $$
+  select private.set_task_limits(set_task_limits.workspace_id, set_task_limits.auto_approve_micro,
+    set_task_limits.monthly_budget_micro, set_task_limits.allowed_types)
+$$;
+comment on function ai.set_task_limits is
+  'Says up to what price (micro-units) tasks begin by themselves, and what they may cost in a month; admins may.';
+revoke all on function ai.set_task_limits from public, anon, authenticated, service_role;
+grant execute on function ai.set_task_limits to authenticated, service_role;
 
 create table ai.autonomous_tasks (
   id uuid primary key default gen_random_uuid(),

@@ -36,7 +36,11 @@ const wishes: { tool: string; when: RegExp; args(question: string): Record<strin
   {
     tool: "search_products",
     when: /\b(products?|in stock|do you (sell|have)|looking for|recommend)\b/i,
-    args: (question) => ({ query: keywords(question).slice(0, 3).join(" ") }),
+    args: (question) => ({
+      query: keywords(question.replace(/\b(products?|in stock|sell|looking|recommend)\b/gi, ""))
+        .slice(0, 3)
+        .join(" "),
+    }),
   },
   {
     tool: "search_knowledge",
