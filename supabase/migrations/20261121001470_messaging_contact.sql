@@ -1,35 +1,19 @@
--- Forms that anybody fills in: contact and feedback. What comes is checked, limited by a keyed hash of the sender's
+-- Forms that anybody fills in: contact and feedback. What comes is checked, limited by a salted hash of the sender's
 -- address (the address itself is not kept) and by the mail address it names, and answered by mail at most once a day.
 
 insert into private.error_codes (name, sqlstate, hint) values
   ('too_many_messages', 'PT429', 'Wait an hour before sending again.'),
   ('unknown_submission', 'PT404', 'Check the id of the contact form.');
 
-create table private.hash_keys (
-  name text primary key,
-  key bytea not null,
-  created_at timestamptz not null default now(),
-  constraint hash_keys_key_length check (octet_length(key) = 32)
-);
-comment on table private.hash_keys is
-  'Keys of hashes that must not be found by trying all values, such as addresses; made with the database.';
-alter table private.hash_keys enable row level security;
-revoke all on table private.hash_keys from public, anon, authenticated, service_role;
-insert into private.hash_keys (name, key)
-values ('address', sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')));
-
 -- Null when the caller is no client of the API. What a proxy of the platform says of the sender comes before what the
 -- sender may have written.
 create function private.sender_hash() returns bytea
-language sql stable security definer
+language sql stable
 set search_path = ''
 as $$
-  select sha256(k.key || convert_to(a.address, 'UTF8'))
-  from private.hash_keys k, (select coalesce(nullif(trim(ops._request_header('cf-connecting-ip')), ''),
-    nullif(trim(split_part(ops._request_header('x-forwarded-for'), ',', 1)), '')) as address) a
-  where k.name = 'address' and a.address is not null
+  select coalesce(private.address_hash(ops._request_header('cf-connecting-ip')), private.request_address_hash())
 $$;
-comment on function private.sender_hash() is 'A keyed hash of the address that a request comes from.';
+comment on function private.sender_hash() is 'A salted hash of the address that a request comes from.';
 revoke all on function private.sender_hash from public, anon, authenticated, service_role;
 
 create function private.is_staff() returns boolean
@@ -74,7 +58,7 @@ create table messaging.contact_submissions (
 comment on table messaging.contact_submissions is 'What people wrote into contact forms, with an account or without.';
 comment on column messaging.contact_submissions.source is 'The site or app of the form.';
 comment on column messaging.contact_submissions.sender_hash is
-  'Keyed hash of the sender''s address, to see what comes from one place; the address is not kept.';
+  'Salted hash of the sender''s address, to see what comes from one place; the address is not kept.';
 create index contact_submissions_list on messaging.contact_submissions (status, created_at desc, id desc);
 create index contact_submissions_email on messaging.contact_submissions (email, created_at desc);
 create index contact_submissions_source on messaging.contact_submissions (source, created_at desc);
