@@ -1,11 +1,13 @@
 // npm run harness -- kills: 1,000 kills of workers. npm run harness -- catalog: a run over 10,000 items by edge
-// functions alone. Both are also tests, on a small scale. HARNESS_KILLS and HARNESS_ITEMS set the scale.
+// functions alone. npm run harness -- bot: 10,000 comments under posts of 50 accounts, told twice and out of order. All
+// are also tests, on a small scale. HARNESS_KILLS, HARNESS_ITEMS and HARNESS_COMMENTS set the scale.
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 
 const scales: Record<string, Record<string, string>> = {
   kills: { HARNESS_KILLS: "1000" },
   catalog: { HARNESS_ITEMS: "10000" },
+  bot: { HARNESS_COMMENTS: "10000" },
 };
 const chosen = process.argv.slice(2);
 const unknown = chosen.filter((name) => !Object.hasOwn(scales, name));
