@@ -33,9 +33,10 @@ export function createLog(fields: Fields, write: Write = toConsole): Log {
   };
 }
 
-// Secret keys of Stripe and Supabase, tokens of Shopify, webhook secrets and addresses, JSON web tokens, passwords in addresses.
+// Secret keys of Stripe and Supabase, tokens of Shopify and of VR shops, webhook secrets and addresses, JSON web
+// tokens, passwords in addresses.
 const secrets =
-  /\b(sk|rk)_(test|live)_\w+|\bshp[a-z]{2}_\w+|\bwhsec_[\w+/=-]+|\bwhu_[\w-]+|\bsb_secret_[\w-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=:\/\/[^\s/:@]+:)[^\s/@]+(?=@)/g;
+  /\b(sk|rk)_(test|live)_\w+|\bshp[a-z]{2}_\w+|\bwhsec_[\w+/=-]+|\bwhu_[\w-]+|\bvrt_\w+|\bsb_secret_[\w-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=:\/\/[^\s/:@]+:)[^\s/@]+(?=@)/g;
 
 function mask(line: string): string {
   return line.replace(secrets, "***");
