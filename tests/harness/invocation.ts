@@ -4,12 +4,15 @@ import { createDatabase } from "../../functions/_shared/db.ts";
 import { createLog } from "../../functions/_shared/log.ts";
 import { platformLimits, Worker, type WorkerLimits } from "../../functions/worker/worker.ts";
 import { catalogHandlers } from "./catalog-work.ts";
+import { productHandlers } from "./products-work.ts";
 import { studioHandlers } from "./studio-work.ts";
+
+const works = { catalog: catalogHandlers, studio: studioHandlers, products: productHandlers };
 
 export interface Order {
   dbUrl: string;
   standinUrl: string;
-  work: "catalog" | "studio";
+  work: keyof typeof works;
   limits: Partial<WorkerLimits>;
   /** One invocation, which asks whether it may run and ends; or one after the other until it is killed. */
   once: boolean;
@@ -17,8 +20,7 @@ export interface Order {
 
 const order: Order = JSON.parse(process.env.HARNESS_ORDER ?? "{}");
 const db = createDatabase({ url: order.dbUrl, name: "harness" });
-const handlers =
-  order.work === "catalog" ? catalogHandlers(order.standinUrl) : studioHandlers(order.standinUrl);
+const handlers = works[order.work](order.standinUrl);
 const log = createLog({ function: "harness" }, (level, line) => {
   if (level === "error") console.error(line);
 });

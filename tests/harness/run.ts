@@ -1,12 +1,14 @@
 // npm run harness -- kills: 1,000 kills of workers. npm run harness -- catalog: a run over 10,000 items by edge
-// functions alone. npm run harness -- bot: 10,000 comments under posts of 50 accounts, told twice and out of order. All
-// are also tests, on a small scale. HARNESS_KILLS, HARNESS_ITEMS and HARNESS_COMMENTS set the scale.
+// functions alone. npm run harness -- products: a catalog job over 5,000 products through the fal stand-in, likewise.
+// npm run harness -- bot: 10,000 comments under posts of 50 accounts, told twice and out of order. All
+// are also tests, on a small scale. HARNESS_KILLS, HARNESS_ITEMS, HARNESS_PRODUCTS and HARNESS_COMMENTS set the scale.
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 
 const scales: Record<string, Record<string, string>> = {
   kills: { HARNESS_KILLS: "1000" },
   catalog: { HARNESS_ITEMS: "10000" },
+  products: { HARNESS_PRODUCTS: "5000" },
   bot: { HARNESS_COMMENTS: "10000" },
 };
 const chosen = process.argv.slice(2);

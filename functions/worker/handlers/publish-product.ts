@@ -48,7 +48,9 @@ export function publishProduct(deps: PublishDeps): Handler {
         const why = failed.mediaErrors.map(({ message }) => message).join(" ") || "no reason given";
         throw new JobError("publish_failed", `The shop could not take a picture: ${why}`, { retry: false });
       }
-      const ready = ours.length > 0 && ours.every(({ status, image }) => status === "READY" && image);
+      const ready =
+        ours.length >= item.result_paths.length &&
+        ours.every(({ status, image }) => status === "READY" && image);
       if (!ready) return waiting({ poll_in: pollSeconds, checkpoint: { known } });
       return completed({
         media_ids: ours.map(({ id }) => id),

@@ -72,14 +72,28 @@ export function mediaMutations(deps: MediaDeps, shop: Shop, nextId: () => string
       product.pending ??= [];
       if (product.images.length + product.pending.length + added.length > mostMedia)
         return refuse(["media"], `Exceeded the maximum number of media: ${mostMedia}`);
-      for (const { originalSource, alt } of added) {
-        const entry = { id: nextId(), alt: alt ?? null, source: originalSource, error: null };
-        product.pending.push(entry);
-        void process(deps, shop, product, entry, origin);
-      }
+      const entries = added.map(({ originalSource, alt }) => ({
+        id: nextId(),
+        alt: alt ?? null,
+        source: originalSource,
+        error: null,
+      }));
+      product.pending.push(...entries);
+      void processAll(deps, shop, product, entries, origin);
       return { product: { id: gidOf("Product", product.id) }, userErrors: [] };
     },
   };
+}
+
+/** One after the other, so that they stand in the order in which they were added. */
+async function processAll(
+  deps: MediaDeps,
+  shop: Shop,
+  product: Product,
+  entries: PendingMedia[],
+  origin: string,
+) {
+  for (const entry of entries) await process(deps, shop, product, entry, origin);
 }
 
 async function process(deps: MediaDeps, shop: Shop, product: Product, entry: PendingMedia, origin: string) {
