@@ -40,7 +40,7 @@ test("every function with its owner's rights is listed with the reason", () => {
 
 test("a function with its owner's rights that clients may reach asks who is calling", () => {
   const asks =
-    /\b(auth\.uid|private\.(require_role|has_role|caller_rank|is_service|workspace_ids|mail_account_of_caller))\(/;
+    /\b(auth\.uid|private\.(require_role|has_role|caller_rank|is_service|workspace_ids|mail_account_of_caller|is_staff|require_staff))\(/;
   const silent = routines.filter(
     (routine) => routine.definer && forClients(routine) && !asks.test(routine.source),
   );
