@@ -99,8 +99,8 @@ comment on function private.product_tried(uuid, uuid) is
   'The product whose garment a creation shows, else that of the post; null when none is known.';
 revoke all on function private.product_tried from public, anon, authenticated, service_role;
 
--- The step that an order is traced to, with how. A code that many were sent goes to whoever tried on what was bought,
--- then to whom it was sent last.
+-- The step that an order is traced to, with how. A shop's times are whole seconds of another clock: a minute more is
+-- allowed. A code that many were sent goes to whoever tried on what was bought, then to whom it was sent last.
 create function private.trace_order(traced commerce.orders)
 returns table (method text, interaction social.bot_interactions)
 language plpgsql stable
@@ -109,6 +109,7 @@ as $$
 declare
   v_from timestamptz := traced.ordered_at - make_interval(days => coalesce((select s.window_days
     from social.attribution_settings s where s.workspace_id = traced.workspace_id), 30));
+  v_to timestamptz := traced.ordered_at + interval '1 minute';
   v_tryon uuid := private.try_uuid(coalesce(traced.campaign ->> 'tryon', traced.campaign ->> 'utm_content'));
   v_products uuid[] := array(select i.product_id from commerce.order_items i
     where i.order_id = traced.id and i.product_id is not null);
@@ -116,22 +117,22 @@ begin
   return query select 'promo_code', i from social.bot_interactions i
   where i.workspace_id = traced.workspace_id and i.kind = 'promo_sent'
     and upper(i.details ->> 'promo_code') = any (traced.discount_codes)
-    and i.occurred_at between v_from and traced.ordered_at
+    and i.occurred_at between v_from and v_to
   order by private.product_tried(i.creation_id, i.post_id) = any (v_products) desc nulls last, i.occurred_at desc
   limit 1;
   if found then
     return;
   end if;
   return query select 'link', i from social.bot_interactions i
-  where i.workspace_id = traced.workspace_id and i.creation_id = v_tryon and i.occurred_at
-    between v_from and traced.ordered_at and i.kind in ('tryon_completed', 'result_sent')
+  where i.workspace_id = traced.workspace_id and i.creation_id = v_tryon
+    and i.occurred_at between v_from and v_to and i.kind in ('tryon_completed', 'result_sent')
   order by i.occurred_at limit 1;
   if found or traced.handle_ref is null then
     return;
   end if;
   return query select 'product', i from social.bot_interactions i
   where i.workspace_id = traced.workspace_id and i.kind = 'tryon_completed'
-    and i.occurred_at between v_from and traced.ordered_at
+    and i.occurred_at between v_from and v_to
     and private.person_ref(traced.connected_account_id, i.details ->> 'username') = traced.handle_ref
     and private.product_tried(i.creation_id, i.post_id) = any (v_products)
   order by i.occurred_at desc limit 1;
