@@ -98,7 +98,7 @@ comment on column studio.personas.lora_training_id is 'The training whose weight
 comment on column studio.personas.lora_version is 'How many trainings have succeeded.';
 comment on column studio.personas.lora_cost_micro is 'What its trainings have cost, in micro-units.';
 create unique index personas_default_per_role on studio.personas (workspace_id, role) where is_default;
-create index personas_workspace_id on studio.personas (workspace_id, created_at desc, id);
+create index personas_workspace_id on studio.personas (workspace_id, created_at desc, id desc);
 create index personas_favorites on studio.personas (workspace_id) where is_favorite;
 create index personas_status on studio.personas (workspace_id, status);
 create index personas_usage on studio.personas (workspace_id, usage_count desc);

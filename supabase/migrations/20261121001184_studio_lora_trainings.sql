@@ -105,7 +105,7 @@ create unique index lora_trainings_one_at_a_time on studio.lora_trainings (perso
 create unique index lora_trainings_version on studio.lora_trainings (persona_id, version)
   where status in ('pending', 'training', 'completed');
 create unique index lora_trainings_key on studio.lora_trainings (workspace_id, key) where key is not null;
-create index lora_trainings_workspace_id on studio.lora_trainings (workspace_id, created_at desc, id);
+create index lora_trainings_workspace_id on studio.lora_trainings (workspace_id, created_at desc, id desc);
 create index lora_trainings_persona_id on studio.lora_trainings (workspace_id, persona_id, created_at desc);
 create index lora_trainings_created_by on studio.lora_trainings (created_by);
 create index lora_trainings_usage_event_id on studio.lora_trainings (usage_event_id);

@@ -79,7 +79,7 @@ comment on column studio.vr_tryons.cost_micro is
   'What the workspace was charged, in micro-units; null until completed.';
 comment on column studio.vr_tryons.generation_time_ms is 'Milliseconds from the request to its end.';
 comment on column studio.vr_tryons.removed_at is 'When its pictures were deleted.';
-create index vr_tryons_workspace_id on studio.vr_tryons (workspace_id, created_at desc, id);
+create index vr_tryons_workspace_id on studio.vr_tryons (workspace_id, created_at desc, id desc);
 create index vr_tryons_shop_id on studio.vr_tryons (workspace_id, shop_id, created_at desc);
 create index vr_tryons_token_id on studio.vr_tryons (token_id);
 create index vr_tryons_garment_id on studio.vr_tryons (garment_id);
