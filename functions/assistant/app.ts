@@ -94,7 +94,7 @@ export function createApp(deps: Deps): Hono {
       return c.json({ hits: await search() } satisfies SearchAnswer);
     }
     const hold = await holdSearch(db, workspace_id, Math.max(1, estimateTokens(query)));
-    const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(15_000)]);
+    const signal = AbortSignal.timeout(15_000);
     const vector = await deps.embedder.embed([{ text: query }], "query", signal).then(
       ([first]) => first,
       (error: unknown) => {

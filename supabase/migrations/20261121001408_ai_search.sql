@@ -105,15 +105,26 @@ comment on function private.search_knowledge is 'Core of ai.search_knowledge.';
 revoke all on function private.search_knowledge from public, anon, authenticated, service_role;
 grant execute on function private.search_knowledge to authenticated, service_role;
 
+-- Vectors come over the API as JSON, whatever type the server keeps them in.
+create function private.embedding_of(numbers jsonb) returns ai.embedding
+language sql immutable
+set search_path = ''
+as $$
+  select v.numbers from jsonb_to_record(jsonb_build_object('numbers', embedding_of.numbers)) as v (numbers ai.embedding)
+$$;
+comment on function private.embedding_of(jsonb) is 'An array of 1,536 numbers as an embedding; null for null.';
+revoke all on function private.embedding_of from public, anon, authenticated, service_role;
+grant execute on function private.embedding_of to authenticated, service_role;
+
 create function ai.search_knowledge(workspace_id uuid, query text default null,
-  query_embedding ai.embedding default null, most integer default 8, source_types text[] default null,
+  query_embedding jsonb default null, most integer default 8, source_types text[] default null,
   min_similarity double precision default null)
 returns setof ai.knowledge_hit
 language sql stable
 set search_path = ''
 as $$
   select * from private.search_knowledge(search_knowledge.workspace_id, search_knowledge.query,
-    search_knowledge.query_embedding, search_knowledge.most, search_knowledge.source_types,
+    private.embedding_of(search_knowledge.query_embedding), search_knowledge.most, search_knowledge.source_types,
     search_knowledge.min_similarity)
 $$;
 comment on function ai.search_knowledge is

@@ -146,9 +146,7 @@ language sql
 set search_path = ''
 as $$
   update ai.brand_intelligence b
-  set voice_attributes = attributes,
-    voice_embedding = (select v."values" from jsonb_to_record(jsonb_build_object('values', embedding))
-      as v ("values" ai.embedding))
+  set voice_attributes = attributes, voice_embedding = private.embedding_of(embedding)
   where b.workspace_id = store_brand_voice.workspace_id
 $$;
 comment on function ai.store_brand_voice(uuid, jsonb, jsonb) is 'Stores what a model read of a brand''s voice.';

@@ -80,9 +80,7 @@ const statements = {
   },
   search: {
     name: "search_knowledge",
-    text: `select * from ai.search_knowledge($1, $2,
-      (select v."values" from jsonb_to_record(jsonb_build_object('values', $3::jsonb)) as v ("values" ai.embedding)),
-      $4, $5)`,
+    text: "select * from ai.search_knowledge($1, $2, $3::jsonb, $4, $5)",
     repeatable: true,
   },
   spend: {
@@ -167,7 +165,7 @@ export function searchKnowledge(
   return db.rows<Hit>(statements.search, [
     workspaceId,
     query,
-    JSON.stringify(vector),
+    vector && JSON.stringify(vector),
     most,
     sourceTypes ?? null,
   ]);

@@ -63,7 +63,7 @@ export function analyzeBrand(model: TextModel | null, embedder: Embedder | null)
       const { value, usage } = await model.json(prompt, voice, signal);
       const text = `${value.summary} ${value.tone.join(", ")}. ${value.vocabulary.join(", ")}`;
       const [vector = null] = embedder ? await embedder.embed([{ text }], "document", signal) : [];
-      await db.rows(store, [workspace_id, JSON.stringify(value), JSON.stringify(vector)]);
+      await db.rows(store, [workspace_id, JSON.stringify(value), vector && JSON.stringify(vector)]);
       return completed({ input_tokens: usage.input, output_tokens: usage.output, model: model.model });
     } catch (error) {
       throw jobErrorOf(error);
