@@ -185,10 +185,10 @@ comment on column studio.creations.result_paths is 'Paths in the bucket studio-r
 comment on column studio.creations.provider is 'Who makes it now; another one after the first failed.';
 comment on column studio.creations.retry_of is 'The failed creation that this one tries again.';
 create unique index creations_key on studio.creations (workspace_id, key) where key is not null;
-create index creations_workspace_id on studio.creations (workspace_id, created_at desc);
-create index creations_type on studio.creations (workspace_id, creation_type, created_at desc);
+create index creations_workspace_id on studio.creations (workspace_id, created_at desc, id desc);
+create index creations_type on studio.creations (workspace_id, creation_type, created_at desc, id desc);
 create index creations_creation_type on studio.creations (creation_type);
-create index creations_project_id on studio.creations (project_id, created_at desc);
+create index creations_project_id on studio.creations (project_id, created_at desc, id desc);
 create index creations_created_by on studio.creations (created_by);
 create index creations_garment_id on studio.creations (garment_id);
 create index creations_model_id on studio.creations (model_id);
