@@ -121,7 +121,6 @@ set search_path = ''
 as $$
 declare
   v_roles text[] := array['viewer', 'member', 'editor', 'admin', 'owner'];
-  v_now timestamptz := private.now();
   v_ids uuid[];
 begin
   v_roles := v_roles[array_position(v_roles, minimum_role):];
@@ -129,7 +128,7 @@ begin
   from identity.workspace_members m
   join identity.workspaces w on w.id = m.workspace_id
   where m.user_id = auth.uid() and m.role = any (v_roles)
-    and w.deleted_at is null and (m.expires_at is null or m.expires_at > v_now);
+    and w.deleted_at is null and (m.expires_at is null or m.expires_at > private.now());
   return coalesce(v_ids, '{}');
 end $$;
 comment on function private.workspace_ids(text) is
