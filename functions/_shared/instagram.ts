@@ -92,6 +92,12 @@ const insights = z.looseObject({
   ),
 });
 
+const profile = z.looseObject({
+  username: z.string().optional(),
+  profile_pic: z.string().optional(),
+});
+export type Profile = z.output<typeof profile>;
+
 const subscribed = z.looseObject({
   data: z.array(z.looseObject({ subscribed_fields: z.array(z.string()).optional() })),
 });
@@ -107,6 +113,8 @@ export interface InstagramClient {
   react(recipientId: string, messageId: string, react: boolean): Promise<void>;
   /** The last messages with a person, newest first. */
   lastMessages(personId: string): Promise<Said[]>;
+  /** How somebody who has written to the account is to be shown. */
+  profile(personId: string): Promise<Profile>;
   /** Subscribes our app to these fields of the account; returns what is subscribed then. */
   subscribe(fields: readonly string[]): Promise<string[]>;
   /** What Instagram counts of a post, or of the account (null), by metric; what it does not say is missing. */
@@ -154,6 +162,7 @@ export function createInstagramClient(options: InstagramOptions): InstagramClien
       const { data } = await get(`/${accountId}/conversations`, query, conversations);
       return data.flatMap(({ messages }) => messages?.data ?? []);
     },
+    profile: (personId) => get(`/${personId}`, { fields: "name,username,profile_pic" }, profile),
     subscribe: async (fields) => {
       const path = `/${accountId}/subscribed_apps`;
       await post(`${path}?subscribed_fields=${fields.join(",")}`, {}, z.looseObject({}));

@@ -101,6 +101,9 @@ begin
     perform private.record_step(v_conversation, 'conversation_started', format('conversation:%s:1', v_conversation.id),
       null, jsonb_build_object('source', case when exists (select from social.messages m
         where m.conversation_id = v_conversation.id and m.comment_id is not null) then 'comment' else 'message' end));
+    -- whoever has written may be asked for by name
+    perform ops.enqueue_job('social.profile', jsonb_build_object('conversation_id', v_conversation.id),
+      v_conversation.workspace_id, max_attempts => 3, key => 'social-profile:' || v_conversation.id);
   end if;
   return coalesce(private.answer_message(v_conversation, v_message, v_before.stage), 'kept');
 end $$;
@@ -322,6 +325,22 @@ insert into social.meta_event_handlers (event_type, function_name) values
   ('instagram.message_deleted', 'private.apply_deletion'),
   ('instagram.reaction', 'private.apply_reaction'),
   ('instagram.read', 'private.apply_receipt');
+
+create function social.keep_profile(conversation_id uuid, username text, picture_url text) returns void
+language sql security definer
+set search_path = ''
+as $$
+  update social.conversations c
+  set platform_username = coalesce(keep_profile.username, c.platform_username),
+    platform_profile_url = coalesce(keep_profile.picture_url, c.platform_profile_url)
+  where c.id = keep_profile.conversation_id
+$$;
+comment on function social.keep_profile(uuid, text, text) is 'Keeps how the person of a conversation is shown.';
+revoke all on function social.keep_profile from public, anon, authenticated, service_role;
+grant execute on function social.keep_profile to service_role;
+
+insert into ops.job_kinds (kind, description, timeout) values
+  ('social.profile', 'Asks how the person of a new conversation is to be shown.', interval '1 day');
 
 -- Returns what became of it; ignored when it concerned nobody, early when what it is about has not come yet.
 create function social.apply_meta_event(webhook_event_id bigint) returns text

@@ -287,7 +287,12 @@ describe("the inbox", () => {
   });
 
   test("has tabs, closes and opens, and takes reactions to the person's messages", async () => {
-    expect(await s.conversation()).toMatchObject({ category: "requests", is_accepted: false });
+    expect(await s.conversation()).toMatchObject({
+      category: "requests",
+      is_accepted: false,
+      platform_username: "ada",
+      platform_profile_url: expect.stringContaining("cdninstagram"),
+    });
     const move = (category: string) =>
       s.as.call("social.categorise_conversation", { conversation_id: id, category });
     expect(await move("hidden")).toMatchObject({ category: "hidden", is_accepted: false });

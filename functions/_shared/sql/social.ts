@@ -34,6 +34,11 @@ export interface Photo {
   status: "photo" | "processing" | "completed" | "failed" | "refused" | "rejected";
 }
 
+export interface Correspondent {
+  connected_account_id: string;
+  platform_user_id: string;
+}
+
 export interface ReactedMessage {
   connected_account_id: string;
   platform_user_id: string;
@@ -84,6 +89,12 @@ const statements = {
     repeatable: true,
   },
   call: { name: "note_api_call", text: "select social.note_api_call($1, $2, $3)" },
+  correspondent: {
+    name: "correspondent",
+    text: "select connected_account_id, platform_user_id from social.conversations where id = $1",
+    repeatable: true,
+  },
+  profile: { name: "keep_profile", text: "select social.keep_profile($1, $2, $3)", repeatable: true },
   reacted: {
     name: "reacted_message",
     text: `select m.connected_account_id, c.platform_user_id, m.platform_message_id
@@ -197,4 +208,19 @@ export async function noteApiCall(
 export async function findReacted(db: Database, messageId: string): Promise<ReactedMessage | null> {
   const [message] = await db.rows<ReactedMessage>(statements.reacted, [messageId]);
   return message ?? null;
+}
+
+/** With whom a conversation is. */
+export async function findCorrespondent(db: Database, conversationId: string): Promise<Correspondent | null> {
+  const [person] = await db.rows<Correspondent>(statements.correspondent, [conversationId]);
+  return person ?? null;
+}
+
+export async function keepProfile(
+  db: Database,
+  conversationId: string,
+  username: string | undefined,
+  pictureUrl: string | undefined,
+): Promise<void> {
+  await db.rows(statements.profile, [conversationId, username ?? null, pictureUrl ?? null]);
 }

@@ -1,5 +1,12 @@
 import { z } from "zod";
-import { endTryon, findReacted, rejectPhoto, replyToComment } from "../../_shared/sql/social.ts";
+import {
+  endTryon,
+  findCorrespondent,
+  findReacted,
+  keepProfile,
+  rejectPhoto,
+  replyToComment,
+} from "../../_shared/sql/social.ts";
 import { type InstagramDeps, withAccount } from "../instagram/account.ts";
 import { completed, type Handler, type Handlers } from "../job.ts";
 import { readInsights } from "./social-insights.ts";
@@ -11,6 +18,7 @@ import { applyMeta } from "./webhook-meta.ts";
 export type SocialDeps = InstagramDeps & SendDeps & PhotoDeps;
 
 const ofComment = z.object({ comment_id: z.uuid() });
+const ofConversation = z.object({ conversation_id: z.uuid() });
 const ofTryon = z.object({ tryon_id: z.uuid(), rejected: z.string().optional() });
 const ofReaction = z.object({ message_id: z.uuid(), react: z.boolean() });
 
@@ -24,6 +32,7 @@ export function socialHandlers(deps: SocialDeps): Handlers {
     "social.subscribe": subscribeAccount(deps),
     "social.insights": readInsights(deps),
     "social.react": react(deps),
+    "social.profile": readProfile(deps),
     "social.reply_to_comment": async (job, { db }) =>
       completed({ result: await replyToComment(db, ofComment.parse(job.payload).comment_id) }),
     "social.end_tryon": async (job, { db }) => {
@@ -42,6 +51,20 @@ function react(deps: InstagramDeps): Handler {
     if (!message) return completed({ ignored: true });
     return withAccount(deps, context, message.connected_account_id, async ({ client }) => {
       await client.react(message.platform_user_id, message.platform_message_id, react);
+      return completed();
+    });
+  };
+}
+
+/** social.profile: asks how a person is to be shown. */
+function readProfile(deps: InstagramDeps): Handler {
+  return async (job, context) => {
+    const { conversation_id } = ofConversation.parse(job.payload);
+    const person = await findCorrespondent(context.db, conversation_id);
+    if (!person) return completed({ ignored: true });
+    return withAccount(deps, context, person.connected_account_id, async ({ client }) => {
+      const { username, profile_pic } = await client.profile(person.platform_user_id);
+      await keepProfile(context.db, conversation_id, username, profile_pic);
       return completed();
     });
   };

@@ -35,6 +35,15 @@ export function graphRoutes(deps: GraphDeps): Hono<Env> {
     const profile_picture_url = `https://cdninstagram.example/${id}/profile.jpg`;
     return c.json({ id, user_id: id, username, name, account_type: "BUSINESS", profile_picture_url });
   });
+  // Of people only those who have written: by that they agreed.
+  app.get("/:version/:id", (c) => {
+    const thread = c.get("account").threads[c.req.param("id")];
+    if (!thread || thread.lastInbound === null) {
+      return refuse(c, { code: 230, message: "User consent is required to access user profile." });
+    }
+    const { id, username } = thread;
+    return c.json({ id, username, name: username, profile_pic: `https://cdninstagram.example/${id}.jpg` });
+  });
   app.use("/:version/:id/*", async (c, next) => {
     if (c.req.param("id") === c.get("account").id) return next();
     return refuse(c, { code: 100, subcode: 33, message: "Unsupported request: the object does not exist." });

@@ -23,9 +23,10 @@ export function insightRoutes(data: MetaData): Hono {
     }
     return ofMedia(c, media);
   });
-  app.get("/:version{v\\d+\\.\\d+}/:id{\\d+}", (c) => {
+  app.get("/:version{v\\d+\\.\\d+}/:id{\\d+}", (c, next) => {
     const account = accountOf(c, data);
-    if (!account || account.id !== c.req.param("id")) return refuse(c, deadToken);
+    if (!account) return refuse(c, deadToken);
+    if (account.id !== c.req.param("id")) return next();
     const { id, username, threads } = account;
     return c.json({ id, username, followers_count: 1000 + Object.keys(threads).length });
   });
