@@ -21,6 +21,9 @@ const instagramScopes = [
 const facebookScopes = ["public_profile", "email", "ads_read", "pages_show_list"];
 
 const id = z.union([z.string(), z.number()]).transform(String);
+const token = z.looseObject({ access_token: z.string().min(1) });
+/** Documented as a list of one; seen without it. */
+const short = z.union([token, z.looseObject({ data: z.array(token).min(1) })]);
 const long = z.looseObject({ access_token: z.string().min(1), expires_in: z.number().optional() });
 
 export function instagramProvider(client: MetaClient, fetcher: typeof fetch): OAuthProvider {
@@ -46,7 +49,7 @@ export function instagramProvider(client: MetaClient, fetcher: typeof fetch): OA
         state,
       })}`,
     exchange: async ({ code, redirectUri }) => {
-      const short = await call(
+      const granted = await call(
         {
           fetch: fetcher,
           url: urls?.tokenUrl ?? "https://api.instagram.com/oauth/access_token",
@@ -59,9 +62,9 @@ export function instagramProvider(client: MetaClient, fetcher: typeof fetch): OA
             code: code.replace(/#_$/, ""),
           },
         },
-        z.looseObject({ access_token: z.string().min(1) }),
+        short,
       );
-      const { access_token } = short;
+      const { access_token } = "data" in granted ? granted.data[0]! : granted;
       return tokensOf(
         await get("/access_token", { grant_type: "ig_exchange_token", client_secret, access_token }, long),
       );

@@ -46,7 +46,7 @@ export function oauthRoutes(data: MetaData, changed: () => void): Hono {
     }
     delete data.codes[String(form.code)];
     const { access_token } = issue(known.account, false);
-    return c.json({ access_token, user_id: known.account, permissions });
+    return c.json({ data: [{ access_token, user_id: known.account, permissions }] });
   });
 
   app.get("/access_token", (c) => {
