@@ -101,6 +101,31 @@ describe("limits hold to the unit", () => {
   });
 });
 
+test("requests, visits and endings at once wait for nobody in a circle, and the figures add up", async () => {
+  const most = { rate_limit_per_minute: 1000, rate_limit_per_hour: 1000 };
+  const shop = await openShop(db, ann, { shop: { tryons_per_address_per_hour: 1000 }, token: most });
+  const photo = await visit.photo(shop);
+  const asked = async () => {
+    await visit.enter(shop.token);
+    return visit.tryon(shop, photo);
+  };
+  const finish = async () => {
+    const open = await db.query(
+      `select c.* from studio.creations c join studio.vr_tryons t on t.creation_id = c.id
+      where t.shop_id = $1 and c.completed_at is null order by c.created_at limit 5`,
+      [shop.id],
+    );
+    if (open.length > 0) await db.finish(open);
+  };
+  await Promise.all([...Array.from({ length: 40 }, asked), ...Array.from({ length: 6 }, finish)]);
+  for (let i = 0; i < 8; i++) await finish();
+  const [token] = await db.query("select * from studio.vr_shop_tokens where id = $1", [shop.tokenId]);
+  expect(token).toMatchObject({ total_uses: 40, total_successful: 40, total_failed: 0 });
+  const [usage] = await db.query("select * from studio.vr_token_usage where token_id = $1", [shop.tokenId]);
+  expect(usage).toMatchObject({ uses: 40, tryons: 40, successful: 40, failed: 0, cost_micro: 40 * price });
+  expect(await db.service.rpc("billing.verify_ledger")).toEqual([]);
+});
+
 describe("whoever is refused", () => {
   test("is told how long to wait, and let in then and not before", async () => {
     const shop = await openShop(db, ann, { token: { rate_limit_per_minute: 4 } });
