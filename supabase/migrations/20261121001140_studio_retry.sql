@@ -47,8 +47,7 @@ declare
   v_creation studio.creations;
   v_next uuid := creation_id;
 begin
-  -- who retries twice at once gets one creation; nothing that a request locks is locked here
-  perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('retry:' || creation_id, 0));
+  -- to the last try; who tries that one again at the same moment waits for its lock, and finds one more
   while v_next is not null loop
     select * into v_creation from studio.creations c where c.id = v_next
       and (private.is_service() or private.has_role(c.workspace_id, 'viewer'));
@@ -56,6 +55,8 @@ begin
       perform private.fail('unknown_creation', 'There is no such creation.',
         jsonb_build_object('creation_id', creation_id));
     end if;
+    -- not the row's lock: a request locks garments and models, which whoever deletes them locks first
+    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('retry:' || v_next, 0));
     select c.id into v_next from studio.creations c where c.retry_of = v_creation.id;
   end loop;
   perform private.require_role(v_creation.workspace_id, 'member');

@@ -93,6 +93,17 @@ describe("trying again", () => {
     await expectError(retry(third), "creation_not_failed", "PT409");
   });
 
+  test("from any of its tries at once makes one more", async () => {
+    const first = await db.request(ann);
+    await die(first);
+    const second = await retry(first);
+    await die(second);
+    const made = await Promise.all([first, second, first, second, first, second].map((one) => retry(one)));
+    expect(new Set(made.map(({ id }) => id)).size).toBe(1);
+    expect(made[0]).toMatchObject({ retry_of: second.id, status: "pending" });
+    expect((await db.balance(ann.workspaceId)).held_micro).toBe(price);
+  });
+
   test.each(["pending", "completed"])("is refused for one that is %s", async (status) => {
     const creation = await db.request(ann);
     if (status === "completed") await db.finish([creation]);
