@@ -68,7 +68,8 @@ create trigger models_queue after insert on studio.models
 create trigger models_queue_again after update of image_version on studio.models
   for each row when (new.image_version > old.image_version) execute function private.queue_picture('model');
 create trigger creations_queue after update of status on studio.creations
-  for each row when (new.status = 'completed' and old.status <> 'completed')
+  for each row when (new.status = 'completed' and old.status <> 'completed'
+    and new.result_paths[1] ~ '\.(png|jpg|jpeg|webp)$')
   execute function private.queue_picture('creation');
 
 insert into ops.job_kinds (kind, description, on_event, timeout) values
@@ -130,7 +131,6 @@ as $$
     format('%s/%s/thumbnail.webp', c.workspace_id, c.id), null
   from studio.creations c
   where picture_of.kind = 'creation' and c.id = picture_of.id and c.status = 'completed'
-    and c.result_paths[1] ~ '\.(png|jpg|jpeg|webp)$'
 $$;
 comment on function studio.picture_of(text, uuid, integer) is
   'Where a picture lies that a job looks at, and its rules.';

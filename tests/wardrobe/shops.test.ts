@@ -373,6 +373,28 @@ describe("one product", () => {
     });
   });
 
+  test("whose picture is too large is rejected, and not kept", async () => {
+    stage.outside.set(
+      cdn("huge"),
+      () =>
+        new Response(new Uint8Array(21 * 1024 * 1024).fill(1), { headers: { "content-type": "image/png" } }),
+    );
+    const bytes = new Uint8Array(21 * 1024 * 1024);
+    bytes.set(await picture());
+    stage.outside.set(cdn("long"), () => new Response(bytes, { headers: { "content-type": "image/png" } }));
+    const ids = [sell("Huge", "huge"), sell("Long", "long")];
+    await shop.sync();
+    const [huge, long] = [
+      await put({ product_id: await productOf(ids[0]!) }),
+      await put({ product_id: await productOf(ids[1]!) }),
+    ];
+    await stage.work();
+    expect(await stage.garment(huge.id)).toMatchObject({ image_errors: [{ code: "image_type" }] });
+    expect(await stage.garment(long.id)).toMatchObject({ image_errors: [{ code: "file_too_large" }] });
+    for (const { storage_path } of [huge, long])
+      expect(stage.objects.has(`studio-uploads/${storage_path}`)).toBe(false);
+  });
+
   test("is of the caller's workspace and has the picture", async () => {
     const id = sell("Coat", "coat");
     await shop.sync();

@@ -43,7 +43,7 @@ function checkOne(deps: PictureDeps): Handler {
     const bytes =
       subject.source_url === null
         ? await readObject(deps, { ...subject, most: subject.rules.max_bytes }, context.signal)
-        : await fetchSource(deps, subject, subject.source_url, context.signal);
+        : await fetchSource(deps, subject, subject.rules.max_bytes, context.signal);
     const { thumbnail, ...verdict } = await checkPicture(deps.pictures, bytes, subject.rules);
     if (!thumbnail) return completed({ ...verdict });
     await store(deps, context, results, subject.thumbnail_path, thumbnail, "image/webp");
@@ -51,15 +51,16 @@ function checkOne(deps: PictureDeps): Handler {
   };
 }
 
-/** A product's picture, copied from the shop to where the garment's picture belongs. */
+/** A product's picture, copied from the shop to where the garment's picture belongs, if it may lie there. */
 async function fetchSource(
   deps: PictureDeps,
-  { bucket, path }: PictureSubject,
-  url: string,
+  { bucket, path, source_url }: PictureSubject,
+  most: number,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
-  const { bytes, contentType } = await downloadPicture(deps.fetch ?? fetch, url, deps.shopFiles, signal);
-  await deps.storage.upload(bucket, path, bytes, typeOf(bytes) ?? contentType);
+  const { bytes } = await downloadPicture(deps.fetch ?? fetch, source_url ?? "", deps.shopFiles, signal);
+  const type = typeOf(bytes);
+  if (type && bytes.length <= most) await deps.storage.upload(bucket, path, bytes, type);
   return bytes;
 }
 
