@@ -29,6 +29,7 @@ create table messaging.email_accounts (
   last_sync_at timestamptz,
   next_check_at timestamptz not null default private.now(),
   sync_error text,
+  failed_checks integer not null default 0,
   uid_validity bigint,
   last_uid bigint not null default 0,
   created_by uuid,
@@ -52,7 +53,7 @@ create table messaging.email_accounts (
   constraint email_accounts_ports_in_range check (imap_port between 1 and 65535 and smtp_port between 1 and 65535),
   constraint email_accounts_status_known check (status in ('no_password', 'untested', 'active', 'error')),
   constraint email_accounts_error_has_text check (status <> 'error' or sync_error is not null),
-  constraint email_accounts_uids_not_negative check (last_uid >= 0 and uid_validity > 0)
+  constraint email_accounts_uids_not_negative check (last_uid >= 0 and uid_validity > 0 and failed_checks >= 0)
 );
 comment on table messaging.email_accounts is
   'A mailbox with its servers, of a person or shared in a workspace, without its password.';
@@ -60,6 +61,8 @@ comment on column messaging.email_accounts.imap_secure is
   'TLS from the first byte; false: STARTTLS, which must succeed before the password is sent.';
 comment on column messaging.email_accounts.status is
   'no_password, untested, active, or error with the reason in sync_error.';
+comment on column messaging.email_accounts.failed_checks is
+  'Readings of the inbox that failed since one went well: the next ones come ever later, after twelve none.';
 comment on column messaging.email_accounts.last_uid is
   'The inbox has been read up to this UID, as long as the server''s UIDVALIDITY is uid_validity.';
 create index email_accounts_email on messaging.email_accounts (email);

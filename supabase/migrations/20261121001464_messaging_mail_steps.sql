@@ -29,12 +29,30 @@ language sql
 set search_path = ''
 as $$
   update messaging.email_accounts a
-  set status = case when error is null then 'active' else 'error' end, sync_error = error, tested_at = private.now()
+  set status = case when error is null then 'active' else 'error' end, sync_error = error, tested_at = private.now(),
+    failed_checks = 0
   where a.id = note_email_account.account_id and a.status <> 'no_password'
 $$;
 comment on function messaging.note_email_account(uuid, text) is 'Notes whether a mail account works.';
 revoke all on function messaging.note_email_account from public, anon, authenticated, service_role;
 grant execute on function messaging.note_email_account to service_role;
+
+-- A server that cannot be reached is asked again after 10 minutes, then 20, up to 6 hours; after twelve times in vain,
+-- two days and more, its people have to have a look.
+create function messaging.note_failed_check(account_id uuid, error text) returns void
+language sql
+set search_path = ''
+as $$
+  update messaging.email_accounts a
+  set failed_checks = a.failed_checks + 1, sync_error = error,
+    status = case when a.failed_checks >= 11 then 'error' else a.status end,
+    next_check_at = private.now() + least(interval '6 hours', interval '10 minutes' * 2 ^ least(a.failed_checks, 6))
+  where a.id = note_failed_check.account_id and a.status = 'active'
+$$;
+comment on function messaging.note_failed_check(uuid, text) is
+  'Notes that the inbox of a mail account could not be read, and has it read later than usual.';
+revoke all on function messaging.note_failed_check from public, anon, authenticated, service_role;
+grant execute on function messaging.note_failed_check to service_role;
 
 -- messages: [{uid, message_id, in_reply_to, from_address, from_name, to_addresses, cc_addresses, subject, snippet,
 -- text_body, html_body, attachments, size_bytes, is_truncated, is_read, received_at}]. Read twice, nothing changes;
@@ -52,7 +70,8 @@ begin
   update messaging.email_accounts a
   set uid_validity = store_emails.uid_validity, last_uid = case
       when a.uid_validity = store_emails.uid_validity then greatest(a.last_uid, up_to_uid) else up_to_uid end,
-    last_sync_at = private.now(), sync_error = null, next_check_at = private.now() + interval '5 minutes'
+    last_sync_at = private.now(), sync_error = null, failed_checks = 0,
+    next_check_at = private.now() + interval '5 minutes'
   where a.id = store_emails.account_id and a.is_active and a.status = 'active'
   returning * into v_account;
   if v_account.id is null then

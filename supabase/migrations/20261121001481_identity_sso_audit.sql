@@ -30,7 +30,7 @@ create policy "Staff see how accounts were connected" on integrations.oauth_audi
   for select to authenticated using ((select private.is_staff()));
 
 -- What an app notes of the caller's own session. What is refused before anybody is signed in, the auth server's hooks
--- write as the service. Errors: not_signed_in, invalid_argument.
+-- write as the service. Errors: not_signed_in, invalid_argument, too_many_messages.
 create function private.record_sso_event(event_type text, source_subdomain text, return_to_url text, login_method text)
 returns uuid
 language plpgsql security definer
@@ -47,6 +47,9 @@ begin
   if coalesce(event_type, '') not in ('sign_in', 'sign_out', 'session_refreshed', 'redirected') then
     perform private.fail('invalid_argument', 'event_type must be sign_in, sign_out, session_refreshed or redirected.',
       '{"argument": "event_type"}');
+  end if;
+  if not ops.check_rate_limit('sso:' || auth.uid(), 60, interval '1 hour') then
+    perform private.fail('too_many_messages', 'Sixty entries an hour are enough.');
   end if;
   insert into identity.sso_audit_log (user_id, email, event_type, source_subdomain, return_to_url, login_method,
     ip_address, user_agent, country_code)

@@ -406,4 +406,38 @@ describe("an inbox", () => {
     expect(await due()).toBe(0);
     await testDb.setClock(null);
   });
+
+  test("whose server is out of reach is read ever later, and not at all after two days", async () => {
+    const id = await account();
+    await testDb.query("update messaging.email_accounts set imap_port = 1 where id = $1", [id]);
+    // The change has forgotten the password; this test is about the server alone.
+    await putPassword(id, "a secret");
+    await testDb.query("update ops.live_jobs set run_at = now() + interval '1 year', state = 'scheduled'");
+    await testDb.query(
+      "update messaging.email_accounts set status = 'active', sync_error = null where id = $1",
+      [id],
+    );
+    const look = async () => {
+      await rpc(ada, "check_email", { account_id: id });
+      await work();
+      const [row] = await testDb.query(
+        `select status, sync_error, failed_checks, round(extract(epoch from next_check_at - private.now()) / 60)::int
+          as minutes from messaging.email_accounts where id = $1`,
+        [id],
+      );
+      await testDb.advanceClock("6 hours");
+      return row!;
+    };
+    expect(await look()).toMatchObject({
+      status: "active",
+      sync_error: expect.stringMatching(/^unreachable: /),
+      failed_checks: 1,
+      minutes: 10,
+    });
+    expect(await look()).toMatchObject({ failed_checks: 2, minutes: 20 });
+    for (let n = 3; n <= 11; n++) expect((await look()).status).toBe("active");
+    expect(await look()).toMatchObject({ status: "error", failed_checks: 12, minutes: 360 });
+    await expectError(rpc(ada, "check_email", { account_id: id }), "mail_account_not_ready");
+    await testDb.setClock(null);
+  });
 });

@@ -79,6 +79,10 @@ const statements = {
     text: "select messaging.note_email_account($1, $2)",
     repeatable: true,
   },
+  failed: {
+    name: "note_failed_check",
+    text: "select messaging.note_failed_check($1, $2)",
+  },
   message: {
     name: "outgoing_mail",
     text: `select id, account_id, status, message_id, in_reply_to, from_address, from_name, to_addresses, cc_addresses,
@@ -127,6 +131,11 @@ export async function keepPassword(
 /** Whether the account works: null, or why not. */
 export async function noteMailAccount(db: Database, id: string, error: string | null): Promise<void> {
   await db.rows(statements.note, [id, error]);
+}
+
+/** The inbox could not be read this time; it is read again by itself, later than usual. */
+export async function noteFailedCheck(db: Database, id: string, error: string): Promise<void> {
+  await db.rows(statements.failed, [id, error]);
 }
 
 /** A mail that is to be sent, or null when it is gone. */

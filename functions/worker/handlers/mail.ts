@@ -1,14 +1,24 @@
+import type { ImapFlow } from "imapflow";
 import { z } from "zod";
 import type { Vault } from "../../_shared/encryption.ts";
 import {
   findMailAccount,
   findOutgoingMail,
   type MailAccount,
+  noteFailedCheck,
   noteMailAccount,
   openPassword,
   storeMail,
 } from "../../_shared/sql/mail.ts";
-import { completed, type Handler, type Handlers, type JobContext, JobError, waiting } from "../job.ts";
+import {
+  completed,
+  type Handler,
+  type Handlers,
+  type JobContext,
+  JobError,
+  type Outcome,
+  waiting,
+} from "../job.ts";
 import { openInbox, readMessages } from "../mail/inbox.ts";
 import { imapFault, type MailServers, openImap, openSmtp, smtpFault } from "../mail/servers.ts";
 
@@ -87,14 +97,19 @@ function checkInbox(deps: MailDeps): Handler {
     if (!found) return completed({ ignored: true });
     const { account, password } = found;
     const stopAt = context.now() + longestMs;
-    const client = await openImap(account, password, deps.mailServers).catch((error: unknown) =>
-      refuse(context, account_id, imapFault(error)),
-    );
+    /** A server that is out of reach is asked again by the clock: no job has to fail for it. */
+    const later = async (error: unknown) => {
+      const fault = imapFault(error);
+      if (!fault.retry) return refuse(context, account_id, fault);
+      await noteFailedCheck(context.db, account_id, `${fault.code}: ${fault.message}`);
+      return completed({ works: false, error: fault.code });
+    };
+    const client = await openImap(account, password, deps.mailServers).catch(later);
+    if (!isClient(client)) return client;
     try {
       const { uid_validity: uidValidity, last_uid: lastUid } = account;
-      const inbox = await openInbox(client, { uidValidity, lastUid }).catch((error: unknown) => {
-        throw imapFault(error);
-      });
+      const inbox = await openInbox(client, { uidValidity, lastUid }).catch(later);
+      if ("outcome" in inbox) return inbox;
       let stored = 0;
       for (let at = 0; at === 0 || at < inbox.uids.length; at += pageSize) {
         const uids = inbox.uids.slice(at, at + pageSize);
@@ -114,6 +129,8 @@ function checkInbox(deps: MailDeps): Handler {
     }
   };
 }
+
+const isClient = (value: ImapFlow | Outcome): value is ImapFlow => !("outcome" in value);
 
 /**
  * mail.send: hands a mail to the account's server. At least once: when the end of an attempt could not be noted it is
