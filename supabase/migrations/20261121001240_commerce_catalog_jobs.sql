@@ -10,6 +10,7 @@ create table commerce.catalog_jobs (
   import_batch_id uuid,
   filter jsonb not null default '{}',
   model_ids uuid[] not null default '{}',
+  persona_id uuid,
   tryon_count smallint not null default 2,
   generate_tryons boolean not null generated always as (tryon_count > 0) stored,
   studio_pictures boolean not null default false,
@@ -63,6 +64,8 @@ create table commerce.catalog_jobs (
     references integrations.connected_accounts (id) on delete cascade,
   constraint catalog_jobs_import_batch_id_fkey foreign key (import_batch_id)
     references commerce.product_import_batches (id) on delete cascade,
+  constraint catalog_jobs_persona_id_fkey foreign key (workspace_id, persona_id)
+    references studio.personas (workspace_id, id) on delete set null (persona_id),
   constraint catalog_jobs_created_by_fkey foreign key (created_by)
     references identity.profiles (id) on delete set null,
   constraint catalog_jobs_meter_fkey foreign key (meter) references billing.meters (slug),
@@ -71,7 +74,8 @@ create table commerce.catalog_jobs (
   constraint catalog_jobs_pictures_in_range
     check (tryon_count between 0 and 4 and (tryon_count > 0 or studio_pictures) and units_per_product > 0),
   constraint catalog_jobs_models_fit
-    check (cardinality(model_ids) <= 10 and (tryon_count > 0) = (cardinality(model_ids) > 0)),
+    check (cardinality(model_ids) <= 10 and (tryon_count > 0 or num_nonnulls(nullif(model_ids, '{}'), persona_id) = 0)
+      and num_nonnulls(nullif(model_ids, '{}'), persona_id) <= 1),
   constraint catalog_jobs_quality_known check (quality in ('fast', 'balanced', 'high', 'ultra')),
   constraint catalog_jobs_instructions_length check (length(custom_instructions) <= 4000),
   constraint catalog_jobs_priority_mode_known check (priority_mode in ('new_first', 'newest_first', 'catalog_order')),
@@ -106,6 +110,8 @@ comment on column commerce.catalog_jobs.filter is
   'Which products: {} for all, or collection_id, tag, product_ids; several narrow.';
 comment on column commerce.catalog_jobs.model_ids is
   'Models that garments are tried on; a product always has the same of them.';
+comment on column commerce.catalog_jobs.persona_id is
+  'The persona that garments are tried on instead: its last picture, or its chosen face; null also when it is gone.';
 comment on column commerce.catalog_jobs.tryon_count is 'Try-on pictures of each product.';
 comment on column commerce.catalog_jobs.units_per_product is
   'Units of the meter that all pictures of one product cost, as the prices were when it began.';
@@ -142,6 +148,7 @@ create index catalog_jobs_account on commerce.catalog_jobs (connected_account_id
   where connected_account_id is not null;
 create index catalog_jobs_import_batch_id on commerce.catalog_jobs (import_batch_id) where import_batch_id is not null;
 create index catalog_jobs_created_by on commerce.catalog_jobs (created_by);
+create index catalog_jobs_persona_id on commerce.catalog_jobs (workspace_id, persona_id) where persona_id is not null;
 create index catalog_jobs_meter on commerce.catalog_jobs (meter);
 create index catalog_jobs_without_credits on commerce.catalog_jobs (last_activity_at)
   where status = 'waiting_for_credits';
@@ -214,6 +221,7 @@ create table commerce.catalog_job_products (
   title text not null,
   image_url text,
   category text not null,
+  model_bucket text,
   model_path text,
   content_hash text not null,
   is_new boolean not null,
@@ -245,6 +253,7 @@ create table commerce.catalog_job_products (
     references commerce.catalog_job_chunks (id) on delete set null,
   constraint catalog_job_products_position_key unique (catalog_job_id, position),
   constraint catalog_job_products_category_known check (category in ('upper_body', 'lower_body', 'dresses')),
+  constraint catalog_job_products_model_has_bucket check ((model_path is null) = (model_bucket is null)),
   constraint catalog_job_products_numbers_in_range check (pictures between 1 and 5 and attempts >= 0 and position > 0),
   constraint catalog_job_products_status_known
     check (status in ('pending', 'processing', 'succeeded', 'failed', 'cancelled')),

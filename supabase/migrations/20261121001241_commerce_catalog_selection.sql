@@ -4,6 +4,7 @@
 insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_shop_collection', 'PT404', 'Choose a collection of this shop.'),
   ('unknown_catalog_job', 'PT404', 'Use the id of a catalog job of one of your workspaces.'),
+  ('persona_without_picture', 'PT409', 'Choose a face of the persona, or make a picture of it, first.'),
   ('catalog_job_running', 'PT409', 'Wait for the other catalog job of this shop or import, or cancel it.'),
   ('catalog_job_ended', 'PT409', 'Start another catalog job, or try its failed products again.'),
   ('nothing_to_retry', 'PT409', 'No product of this catalog job has failed.'),
@@ -70,19 +71,37 @@ comment on function private.catalog_sources(commerce.catalog_jobs) is
   'The products that the filter of a catalog job lets through.';
 revoke all on function private.catalog_sources from public, anon, authenticated, service_role;
 
+-- Where a persona stands for garments to be tried on: the newest picture that was made of it, or else its face. In the
+-- bucket studio-results.
+create function private.persona_picture(persona_id uuid) returns text
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(
+    (select c.result_paths[1] from studio.persona_creations l join studio.creations c on c.id = l.creation_id
+      where l.workspace_id = p.workspace_id and l.persona_id = p.id and l.purpose = 'image' and c.status = 'completed'
+      order by l.created_at desc limit 1),
+    p.face_paths[p.selected_face_index + 1])
+  from studio.personas p where p.id = persona_picture.persona_id
+$$;
+comment on function private.persona_picture(uuid) is 'The picture of a persona that garments are tried on, or null.';
+revoke all on function private.persona_picture from public, anon, authenticated, service_role;
+
 -- What would be made of each product: with which model, whether it is new, and whether it has been made before. A model
 -- belongs to a product by the product's id, so that the same settings give the same person again.
 create function private.catalog_pool(request commerce.catalog_jobs)
-returns table (product_id uuid, imported_product_id uuid, title text, image_url text, category text, model_path text,
-  content_hash text, is_new boolean, is_made boolean, newest_at timestamptz)
+returns table (product_id uuid, imported_product_id uuid, title text, image_url text, category text, model_bucket text,
+  model_path text, content_hash text, is_new boolean, is_made boolean, newest_at timestamptz)
 language sql stable
 set search_path = ''
 as $$
   with models as (
-    select array_agg(m.storage_path order by u.n) as paths
-    from unnest(request.model_ids) with ordinality u (id, n) join studio.models m on m.id = u.id
+    select case when request.persona_id is null then 'studio-uploads' else 'studio-results' end as bucket,
+      case when request.persona_id is null then (select array_agg(m.storage_path order by u.n)
+          from unnest(request.model_ids) with ordinality u (id, n) join studio.models m on m.id = u.id)
+        else array[private.persona_picture(request.persona_id)] end as paths
   ), sources as (
-    select s.*, m.paths[1 + mod(abs(hashtext(coalesce(s.product_id, s.imported_product_id)::text)::bigint),
+    select s.*, m.bucket, m.paths[1 + mod(abs(hashtext(coalesce(s.product_id, s.imported_product_id)::text)::bigint),
       cardinality(m.paths))] as model_path
     from private.catalog_sources(request) s cross join models m
   ), hashed as (
@@ -90,7 +109,8 @@ as $$
       request.studio_pictures, request.quality, request.custom_instructions)), 'hex') as hash
     from sources s
   )
-  select h.product_id, h.imported_product_id, h.title, h.images[1], h.category, h.model_path, h.hash,
+  select h.product_id, h.imported_product_id, h.title, h.images[1], h.category,
+    case when h.model_path is not null then h.bucket end, h.model_path, h.hash,
     h.generated_at is null, exists (select from commerce.catalog_job_products i
       where h.product_id is not null and i.product_id = h.product_id and i.content_hash = h.hash
         and i.status = 'succeeded')
@@ -151,7 +171,29 @@ comment on function private.price_catalog_request(commerce.catalog_jobs) is
   'Fills in by which meter, and with how many units a product, a catalog job is charged.';
 revoke all on function private.price_catalog_request from public, anon, authenticated, service_role;
 
--- Errors: invalid_argument, unknown_shop_collection, unknown_model, as catalog_request_source.
+-- Errors: unknown_persona, persona_without_picture.
+create function private.check_catalog_persona(request commerce.catalog_jobs) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if request.persona_id is null then
+    return;
+  end if;
+  if not exists (select from studio.personas p
+    where p.id = request.persona_id and p.workspace_id = request.workspace_id) then
+    perform private.fail('unknown_persona', 'There is no such persona in this workspace.',
+      jsonb_build_object('persona_id', request.persona_id));
+  elsif private.persona_picture(request.persona_id) is null then
+    perform private.fail('persona_without_picture', 'The persona has no picture that a garment could be tried on.',
+      jsonb_build_object('persona_id', request.persona_id));
+  end if;
+end $$;
+comment on function private.check_catalog_persona(commerce.catalog_jobs) is
+  'Refuses a persona that is not the workspace''s, or that has no picture.';
+revoke all on function private.check_catalog_persona from public, anon, authenticated, service_role;
+
+-- Errors: invalid_argument, unknown_shop_collection, unknown_model, as catalog_request_source, check_catalog_persona.
 create function private.check_catalog_request(request commerce.catalog_jobs) returns commerce.catalog_jobs
 language plpgsql stable
 set search_path = ''
@@ -162,7 +204,8 @@ declare
     when request.tryon_count is null or request.tryon_count not between 0 and 4 then 'tryon_count: must be 0 to 4'
     when request.tryon_count = 0 and not request.studio_pictures
       then 'tryon_count: must be at least 1, or studio_pictures true'
-    when request.tryon_count > 0 and cardinality(request.model_ids) = 0 then 'model_ids: is required for try-ons'
+    when request.tryon_count > 0 and (cardinality(request.model_ids) > 0) = (request.persona_id is not null)
+      then 'model_ids: try-ons need either models or a persona'
     when cardinality(request.model_ids) > 10 then 'model_ids: must be at most 10'
     when request.quality is null or request.quality not in ('fast', 'balanced', 'high', 'ultra')
       then 'quality: must be fast, balanced, high or ultra'
@@ -197,8 +240,10 @@ begin
     perform private.fail('unknown_model', 'There is no such model in this workspace.',
       jsonb_build_object('model_ids', request.model_ids));
   end if;
+  perform private.check_catalog_persona(v_request);
   if request.tryon_count = 0 then
     v_request.model_ids := '{}';
+    v_request.persona_id := null;
   end if;
   return private.price_catalog_request(v_request);
 end $$;
@@ -240,74 +285,3 @@ $$;
 comment on function private.catalog_amount(commerce.catalog_jobs, bigint) is
   'What so many products of a catalog job cost, in micro-units.';
 revoke all on function private.catalog_amount from public, anon, authenticated, service_role;
-
-create type commerce.catalog_estimate as (
-  products integer, products_new integer, products_updated integer, products_skipped integer,
-  products_without_image integer, pictures integer, product_amount_micro bigint, amount_micro bigint,
-  amount_credits numeric, available_micro bigint, affordable boolean, estimated_seconds integer
-);
-comment on type commerce.catalog_estimate is
-  'What a catalog job would do and cost; amounts in micro-units, credits of six micro-units.';
-
-create function private.estimate_catalog_job(account_id uuid, import_batch_id uuid, collection_id uuid, tag text,
-  product_ids uuid[], model_ids uuid[], tryon_count integer, studio_pictures boolean, quality text, instructions text,
-  delta_only boolean, parallel_chunks integer, parallel_products_per_chunk integer) returns commerce.catalog_estimate
-language plpgsql stable security definer
-set search_path = ''
-as $$
-declare
-  v_request commerce.catalog_jobs;
-  v_estimate commerce.catalog_estimate;
-begin
-  v_request.connected_account_id := account_id;
-  v_request.import_batch_id := estimate_catalog_job.import_batch_id;
-  v_request.filter := private.catalog_filter(collection_id, tag, product_ids);
-  v_request.model_ids := coalesce(estimate_catalog_job.model_ids, '{}');
-  v_request.tryon_count := estimate_catalog_job.tryon_count;
-  v_request.studio_pictures := coalesce(estimate_catalog_job.studio_pictures, false);
-  v_request.quality := estimate_catalog_job.quality;
-  v_request.custom_instructions := instructions;
-  v_request.parallel_chunks := estimate_catalog_job.parallel_chunks;
-  v_request.parallel_products_per_chunk := estimate_catalog_job.parallel_products_per_chunk;
-  v_request := private.check_catalog_request(v_request);
-  perform private.require_role(v_request.workspace_id, 'viewer');
-  select count(*) filter (where p.wanted and p.has_image),
-    count(*) filter (where p.wanted and p.has_image and p.is_new),
-    count(*) filter (where p.wanted and p.has_image and not p.is_new),
-    count(*) filter (where not p.wanted), count(*) filter (where p.wanted and not p.has_image)
-  into v_estimate.products, v_estimate.products_new, v_estimate.products_updated, v_estimate.products_skipped,
-    v_estimate.products_without_image
-  from (select o.is_new, o.image_url is not null as has_image,
-      not (o.is_made and coalesce(estimate_catalog_job.delta_only, true)) as wanted
-    from private.catalog_pool(v_request) o) p;
-  v_estimate.pictures := v_estimate.products * (v_request.tryon_count + v_request.studio_pictures::integer);
-  select q.available_micro, q.amount_micro into v_estimate.available_micro, v_estimate.product_amount_micro
-  from billing.quote(v_request.workspace_id, v_request.meter, v_request.units_per_product) q;
-  v_estimate.amount_micro := private.catalog_amount(v_request, v_estimate.products);
-  v_estimate.amount_credits := round(v_estimate.amount_micro / 6.0, 2);
-  v_estimate.affordable := v_estimate.available_micro >= v_estimate.amount_micro;
-  v_estimate.estimated_seconds := private.catalog_seconds(v_request, v_estimate.products);
-  return v_estimate;
-end $$;
-comment on function private.estimate_catalog_job is 'Core of commerce.estimate_catalog_job; checks the caller first.';
-revoke all on function private.estimate_catalog_job from public, anon, authenticated, service_role;
-grant execute on function private.estimate_catalog_job to authenticated, service_role;
-
--- What a catalog job with these settings would make now and what it would cost at most. Viewers may ask. Errors:
--- unknown_account, unknown_import, unknown_shop_collection, unknown_model, invalid_argument.
-create function commerce.estimate_catalog_job(account_id uuid default null, import_batch_id uuid default null,
-  collection_id uuid default null, tag text default null, product_ids uuid[] default null,
-  model_ids uuid[] default '{}', tryon_count integer default 2, studio_pictures boolean default false,
-  quality text default 'balanced', instructions text default null, delta_only boolean default true,
-  parallel_chunks integer default 5, parallel_products_per_chunk integer default 5)
-returns commerce.catalog_estimate
-language sql stable
-set search_path = ''
-as $$
-  select private.estimate_catalog_job(account_id, import_batch_id, collection_id, tag, product_ids, model_ids,
-    tryon_count, studio_pictures, quality, instructions, delta_only, parallel_chunks, parallel_products_per_chunk)
-$$;
-comment on function commerce.estimate_catalog_job is
-  'How many products and pictures a catalog job would make, what it would cost, and what it would leave out.';
-revoke all on function commerce.estimate_catalog_job from public, anon, authenticated, service_role;
-grant execute on function commerce.estimate_catalog_job to authenticated, service_role;

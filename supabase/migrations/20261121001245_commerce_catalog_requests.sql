@@ -9,9 +9,9 @@ declare
   v_request commerce.catalog_jobs := private.check_catalog_request(request);
   v_job commerce.catalog_jobs;
   v_hash bytea := private.content_hash(jsonb_build_array(v_request.connected_account_id, v_request.import_batch_id,
-    v_request.filter, v_request.model_ids, v_request.tryon_count, v_request.studio_pictures, v_request.quality,
-    v_request.custom_instructions, v_request.delta_only, v_request.priority_mode, v_request.auto_publish,
-    v_request.chunk_size, v_request.parallel_chunks, v_request.parallel_products_per_chunk,
+    v_request.filter, v_request.model_ids, v_request.persona_id, v_request.tryon_count, v_request.studio_pictures,
+    v_request.quality, v_request.custom_instructions, v_request.delta_only, v_request.priority_mode,
+    v_request.auto_publish, v_request.chunk_size, v_request.parallel_chunks, v_request.parallel_products_per_chunk,
     v_request.max_failed_products));
 begin
   perform private.require_role(v_request.workspace_id, 'editor');
@@ -20,13 +20,13 @@ begin
   end if;
   perform private.correlate();
   insert into commerce.catalog_jobs (workspace_id, connected_account_id, import_batch_id, filter, model_ids,
-    tryon_count, studio_pictures, quality, custom_instructions, delta_only, priority_mode, auto_publish, chunk_size,
-    parallel_chunks, parallel_products_per_chunk, max_failed_products, meter, units_per_product, created_by, key,
-    content_hash)
+    persona_id, tryon_count, studio_pictures, quality, custom_instructions, delta_only, priority_mode, auto_publish,
+    chunk_size, parallel_chunks, parallel_products_per_chunk, max_failed_products, meter, units_per_product, created_by,
+    key, content_hash)
   select v_request.workspace_id, v_request.connected_account_id, v_request.import_batch_id, v_request.filter,
-    v_request.model_ids, v_request.tryon_count, v_request.studio_pictures, v_request.quality,
-    v_request.custom_instructions, v_request.delta_only, v_request.priority_mode, v_request.auto_publish,
-    v_request.chunk_size, v_request.parallel_chunks, v_request.parallel_products_per_chunk,
+    v_request.model_ids, v_request.persona_id, v_request.tryon_count, v_request.studio_pictures,
+    v_request.quality, v_request.custom_instructions, v_request.delta_only, v_request.priority_mode,
+    v_request.auto_publish, v_request.chunk_size, v_request.parallel_chunks, v_request.parallel_products_per_chunk,
     v_request.max_failed_products, v_request.meter, v_request.units_per_product, auth.uid(), v_request.key, v_hash
   on conflict do nothing
   returning * into v_job;
@@ -56,13 +56,14 @@ grant execute on function private.start_catalog_job to authenticated, service_ro
 
 -- Starts a catalog job: answers at once; its products are found, and charged chunk by chunk, as it runs. With a key, a
 -- repeat answers the first job. Editors may. Errors: unknown_account, unknown_import, unknown_shop_collection,
--- unknown_model, role_too_low, invalid_argument, catalog_job_running (details: catalog_job_id), key_reused.
+-- unknown_model, unknown_persona, persona_without_picture, role_too_low, invalid_argument, catalog_job_running
+-- (details: catalog_job_id), key_reused.
 create function commerce.start_catalog_job(account_id uuid default null, import_batch_id uuid default null,
   collection_id uuid default null, tag text default null, product_ids uuid[] default null,
-  model_ids uuid[] default '{}', tryon_count integer default 2, studio_pictures boolean default false,
-  quality text default 'balanced', instructions text default null, delta_only boolean default true,
-  priority_mode text default 'new_first', auto_publish boolean default false, chunk_size integer default 100,
-  parallel_chunks integer default 5, parallel_products_per_chunk integer default 5,
+  model_ids uuid[] default '{}', persona_id uuid default null, tryon_count integer default 2,
+  studio_pictures boolean default false, quality text default 'balanced', instructions text default null,
+  delta_only boolean default true, priority_mode text default 'new_first', auto_publish boolean default false,
+  chunk_size integer default 100, parallel_chunks integer default 5, parallel_products_per_chunk integer default 5,
   max_failed_products integer default null, key text default null) returns commerce.catalog_jobs
 language plpgsql
 set search_path = ''
@@ -74,6 +75,7 @@ begin
   v_request.import_batch_id := start_catalog_job.import_batch_id;
   v_request.filter := private.catalog_filter(collection_id, tag, product_ids);
   v_request.model_ids := coalesce(start_catalog_job.model_ids, '{}');
+  v_request.persona_id := start_catalog_job.persona_id;
   v_request.tryon_count := start_catalog_job.tryon_count;
   v_request.studio_pictures := coalesce(start_catalog_job.studio_pictures, false);
   v_request.quality := start_catalog_job.quality;
@@ -233,96 +235,3 @@ comment on function commerce.cancel_catalog_job(uuid) is
   'Cancels a catalog job: spending stops at once, pictures that are made stay.';
 revoke all on function commerce.cancel_catalog_job from public, anon, authenticated, service_role;
 grant execute on function commerce.cancel_catalog_job to authenticated, service_role;
-
-create function private.retry_catalog_job(catalog_job_id uuid) returns commerce.catalog_jobs
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_job commerce.catalog_jobs := private.catalog_job_of_caller(catalog_job_id);
-  v_only commerce.catalog_jobs := v_job;
-begin
-  perform private.require_role(v_job.workspace_id, 'editor');
-  if v_job.status = 'cancelling' then
-    perform private.refuse_ended_catalog_job(v_job);
-  end if;
-  -- as the shop has them now
-  v_only.filter := jsonb_build_object('product_ids', (select coalesce(jsonb_agg(
-      coalesce(i.product_id, i.imported_product_id)), '[]') from commerce.catalog_job_products i
-    where i.catalog_job_id = v_job.id and i.status = 'failed'
-      and num_nonnulls(i.product_id, i.imported_product_id) > 0));
-  update commerce.catalog_job_products i
-  set status = 'pending', chunk_id = null, job_id = null, error_code = null, error_message = null, completed_at = null,
-    started_at = null, title = p.title, image_url = p.image_url, category = p.category, model_path = p.model_path,
-    content_hash = p.content_hash
-  from private.catalog_pool(v_only) p
-  where i.catalog_job_id = v_job.id and i.status = 'failed' and p.image_url is not null
-    and coalesce(i.product_id, i.imported_product_id) = coalesce(p.product_id, p.imported_product_id);
-  if not found then
-    perform private.fail('nothing_to_retry', 'No product has failed that could be tried again.',
-      jsonb_build_object('catalog_job_id', v_job.id));
-  end if;
-  update commerce.catalog_jobs j set retry_count = j.retry_count + 1, items_failed = c.failed,
-    items_processed = j.items_succeeded + c.failed, completed_at = null,
-    status = case when j.completed_at is null then j.status else 'paused' end
-  from (select count(*) as failed from commerce.catalog_job_products i
-    where i.catalog_job_id = v_job.id and i.status = 'failed') c
-  where j.id = v_job.id returning * into v_job;
-  return private.let_catalog_job_go_on(v_job);
-exception when unique_violation then
-  perform private.fail('catalog_job_running', 'Another catalog job of this shop or import has not ended.',
-    jsonb_build_object('catalog_job_id', (select j.id from commerce.catalog_jobs j where j.completed_at is null
-      and coalesce(j.connected_account_id, j.import_batch_id)
-        = coalesce(v_job.connected_account_id, v_job.import_batch_id))));
-  return null;
-end $$;
-comment on function private.retry_catalog_job(uuid) is 'Core of commerce.retry_catalog_job; checks the caller first.';
-revoke all on function private.retry_catalog_job from public, anon, authenticated, service_role;
-grant execute on function private.retry_catalog_job to authenticated, service_role;
-
--- Only products that failed are tried again, as the shop has them now; a catalog job that has ended goes on.
--- Errors: unknown_catalog_job, role_too_low, catalog_job_ended, nothing_to_retry, catalog_job_running.
-create function commerce.retry_catalog_job(catalog_job_id uuid) returns commerce.catalog_jobs
-language sql
-set search_path = ''
-as $$ select private.retry_catalog_job(catalog_job_id) $$;
-comment on function commerce.retry_catalog_job(uuid) is 'Tries the failed products of a catalog job again.';
-revoke all on function commerce.retry_catalog_job from public, anon, authenticated, service_role;
-grant execute on function commerce.retry_catalog_job to authenticated, service_role;
-
--- Sweep: catalog jobs whose workspaces can pay for a product again go on. One that somebody holds has its turn next
--- time.
-create function commerce.resume_paid_catalog_jobs() returns integer
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_job commerce.catalog_jobs;
-  v_resumed integer := 0;
-begin
-  for v_job in
-    select * from commerce.catalog_jobs j where j.status = 'waiting_for_credits' order by j.last_activity_at limit 500
-    for update skip locked
-  loop
-    continue when not exists (select from billing.wallets w
-        where w.workspace_id = v_job.workspace_id and w.status = 'active')
-      or not (select q.affordable from billing.quote(v_job.workspace_id, v_job.meter,
-        v_job.units_per_product) q);
-    perform private.let_catalog_job_go_on(v_job);
-    v_resumed := v_resumed + 1;
-  end loop;
-  return v_resumed;
-end $$;
-comment on function commerce.resume_paid_catalog_jobs() is
-  'Sweep: lets catalog jobs go on that waited for credits; returns how many.';
-revoke all on function commerce.resume_paid_catalog_jobs from public, anon, authenticated, service_role;
-grant execute on function commerce.resume_paid_catalog_jobs to service_role;
-insert into ops.sweeps (name, function_name, every) values
-  ('resume paid catalog jobs', 'commerce.resume_paid_catalog_jobs', interval '10 seconds');
-
-do $$
-begin
-  if exists (select from pg_publication where pubname = 'supabase_realtime') then
-    alter publication supabase_realtime add table commerce.catalog_jobs;
-  end if;
-end $$;

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { functionsDatabase } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { expectError } from "../helpers/errors.ts";
 import { clearJobs } from "../helpers/jobs.ts";
 import { createCatalog, price, unsound } from "./catalog-stage.ts";
 
@@ -184,6 +185,36 @@ describe("a catalog job", () => {
       products_skipped: 6,
       actual_cost_micro: 0,
       progress: 100,
+    });
+    await sound();
+  });
+
+  test("tries garments on a persona: its chosen face, or the newest picture of it", async () => {
+    const s = await createCatalog(testDb, db, 2, 100 * price);
+    const [persona] = await testDb.query(
+      "insert into studio.personas (workspace_id, name, face_prompt) values ($1, 'Mia', 'freckles') returning id",
+      [s.workspaceId],
+    );
+    const on = { model_ids: [], persona_id: persona!.id, tryon_count: 1 };
+    await expectError(s.start(on), "persona_without_picture", "PT409");
+    await expectError(s.start({ ...on, persona_id: s.modelId }), "unknown_persona", "PT404");
+    await expectError(s.start({ ...on, model_ids: [s.modelId] }), "invalid_argument");
+    await testDb.query("update studio.personas set face_paths = $2, selected_face_index = 1 where id = $1", [
+      persona!.id,
+      [`${s.workspaceId}/a/1.png`, `${s.workspaceId}/a/2.png`],
+    ]);
+    const { id } = await s.start(on);
+    expect(await s.until(id, "completed")).toMatchObject({ items_succeeded: 2, persona_id: persona!.id });
+    expect([...s.runs.values()].map(({ input }) => input.personUrl)).toEqual(
+      Array(2).fill(`https://storage.test/studio-results/${s.workspaceId}/a/2.png?token=t`),
+    );
+    // another face is another picture
+    expect(await s.user.call("commerce.estimate_catalog_job", { ...s.settings, ...on })).toMatchObject({
+      products: 0,
+    });
+    await testDb.query("update studio.personas set selected_face_index = 0 where id = $1", [persona!.id]);
+    expect(await s.user.call("commerce.estimate_catalog_job", { ...s.settings, ...on })).toMatchObject({
+      products: 2,
     });
     await sound();
   });

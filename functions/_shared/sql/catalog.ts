@@ -22,6 +22,8 @@ export interface CatalogProduct {
   title: string;
   image_url: string | null;
   category: "upper_body" | "lower_body" | "dresses";
+  /** Where the picture of the person lies whom the garment is tried on. */
+  model_bucket: string | null;
   model_path: string | null;
   pictures: number;
   job_status: string;
@@ -52,7 +54,8 @@ const statements = {
   },
   product: {
     name: "catalog_product",
-    text: `select i.id, i.workspace_id, i.job_id, i.status, i.title, i.image_url, i.category, i.model_path, i.pictures,
+    text: `select i.id, i.workspace_id, i.job_id, i.status, i.title, i.image_url, i.category, i.model_bucket,
+        i.model_path, i.pictures,
         j.status as job_status, j.tryon_count, j.studio_pictures, j.quality, j.custom_instructions
       from commerce.catalog_job_products i join commerce.catalog_jobs j on j.id = i.catalog_job_id
       where i.id = $1`,

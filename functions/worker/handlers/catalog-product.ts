@@ -72,8 +72,8 @@ async function submit(
   if (product.job_status !== "processing" && made.length === 0) return waiting({ poll_in: 2 });
   const { provider, functionsUrl } = deps;
   const personUrl =
-    kind === "tryon" && product.model_path
-      ? await urls.of(product.model_path, context.now())
+    kind === "tryon" && product.model_bucket && product.model_path
+      ? await urls.of(product.model_bucket, product.model_path, context.now())
       : product.image_url;
   const request = {
     creation: creationOf(product, kind, outputs),
@@ -139,12 +139,13 @@ class ModelUrls {
     this.#storage = storage;
   }
 
-  of(path: string, now: number): Promise<string> {
-    const known = this.#known.get(path);
+  of(bucket: string, path: string, now: number): Promise<string> {
+    const place = `${bucket}/${path}`;
+    const known = this.#known.get(place);
     if (known && known.until > now) return known.url;
-    const url = this.#storage.signedUrl("studio-uploads", path, urlSeconds);
-    this.#known.set(path, { url, until: now + urlReuseMs });
-    url.catch(() => this.#known.delete(path));
+    const url = this.#storage.signedUrl(bucket, path, urlSeconds);
+    this.#known.set(place, { url, until: now + urlReuseMs });
+    url.catch(() => this.#known.delete(place));
     return url;
   }
 }
