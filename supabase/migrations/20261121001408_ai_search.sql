@@ -53,8 +53,8 @@ begin
       order by %3$s limit 100)
     select f.id, 1 - f.distance from found f order by f.distance, f.id', filter, v_vector,
     -- an added nought keeps the index out
-    format('(c.embedding::%1$I.vector(1536)) operator(%1$I.<=>) ($2::%1$I.vector(1536))', v_vector)
-      || case when v_many then '' else ' + 0' end)
+    format(case when v_many then '%s' else '(%s) + 0' end,
+      format('(c.embedding::%1$I.vector(1536)) operator(%1$I.<=>) ($2::%1$I.vector(1536))', v_vector)))
     using workspace_id, embedding, words, source_types;
 end $$;
 comment on function private.nearest_chunks is 'Up to a hundred chunks of a workspace that are nearest to a vector.';
