@@ -244,6 +244,21 @@ comment on function ops.close_limit_key(text, double precision, text) is
 revoke all on function ops.close_limit_key from public, anon, authenticated, service_role;
 grant execute on function ops.close_limit_key to service_role;
 
+-- Opens a key before its time, because an operator knows that its provider is back. Returns whether it was closed.
+create function ops.open_limit_key(name text) returns boolean
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  update ops.limit_keys k set closed_until = null, reason = null, opens_at = private.now()
+  where k.key = ops._limit_key(open_limit_key.name) and k.closed_until > private.now();
+  return found;
+end $$;
+comment on function ops.open_limit_key(text) is
+  'Lets jobs of a closed provider or limit key start again; returns whether it was closed.';
+revoke all on function ops.open_limit_key from public, anon, authenticated, service_role;
+grant execute on function ops.open_limit_key to service_role;
+
 create function ops.prune_starts() returns integer
 language plpgsql security definer
 set search_path = ''

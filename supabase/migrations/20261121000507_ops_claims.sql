@@ -64,8 +64,11 @@ begin
   v_fronts := array[(select s.last_value from ops.lane_0_front s), (select s.last_value from ops.lane_1_front s),
     (select s.last_value from ops.lane_2_front s)];
   for v_lane in 0..2 loop
-    perform from ops.ready q where q.lane = v_lane and q.tag >= v_fronts[v_lane + 1] order by q.lane, q.tag limit 1;
-    continue when not found;
+    -- the normal lane is seldom empty, and then its claim tells
+    if v_lane <> 1 then
+      perform from ops.ready q where q.lane = v_lane and q.tag >= v_fronts[v_lane + 1] order by q.lane, q.tag limit 1;
+      continue when not found;
+    end if;
     -- a second round only when limits have left the batch short
     for v_round in 1..20 loop
       v_want := most - cardinality(v_claim.jobs);
@@ -84,6 +87,7 @@ begin
         array_agg(t.held_tag) filter (where t.id is not null) as held_tags,
         array_agg(t.job_id) filter (where t.id is null) as missed,
         array_agg(t.ticket) filter (where t.id is null) as missed_tickets,
+        array_agg(t.held_key) filter (where t.id is null and t.held_key is not null) as missed_keys,
         bool_or(t.concerned or t.held_key is not null) as concerned
       into v_taken
       from (
@@ -98,6 +102,8 @@ begin
       exit when v_taken.places = 0;
       if v_taken.missed is not null then
         perform ops._line_up_again(v_taken.missed, v_taken.missed_tickets, v_now);
+        -- they were let out of their keys' lines for slots that others may have now
+        perform ops._release_slots(v_taken.missed_keys);
       end if;
       if v_round = 1 and _claim.queues is null and v_taken.first > v_fronts[v_lane + 1] then
         perform setval(('ops.lane_' || v_lane || '_front')::regclass, v_taken.first);
@@ -334,10 +340,10 @@ begin
   if claim_id is null then
     select c.* into v_claim from ops.claims c where c.worker = worker and job.id = any (c.job_ids);
   else
-    select c.* into v_claim from ops.claims c
-    where c.id = claim_id and c.worker = worker and job.id = any (c.job_ids);
+    select c.* into v_claim from ops.claims c where c.id = claim_id;
   end if;
-  return case when v_claim.expires_at > private.now() then v_claim end;
+  return case when v_claim.worker = worker and job.id = any (v_claim.job_ids) and v_claim.expires_at > private.now()
+    then v_claim end;
 end $$;
 comment on function ops._holding_claim is
   'The claim under which a worker holds a locked job; null when its lease was lost.';

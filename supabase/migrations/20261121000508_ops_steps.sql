@@ -320,7 +320,9 @@ begin
   if exists (select from ops.claims c where c.expires_at between v_from and v_now order by c.expires_at limit 1) then
     return true;
   end if;
-  perform setval('ops.claims_seen_to', v_micros);
+  if abs(v_micros - v_seen) > 500000 then
+    perform setval('ops.claims_seen_to', v_micros);
+  end if;
   return coalesce((select j.deadline_at <= v_now from ops.live_jobs j where j.deadline_at is not null
     order by j.deadline_at limit 1), false);
 end $$;

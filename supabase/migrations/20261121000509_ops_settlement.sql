@@ -40,6 +40,33 @@ end $$;
 comment on function ops._settle_attempt(ops.live_jobs, jsonb) is 'Applies the outcome of one attempt to a job.';
 revoke all on function ops._settle_attempt from public, anon, authenticated, service_role;
 
+create type ops.plain_batch as (claim_id bigint, ids bigint[], attempts integer[], outputs jsonb[]);
+comment on type ops.plain_batch is 'Results that all say completed, of one claim; the arrays are parallel, by id.';
+
+-- The results of a batch, where all say completed and name their attempt and one claim; null for any other, and for what
+-- cannot be read. By itself, because catching an error makes a subtransaction, and one that writes costs much.
+create function ops._read_plain_batch(results jsonb) returns ops.plain_batch
+language plpgsql immutable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_batch ops.plain_batch;
+begin
+  select min(g.claim), array_agg(g.id order by g.id), array_agg(g.attempt order by g.id),
+    array_agg(g.output order by g.id)
+  into v_batch
+  from jsonb_to_recordset(results) as g (id bigint, attempt integer, claim bigint, outcome text, output jsonb)
+  having bool_and(g.id is not null and g.attempt is not null and coalesce(g.outcome, 'completed') = 'completed')
+    and min(g.claim) = max(g.claim) and count(g.claim) = count(*);
+  return v_batch;
+exception when invalid_text_representation or numeric_value_out_of_range or invalid_parameter_value then
+  return null;
+end $$;
+comment on function ops._read_plain_batch(jsonb) is
+  'The results of a batch that is completed as a whole; null for any other.';
+revoke all on function ops._read_plain_batch from public, anon, authenticated, service_role;
+
 -- Completes a batch of jobs whose end nobody hears of (no function of the kind, no parent, no callback to close), all
 -- of one claim, in one statement for all. Nothing can refuse it. Only results that name their claim and attempt come
 -- this way, because these fence them. Jobs are taken by id and before their claim, as everywhere. Null: this is no such
@@ -55,22 +82,17 @@ as $$
 #variable_conflict use_column
 declare
   v_now timestamptz := private.now();
-  v_given record;
+  v_given ops.plain_batch := ops._read_plain_batch(results);
   v_claim ops.claims;
   v_ids bigint[];
 begin
-  select array_agg(g.id order by g.id) as ids, array_agg(g.attempt order by g.id) as attempts,
-    array_agg(g.output order by g.id) as outputs, min(g.claim) as claim
-  into v_given
-  from jsonb_to_recordset(results) as g (id bigint, attempt integer, claim bigint, outcome text, output jsonb)
-  having bool_and(g.id is not null and g.attempt is not null and coalesce(g.outcome, 'completed') = 'completed')
-    and min(g.claim) = max(g.claim) and count(g.claim) = count(*);
   if v_given.ids is null then
     return null;
   end if;
-  select c.* into v_claim from ops.claims c
-  where c.id = v_given.claim and c.worker = _complete_plain_jobs.worker and c.is_plain and c.expires_at > v_now;
-  if not found or not v_given.ids <@ v_claim.job_ids then
+  -- by its id alone: an index by worker has all the claims that the worker ever made, if an old transaction keeps them
+  select c.* into v_claim from ops.claims c where c.id = v_given.claim_id;
+  if (v_claim.worker = worker and v_claim.is_plain and v_claim.expires_at > v_now
+    and v_given.ids <@ v_claim.job_ids) is not true then
     return null;
   end if;
   with gone as (
@@ -150,11 +172,7 @@ begin
   if results is null or jsonb_typeof(results) <> 'array' then
     perform private.fail('invalid_argument', 'results must be an array of objects.', '{"argument": "results"}');
   end if;
-  begin
-    v_plain := ops._complete_plain_jobs(worker, results);
-  exception when invalid_text_representation or numeric_value_out_of_range or invalid_parameter_value then
-    v_plain := null;
-  end;
+  v_plain := ops._complete_plain_jobs(worker, results);
   if cardinality(v_plain) > 0 then
     return query select unnest(v_plain), 'completed';
     perform ops._record_plain_successes(v_plain);

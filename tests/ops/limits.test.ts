@@ -279,6 +279,16 @@ describe("a provider that asks to wait", () => {
     await db.advanceClock("1 second");
     expect(await claim()).toHaveLength(1);
   });
+
+  test("an operator opens a closed key before its time", async () => {
+    await db.service.rpc("ops.close_limit_key", { name: "provider:painter", seconds: 3600 });
+    const held = await add(2, { provider: "painter" });
+    expect(await claim()).toEqual([]);
+    const open = () => db.service.query("select ops.open_limit_key('provider:painter') as opened");
+    expect(await open()).toEqual([{ opened: true }]);
+    expect(ids(await claim())).toEqual(held);
+    expect(await open()).toEqual([{ opened: false }]);
+  });
 });
 
 describe("a provider's circuit", () => {
