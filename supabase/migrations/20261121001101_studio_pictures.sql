@@ -8,22 +8,26 @@ create table studio.picture_rules (
   min_side integer not null,
   max_side integer not null,
   max_pixels bigint not null,
+  max_pixels_whole bigint not null,
   created_at timestamptz not null default now(),
   constraint picture_rules_kind_known check (kind in ('garment', 'model')),
-  constraint picture_rules_in_range check (max_bytes > 0 and min_side > 0 and max_side >= min_side and max_pixels > 0)
+  constraint picture_rules_in_range
+    check (max_bytes > 0 and min_side > 0 and max_side >= min_side and max_pixels > 0 and max_pixels_whole > 0)
 );
 comment on table studio.picture_rules is
   'What pictures of garments and people may be: PNG, JPEG or WebP of these sizes, in bytes and pixels.';
-comment on column studio.picture_rules.max_pixels is 'Width times height: what a worker can hold in its memory.';
+comment on column studio.picture_rules.max_pixels is 'Width times height, of a JPEG.';
+comment on column studio.picture_rules.max_pixels_whole is
+  'Width times height, of a PNG or WebP: these are decoded whole, and a worker''s memory is small.';
 alter table studio.picture_rules enable row level security;
 create policy "Everybody may read the rules of pictures" on studio.picture_rules for select to anon, authenticated
   using (true);
 revoke all on table studio.picture_rules from public, anon, authenticated, service_role;
 grant select on table studio.picture_rules to anon, authenticated;
 grant select, insert, update, delete on table studio.picture_rules to service_role;
-insert into studio.picture_rules (kind, max_bytes, min_side, max_side, max_pixels) values
-  ('garment', 20971520, 200, 8000, 25000000),
-  ('model', 20971520, 256, 8000, 25000000);
+insert into studio.picture_rules (kind, max_bytes, min_side, max_side, max_pixels, max_pixels_whole) values
+  ('garment', 20971520, 200, 8000, 25000000, 12000000),
+  ('model', 20971520, 256, 8000, 25000000, 12000000);
 
 create table studio.picture_queue (
   id bigint generated always as identity primary key,

@@ -57,6 +57,13 @@ describe("a garment's picture", () => {
     expect((await sharp(small.bytes).stats()).isOpaque).toBe(false);
   });
 
+  test("that is a large photograph is decoded in part", async () => {
+    const garment = await checked(await picture(5600, 4400, "jpeg"));
+    expect(garment).toMatchObject({ image_status: "accepted", width: 5600, height: 4400 });
+    const small = stage.objects.get(`studio-results/${garment.thumbnail_path}`)!;
+    expect(await sharp(small.bytes).metadata()).toMatchObject({ width: 512, height: 402 });
+  });
+
   test("with a channel for it that nothing uses is opaque", async () => {
     const bytes = await sharp(await picture(300, 300))
       .ensureAlpha()
@@ -103,6 +110,7 @@ describe("a garment's picture", () => {
     ["too small", "image_too_small", () => picture(100, 900)],
     ["too long", "image_too_large", () => picture(200, 8100)],
     ["of too many pixels", "image_too_large", () => picture(6000, 5000, "jpeg")],
+    ["of too many pixels for a PNG", "image_too_large", () => picture(4100, 3000)],
     ["wholly transparent", "image_empty", () => picture(300, 300, "png", 0)],
     ["cut short", "image_unreadable", async () => (await picture(900, 900)).subarray(0, 60)],
     ["a header and noise", "image_unreadable", async () => (await picture()).fill(7, 40)],

@@ -41,6 +41,16 @@ test("a result that cannot be shrunk stays as it is", async () => {
   expect((await db.creation(creation.id)).thumbnail_path).toBe(creation.thumbnail_path);
 });
 
+test("a result that is too large for a worker is shown as it is", async () => {
+  const creation = await made(await picture(4000, 3100));
+  await stage.work();
+  expect((await db.creation(creation.id)).thumbnail_path).toBe(creation.result_paths[0]);
+  const [job] = await db.query(
+    "select output from ops.jobs where kind = 'studio.thumbnail' order by id desc",
+  );
+  expect(job).toEqual({ output: { too_large: true } });
+});
+
 test("the use of a garment and of a model is counted when a creation completes, once", async () => {
   const used = async () =>
     (

@@ -7,7 +7,10 @@ export interface PictureRules {
   max_bytes: number;
   min_side: number;
   max_side: number;
+  /** Of a JPEG, which is decoded at a part of its size. */
   max_pixels: number;
+  /** Of a PNG or WebP, which is decoded whole. */
+  max_pixels_whole: number;
 }
 
 /** A picture that a job looks at. */

@@ -3,7 +3,7 @@ import { findPicture, type PictureSubject } from "../../_shared/sql/pictures.ts"
 import { downloadPicture } from "../download.ts";
 import { completed, type Handler, type Handlers, type JobContext, JobError, LeaseLost } from "../job.ts";
 import { checkPicture, thumbnailSide } from "../pictures/check.ts";
-import { typeOf } from "../pictures/format.ts";
+import { type PictureType, typeOf } from "../pictures/format.ts";
 import { type Pictures, Unreadable } from "../pictures/magick.ts";
 import { readObject } from "../pictures/read.ts";
 import type { FileRemover, Storage } from "../storage.ts";
@@ -25,6 +25,8 @@ const removal = z.object({ objects: z.array(z.object({ bucket: z.string(), path:
 const results = "studio-results";
 /** What the bucket of results takes. */
 const mostResultBytes = 50 * 1024 * 1024;
+/** Larger results, in pixels, are shown as they are: a worker cannot hold them. */
+const mostPixels = { "image/jpeg": 60e6, "image/png": 12e6, "image/webp": 12e6 };
 const removedAtOnce = 100;
 
 export function pictureHandlers(deps: PictureDeps): Handlers {
@@ -72,13 +74,21 @@ function shrinkOne(deps: PictureDeps): Handler {
     const bytes = await readObject(deps, { ...subject, most: mostResultBytes }, context.signal);
     const type = typeOf(bytes);
     if (!type) throw new JobError("image_type", "The result is no picture.", { retry: false });
-    const { thumbnail } = await deps.pictures.look(bytes, type, thumbnailSide).catch((error: unknown) => {
+    const thumbnail = await shrink(deps.pictures, bytes, type).catch((error: unknown) => {
       if (!(error instanceof Unreadable)) throw error;
       throw new JobError("image_unreadable", "The result cannot be read.", { retry: false, cause: error });
     });
+    if (!thumbnail) return completed({ too_large: true });
     await store(deps, context, results, subject.thumbnail_path, thumbnail, "image/webp");
     return completed({ status: "accepted", thumbnail_path: subject.thumbnail_path });
   };
+}
+
+async function shrink(pictures: Pictures, bytes: Uint8Array, type: PictureType) {
+  const { width, height } = await pictures.size(bytes, type);
+  return width * height > mostPixels[type]
+    ? null
+    : (await pictures.look(bytes, type, thumbnailSide)).thumbnail;
 }
 
 async function store(

@@ -40,7 +40,7 @@ export async function checkPicture(
     const size = await pictures.size(bytes, type);
     verdict.width = size.width;
     verdict.height = size.height;
-    verdict.errors.push(...sizeErrors(bytes.length, size, rules));
+    verdict.errors.push(...sizeErrors(bytes.length, type, size, rules));
     if (verdict.errors.length > 0) return verdict;
     const { hasTransparency, isEmpty, thumbnail } = await pictures.look(bytes, type, thumbnailSide);
     verdict.has_transparency = hasTransparency;
@@ -57,9 +57,16 @@ export async function checkPicture(
   }
 }
 
-function sizeErrors(bytes: number, { width, height }: PictureSize, rules: PictureRules): Reason[] {
+function sizeErrors(
+  bytes: number,
+  type: PictureType,
+  { width, height }: PictureSize,
+  rules: PictureRules,
+): Reason[] {
   const errors: Reason[] = [];
   const seen = `The picture has ${width} x ${height} pixels`;
+  const [form, pixels] =
+    type === "image/jpeg" ? ["JPEG", rules.max_pixels] : ["PNG or WebP", rules.max_pixels_whole];
   if (bytes > rules.max_bytes) {
     const most = `${megabytes(rules.max_bytes)} MB`;
     errors.push({ code: "file_too_large", message: `The file has ${megabytes(bytes)} MB; at most ${most}.` });
@@ -73,9 +80,9 @@ function sizeErrors(bytes: number, { width, height }: PictureSize, rules: Pictur
       code: "image_too_large",
       message: `${seen}; its longer side has at most ${rules.max_side}.`,
     });
-  } else if (width * height > rules.max_pixels) {
-    const most = `${Math.floor(rules.max_pixels / 1e6)} million`;
-    errors.push({ code: "image_too_large", message: `${seen}; at most ${most} in all.` });
+  } else if (width * height > pixels) {
+    const most = `${Math.floor(pixels / 1e6)} million`;
+    errors.push({ code: "image_too_large", message: `${seen}; a ${form} has at most ${most} in all.` });
   }
   return errors;
 }

@@ -128,7 +128,7 @@ function fit(image: IMagickImage, side: number): void {
   if (image.colorSpace === ColorSpace.CMYK) image.colorSpace = ColorSpace.sRGB;
   const box = new MagickGeometry(side, side);
   box.greater = true;
-  image.resize(box);
+  image.thumbnail(box);
   image.strip();
   image.quality = 80;
 }
