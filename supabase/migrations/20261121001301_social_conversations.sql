@@ -227,6 +227,8 @@ comment on column social.messages.attempted_at is
   'When it was first handed to the platform: without an answer, it may have arrived.';
 create unique index messages_platform_id on social.messages (conversation_id, platform_message_id)
   where platform_message_id is not null;
+-- The only index that begins with a conversation: beside one of workspace and conversation, row security would have
+-- whole conversations read and sorted for a page, because both conditions together are taken to find next to nothing.
 create index messages_page on social.messages (conversation_id, created_at desc, position desc);
 create unique index messages_one_on_its_way on social.messages (conversation_id) where status = 'sending';
 create index messages_waiting on social.messages (conversation_id, position) where status = 'queued';
@@ -234,7 +236,6 @@ create unique index messages_one_reply_a_comment on social.messages (comment_id)
 create unique index messages_key on social.messages (conversation_id, key) where key is not null;
 create index messages_workspace_id on social.messages (workspace_id, created_at desc);
 create index messages_sent on social.messages (connected_account_id, sent_at desc);
-create index messages_conversation on social.messages (workspace_id, conversation_id);
 create index messages_comment on social.messages (workspace_id, comment_id) where comment_id is not null;
 create index messages_sent_by on social.messages (sent_by);
 create index messages_creation_id on social.messages (creation_id);
