@@ -98,12 +98,12 @@ describe("a brand on Instagram", () => {
     // Everything is told twice; of one send Meta's answer is lost.
     await order({ duplicate: 1 });
     await order({ fail: "answer", times: 1 });
-    const [comment] = await act(
+    const [comment] = (await act(
       ["comment", "ada", post.platform_post_id, "I would love to wear it", { advertised: true }],
       ["comment", "bob", post.platform_post_id, "Nice colour"],
-    );
+    )) as Row[];
     const [reply] = await said(of, "ada", 1);
-    expect(reply).toMatchObject({ comment_id: comment.id, text: expect.stringContaining("the tee") });
+    expect(reply).toMatchObject({ comment_id: comment!.id, text: expect.stringContaining("the tee") });
 
     await act(["say", "ada", "yes please"]);
     expect((await said(of, "ada", 3)).at(-1)!.text).toContain("photo");

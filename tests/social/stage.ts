@@ -174,7 +174,7 @@ export async function createStage(testDb: TestDatabase, db: Database, credits = 
       for (const body of bodies) {
         const raw = new TextEncoder().encode(body);
         const headers = new Headers({ "x-hub-signature-256": signatureOf(body, data.clientSecret) });
-        const { events } = await provider.verify(headers, raw);
+        const { events } = await provider.verify(headers, raw, clock);
         await receiveWebhooks(
           db,
           events.map((event) => ({ provider: "meta", ...event }) as never),

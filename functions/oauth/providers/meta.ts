@@ -23,7 +23,10 @@ const facebookScopes = ["public_profile", "email", "ads_read", "pages_show_list"
 const id = z.union([z.string(), z.number()]).transform(String);
 const token = z.looseObject({ access_token: z.string().min(1) });
 /** Documented as a list of one; seen without it. */
-const short = z.union([token, z.looseObject({ data: z.array(token).min(1) })]);
+const short = z.union([
+  token.transform(({ access_token }) => access_token),
+  z.looseObject({ data: z.tuple([token], token) }).transform(({ data }) => data[0].access_token),
+]);
 const long = z.looseObject({ access_token: z.string().min(1), expires_in: z.number().optional() });
 
 export function instagramProvider(client: MetaClient, fetcher: typeof fetch): OAuthProvider {
@@ -49,7 +52,7 @@ export function instagramProvider(client: MetaClient, fetcher: typeof fetch): OA
         state,
       })}`,
     exchange: async ({ code, redirectUri }) => {
-      const granted = await call(
+      const access_token = await call(
         {
           fetch: fetcher,
           url: urls?.tokenUrl ?? "https://api.instagram.com/oauth/access_token",
@@ -64,7 +67,6 @@ export function instagramProvider(client: MetaClient, fetcher: typeof fetch): OA
         },
         short,
       );
-      const { access_token } = "data" in granted ? granted.data[0]! : granted;
       return tokensOf(
         await get("/access_token", { grant_type: "ig_exchange_token", client_secret, access_token }, long),
       );
