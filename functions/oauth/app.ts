@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Context, Hono } from "hono";
+import { getCookie, setCookie } from "hono/cookie";
 import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import {
@@ -86,6 +87,13 @@ export function createApp(deps: Deps): Hono {
     if (!account) throw new ApiError(404, "unknown_route", "Installations do not begin here.");
     const state = randomBytes(32).toString("base64url");
     await beginInstallation(db, state, provider.name, account);
+    setCookie(c, installCookie, state, {
+      httpOnly: true,
+      sameSite: "Lax",
+      secure: functionsUrl.startsWith("https:"),
+      path: "/",
+      maxAge: 600,
+    });
     return c.redirect(await authorizeUrl(provider, state, account));
   });
 
@@ -115,6 +123,10 @@ export function createApp(deps: Deps): Hono {
     try {
       if (verified !== null && verified !== (state.external_account_id ?? verified)) {
         throw new ApiError(400, "oauth_state_invalid", "The connection was begun for another account.");
+      }
+      // Nobody is signed in who could claim it: the browser that began an installation has to be the one that ends it.
+      if (workspace_id === null && getCookie(c, installCookie) !== query.get("state")) {
+        throw new ApiError(400, "oauth_state_invalid", "The installation was begun in another browser.");
       }
       const arrival: Arrival = {
         state,
@@ -187,6 +199,9 @@ export function createApp(deps: Deps): Hono {
     return provider.authorizeUrl({ state, redirectUri: callbackOf(provider), account, verifier });
   }
 }
+
+/** The state of an installation, kept by the browser that began it. */
+const installCookie = "oauth_install";
 
 const queryOf = (c: Context) => new URL(c.req.url).searchParams;
 const shown = ({ id, provider, status }: { id: string; provider: string; status: string }): OAuthAccount => ({

@@ -96,9 +96,13 @@ async function visit(url: string): Promise<string> {
   const answer = await fetcher(url);
   return answer.headers.get("location")!;
 }
-const back = (url: string) =>
+const back = (url: string, cookie?: string) =>
   app.request(url.replace("https://api.test/functions/v1", ""), {
-    headers: { "x-forwarded-for": "203.0.113.9, 10.0.0.1", "user-agent": "test" },
+    headers: {
+      "x-forwarded-for": "203.0.113.9, 10.0.0.1",
+      "user-agent": "test",
+      ...(cookie !== undefined && { cookie }),
+    },
   });
 const audit = () =>
   testDb.query(
@@ -345,11 +349,16 @@ describe("a shop", () => {
 });
 
 describe("an installation that begins at Shopify", () => {
+  async function launch(): Promise<{ callback: string; cookie: string }> {
+    const query = signedQuery({ shop, timestamp: String(Math.floor(now / 1000)) }, data.clientSecret);
+    const answer = await back(`/oauth/shopify/install?${query}`);
+    const set = answer.headers.get("set-cookie")!;
+    expect(set).toMatch(/; Path=\/; HttpOnly; Secure; SameSite=Lax$/);
+    return { callback: await visit(answer.headers.get("location")!), cookie: set.split(";")[0]! };
+  }
   async function install(): Promise<URL> {
-    const launch = signedQuery({ shop, timestamp: String(Math.floor(now / 1000)) }, data.clientSecret);
-    const answer = await back(`/oauth/shopify/install?${launch}`);
-    const last = await back(await visit(answer.headers.get("location")!));
-    return new URL(last.headers.get("location")!);
+    const { callback, cookie } = await launch();
+    return new URL((await back(callback, cookie)).headers.get("location")!);
   }
   const claim = (installation: string, user = ada) =>
     post("shopify/claim", { workspace_id: user.workspaceId, installation }, user.id);
@@ -371,6 +380,19 @@ describe("an installation that begins at Shopify", () => {
         [shop],
       ),
     ).toEqual([{ status: "claimed", ciphertext: null, claim_hash: null }]);
+  });
+
+  test("ends in the browser in which it began, and in no other", async () => {
+    for (const other of [undefined, "oauth_install=another"]) {
+      const { callback, cookie } = await launch();
+      expect(await codeOf(await back(callback, other))).toBe("oauth_state_invalid");
+      expect((await back(callback, cookie)).status).toBe(400);
+    }
+    expect(
+      await testDb.query("select 1 from integrations.pending_installations where external_account_id = $1", [
+        shop,
+      ]),
+    ).toEqual([]);
   });
 
   test("waits seven days, and then its token is forgotten", async () => {
