@@ -223,3 +223,22 @@ grant execute on function ai.close_stale_turns to service_role;
 
 insert into ops.sweeps (name, function_name, every) values
   ('close stale turns', 'ai.close_stale_turns', interval '1 minute');
+
+-- Deleting a conversation or a source takes with it what was under way: what was held for that goes back at once.
+create function private.release_deleted_hold() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if exists (select from billing.usage_events e join billing.wallets w on w.workspace_id = e.workspace_id
+    where e.id = old.usage_event_id and e.status = 'held') then
+    perform billing.release_usage(old.usage_event_id, 'deleted');
+  end if;
+  return null;
+end $$;
+comment on function private.release_deleted_hold() is 'Trigger: gives back what a deleted row still holds.';
+revoke all on function private.release_deleted_hold from public, anon, authenticated, service_role;
+create trigger release_deleted_turns after delete on ai.conversation_turns
+  for each row when (old.status = 'running') execute function private.release_deleted_hold();
+create trigger release_deleted_batches after delete on ai.embedding_batches
+  for each row when (old.status = 'pending') execute function private.release_deleted_hold();

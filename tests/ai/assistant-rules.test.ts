@@ -123,6 +123,16 @@ describe("a turn", () => {
     expect(await faults()).toEqual([]);
   });
 
+  test("whose conversation is deleted gives its hold back", async () => {
+    await credit(10_000);
+    const session = await start();
+    const turn = await begin(session);
+    await as(ada).query("delete from ai.conversation_sessions where id = $1", [session.id]);
+    expect(await wallet()).toEqual({ prepaid_micro: 10_000, held_micro: 0 });
+    await expectError(finish(turn), "unknown_turn", "PT404");
+    expect(await faults()).toEqual([]);
+  });
+
   test("is one at a time, and one for a key", async () => {
     await credit(20_000);
     const session = await start();

@@ -128,7 +128,7 @@ const ingestion = async (source: { id: string }) =>
       [source.id],
     )
   )[0]!;
-const items = async (job: { id: string }) =>
+const items = async (job: Record<string, unknown>) =>
   Object.fromEntries(
     (
       await asAda().query(
@@ -319,6 +319,26 @@ describe("a website", () => {
     await testDb.query("update ops.live_jobs set run_at = now()");
     await work();
     expect(await ingestion(source)).toMatchObject({ status: "completed", items_succeeded: 4 });
+  });
+
+  test("that is deleted while it is embedded costs nothing", async () => {
+    const source = await add();
+    const { "ai.embed": _, ...others } = knowledgeHandlers(deps);
+    const worker = new Worker({
+      db,
+      handlers: { ...others, "ai.embed": async () => ({ outcome: "waiting", poll_in: 3600 }) },
+      log,
+      limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
+      handOn: () => {},
+    });
+    await worker.begin();
+    await worker.work();
+    expect((await balance())!.held_micro).toBeGreaterThan(0);
+    await asAda().query("delete from ai.knowledge_sources where id = $1", [source.id]);
+    expect(await balance()).toEqual({ prepaid_micro: 100_000, held_micro: 0 });
+    await testDb.query("update ops.live_jobs set run_at = now()");
+    await work();
+    expect(await faults()).toEqual([]);
   });
 
   test("stops when it is cancelled; what was read stays", async () => {
