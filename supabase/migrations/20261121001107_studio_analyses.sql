@@ -4,7 +4,7 @@
 insert into billing.meters (slug, display_name, unit_label, unit_amount_micro) values
   ('garment_analysis', 'Garment analysis', 'garment', 17 * 6);
 insert into private.error_codes (name, sqlstate, hint) values
-  ('image_pending', 'PT409', 'Wait until image_status is accepted.'),
+  ('image_pending', 'PT409', 'Wait until image_status is accepted; where it is unchecked: studio.recheck_garment.'),
   ('invalid_garment_metadata', 'PT422', 'Complete the job with metadata of the structure of leffa_metadata.');
 
 create function private.is_garment_metadata(metadata jsonb) returns boolean

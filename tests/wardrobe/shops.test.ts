@@ -312,6 +312,16 @@ describe("a linked collection", () => {
     await expectError(as(member, "studio.unlink_shopify_collection", unlinked), "role_too_low", "PT403");
   });
 
+  test("is one, however many ask for it at once", async () => {
+    const id = shop.merchant.createCollection("Winter", [sell("Coat", "coat")]).id;
+    await shop.sync();
+    const shopId = (await shopCollection(id)).id;
+    const all = await Promise.all([1, 2, 3, 4].map(() => link(shopId)));
+    expect(new Set(all.map((each) => each.id)).size).toBe(1);
+    await Promise.all([follow(), follow(), db.service.call("studio.sync_shop_collections", {})]);
+    expect(await names(all[0]!.id)).toEqual(["Coat"]);
+  });
+
   test("gets a name of its own where the shop's is taken", async () => {
     await db
       .user(ann.id)
