@@ -1,5 +1,4 @@
--- How jobs end: completed, parked or failed by their worker, cancelled or replayed from outside. The functions
--- are for service_role only.
+-- How attempts end: completed, parked or failed by their worker. The functions are for service_role only.
 
 -- What one attempt came to, for one job that has left its claim. Outcomes: completed (output), waiting (wait_key,
 -- poll_in seconds, checkpoint), failed (error, retry_in seconds, retry false to give up at once), busy (retry_in
@@ -43,8 +42,8 @@ revoke all on function ops._settle_attempt from public, anon, authenticated, ser
 create type ops.plain_batch as (claim_id bigint, ids bigint[], attempts integer[], outputs jsonb[]);
 comment on type ops.plain_batch is 'Results that all say completed, of one claim; the arrays are parallel, by id.';
 
--- The results of a batch, where all say completed and name their attempt and one claim; null for any other, and for what
--- cannot be read. By itself, because catching an error makes a subtransaction, and one that writes costs much.
+-- The results of a batch, where all say completed and name their attempt and one claim; null for any other, and for
+-- what cannot be read. By itself, because catching an error makes a subtransaction, and one that writes costs much.
 create function ops._read_plain_batch(results jsonb) returns ops.plain_batch
 language plpgsql immutable
 set search_path = ''
@@ -287,108 +286,3 @@ comment on function ops.fail_job is
   'Counts a failed attempt of a held job: retried with backoff, or dead after max_attempts.';
 revoke all on function ops.fail_job from public, anon, authenticated, service_role;
 grant execute on function ops.fail_job to service_role;
-
--- Cancels a job and its unfinished descendants. A worker that runs one loses its lease. Cancelling again
--- changes nothing; an ended job stays as it ended.
-create function ops.cancel_job(id bigint) returns table (job_id bigint, state text, changed boolean)
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_job ops.live_jobs := ops._lock_with_parent(id);
-  v_claim ops.claims;
-  v_keys bigint[];
-  v_child bigint;
-begin
-  job_id := id;
-  changed := v_job.id is not null;
-  if not changed then
-    select f.state into state from ops.finished_jobs f where f.id = cancel_job.id;
-    if not found then
-      perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
-    end if;
-    return next;
-    return;
-  end if;
-  if v_job.pending_children > 0 then
-    perform ops._lock_family(id);
-  end if;
-  select c.* into v_claim from ops.claims c where v_job.id = any (c.job_ids) limit 1;
-  if v_claim.id is not null then
-    v_keys := ops._leave_claims(array[v_job.id]);
-    if v_claim.worker <> '' then
-      v_job := ops._attempted(v_job, v_claim);
-      perform ops._note_attempt(v_job, 'cancelled', null);
-    end if;
-  end if;
-  perform ops._end_job(v_job, 'cancelled', null, null);
-  perform ops._release_slots(v_keys);
-  if v_job.pending_children > 0 then
-    for v_child in select j.id from ops.live_jobs j where j.parent_id = v_job.id order by j.id loop
-      perform ops.cancel_job(v_child);
-    end loop;
-  end if;
-  state := 'cancelled';
-  return next;
-end $$;
-comment on function ops.cancel_job is
-  'Cancels a job and its children at once; what it held (charges) is released by its kind.';
-revoke all on function ops.cancel_job from public, anon, authenticated, service_role;
-grant execute on function ops.cancel_job to service_role;
-
--- Gives a dead job all its attempts again. Its kind may refuse (a charge that can no longer be held).
--- Errors: unknown_job, job_not_dead.
-create function ops.replay_job(id bigint) returns table (job_id bigint, state text)
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_job ops.finished_jobs;
-begin
-  select * into v_job from ops.finished_jobs f where f.id = replay_job.id;
-  if v_job.parent_id is not null then
-    perform from ops.live_jobs p where p.id = v_job.parent_id for update;
-    perform from ops.finished_jobs p where p.id = v_job.parent_id for update;
-  end if;
-  select * into v_job from ops.finished_jobs f where f.id = replay_job.id for update;
-  if not found then
-    if not exists (select from ops.live_jobs j where j.id = replay_job.id) then
-      perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
-    end if;
-    perform private.fail('job_not_dead', format('Job %s has not ended.', id), jsonb_build_object('job_id', id));
-  elsif v_job.state <> 'dead' then
-    perform private.fail('job_not_dead', format('Job %s is %s.', id, v_job.state),
-      jsonb_build_object('state', v_job.state));
-  end if;
-  delete from ops.finished_jobs f where f.id = v_job.id;
-  v_job.state := 'scheduled';
-  v_job.paused := false;
-  v_job.failed_attempts := 0;
-  v_job.finished_at := null;
-  v_job.progress := 0;
-  v_job.stage := null;
-  v_job.wait_key := null;
-  v_job.callback := null;
-  v_job.checkpoint := '{}';
-  v_job.deadline_at := private.now() + (select k.timeout from ops.job_kinds k where k.kind = v_job.kind);
-  insert into ops.live_jobs select v_job.*;
-  perform ops._make_ready(array[v_job.id]);
-  if v_job.parent_id is not null then
-    update ops.live_jobs p
-    set pending_children = p.pending_children + 1, failed_children = p.failed_children - 1
-    where p.id = v_job.parent_id;
-    if not found then
-      update ops.finished_jobs p
-      set pending_children = p.pending_children + 1, failed_children = p.failed_children - 1
-      where p.id = v_job.parent_id;
-    end if;
-  end if;
-  perform ops._announce(v_job.id, v_job.kind, 'replayed');
-  perform ops._wake_worker();
-  job_id := v_job.id;
-  state := 'queued';
-  return next;
-end $$;
-comment on function ops.replay_job is 'Puts a dead job back in the queue with all its attempts.';
-revoke all on function ops.replay_job from public, anon, authenticated, service_role;
-grant execute on function ops.replay_job to service_role;

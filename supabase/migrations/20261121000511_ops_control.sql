@@ -1,8 +1,55 @@
--- What operators and domains do with work that runs: pause and resume it, retry what failed, replay by filter, and
--- how long what has ended is kept.
+-- What operators and domains do with work: cancel, pause and resume it, replay what died, one by one or by filter.
 
 insert into private.error_codes (name, sqlstate, hint) values
   ('job_not_paused', 'PT409', 'Only a paused job can be resumed.');
+
+-- Cancels a job and its unfinished descendants. A worker that runs one loses its lease. Cancelling again
+-- changes nothing; an ended job stays as it ended.
+create function ops.cancel_job(id bigint) returns table (job_id bigint, state text, changed boolean)
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_job ops.live_jobs := ops._lock_with_parent(id);
+  v_claim ops.claims;
+  v_keys bigint[];
+  v_child bigint;
+begin
+  job_id := id;
+  changed := v_job.id is not null;
+  if not changed then
+    select f.state into state from ops.finished_jobs f where f.id = cancel_job.id;
+    if not found then
+      perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
+    end if;
+    return next;
+    return;
+  end if;
+  if v_job.pending_children > 0 then
+    perform ops._lock_family(id);
+  end if;
+  select c.* into v_claim from ops.claims c where v_job.id = any (c.job_ids) limit 1;
+  if v_claim.id is not null then
+    v_keys := ops._leave_claims(array[v_job.id]);
+    if v_claim.worker <> '' then
+      v_job := ops._attempted(v_job, v_claim);
+      perform ops._note_attempt(v_job, 'cancelled', null);
+    end if;
+  end if;
+  perform ops._end_job(v_job, 'cancelled', null, null);
+  perform ops._release_slots(v_keys);
+  if v_job.pending_children > 0 then
+    for v_child in select j.id from ops.live_jobs j where j.parent_id = v_job.id order by j.id loop
+      perform ops.cancel_job(v_child);
+    end loop;
+  end if;
+  state := 'cancelled';
+  return next;
+end $$;
+comment on function ops.cancel_job is
+  'Cancels a job and its children at once; what it held (charges) is released by its kind.';
+revoke all on function ops.cancel_job from public, anon, authenticated, service_role;
+grant execute on function ops.cancel_job to service_role;
 
 -- Locks a job with its parent and its descendants. Errors: unknown_job, job_ended.
 create function ops._lock_live_family(id bigint) returns bigint[]
@@ -71,6 +118,56 @@ comment on function ops.resume_job(bigint) is 'Lets a paused job and its descend
 revoke all on function ops.resume_job from public, anon, authenticated, service_role;
 grant execute on function ops.resume_job to service_role;
 
+-- Gives a dead job all its attempts again. Its kind may refuse (a charge that can no longer be held).
+-- Errors: unknown_job, job_not_dead.
+create function ops.replay_job(id bigint) returns table (job_id bigint, state text)
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_job ops.finished_jobs;
+begin
+  select * into v_job from ops.finished_jobs f where f.id = replay_job.id;
+  if v_job.parent_id is not null then
+    perform from ops.live_jobs p where p.id = v_job.parent_id for update;
+    perform from ops.finished_jobs p where p.id = v_job.parent_id for update;
+  end if;
+  select * into v_job from ops.finished_jobs f where f.id = replay_job.id for update;
+  if not found then
+    if not exists (select from ops.live_jobs j where j.id = replay_job.id) then
+      perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', id));
+    end if;
+    perform private.fail('job_not_dead', format('Job %s has not ended.', id), jsonb_build_object('job_id', id));
+  elsif v_job.state <> 'dead' then
+    perform private.fail('job_not_dead', format('Job %s is %s.', id, v_job.state),
+      jsonb_build_object('state', v_job.state));
+  end if;
+  delete from ops.finished_jobs f where f.id = v_job.id;
+  v_job.state := 'scheduled';
+  v_job.paused := false;
+  v_job.failed_attempts := 0;
+  v_job.finished_at := null;
+  v_job.progress := 0;
+  v_job.stage := null;
+  v_job.wait_key := null;
+  v_job.callback := null;
+  v_job.checkpoint := '{}';
+  v_job.deadline_at := private.now() + (select k.timeout from ops.job_kinds k where k.kind = v_job.kind);
+  insert into ops.live_jobs select v_job.*;
+  perform ops._make_ready(array[v_job.id]);
+  if v_job.parent_id is not null then
+    perform ops._count_children(v_job.parent_id, 1, -1);
+  end if;
+  perform ops._announce(v_job.id, v_job.kind, 'replayed');
+  perform ops._wake_worker();
+  job_id := v_job.id;
+  state := 'queued';
+  return next;
+end $$;
+comment on function ops.replay_job is 'Puts a dead job back in the queue with all its attempts.';
+revoke all on function ops.replay_job from public, anon, authenticated, service_role;
+grant execute on function ops.replay_job to service_role;
+
 -- Replays dead jobs, newest first, at most so many; null arguments do not narrow. Each is replayed by itself: one
 -- whose kind refuses stays dead and is told of. Returns a row for each job: queued, or the refusal.
 create function ops.replay_jobs(kind text default null, parent_id bigint default null, workspace_id uuid default null,
@@ -133,81 +230,3 @@ end $$;
 comment on function ops.retry_failed_children(bigint) is 'Replays the dead children of a job; returns how many go on.';
 revoke all on function ops.retry_failed_children from public, anon, authenticated, service_role;
 grant execute on function ops.retry_failed_children to service_role;
-
-create table ops.retention (
-  what text primary key,
-  keep interval not null,
-  description text not null,
-  updated_at timestamptz not null default now(),
-  constraint retention_keep_at_least_a_day check (keep >= interval '1 day')
-);
-comment on table ops.retention is 'For how long what has ended is kept; an operator''s setting.';
-create trigger retention_touch before update on ops.retention for each row execute function private.touch_updated_at();
-alter table ops.retention enable row level security;
-revoke all on table ops.retention from public, anon, authenticated, service_role;
-grant select, update on table ops.retention to service_role;
-insert into ops.retention (what, keep, description) values
-  ('jobs', interval '30 days', 'Jobs that were completed or cancelled.'),
-  ('dead jobs', interval '180 days', 'Jobs that died and may be replayed.'),
-  ('logs', interval '30 days', 'Requests and errors.'),
-  ('outbox', interval '30 days', 'Events that were handed on.'),
-  ('refreshes', interval '90 days', 'Refreshes of materialized views.'),
-  ('attempts', interval '90 days', 'Attempts that did not complete their job.'),
-  ('webhooks', interval '180 days',
-    'Webhooks that were processed or ignored; their ids keep them from being taken twice.'),
-  ('dead webhooks', interval '365 days', 'Webhooks whose job died.');
-
-create function ops._kept_since(what text) returns timestamptz
-language sql stable
-set search_path = ''
-as $$ select private.now() - r.keep from ops.retention r where r.what = _kept_since.what $$;
-comment on function ops._kept_since(text) is 'What ended before is no longer kept.';
-revoke all on function ops._kept_since from public, anon, authenticated, service_role;
-grant execute on function ops._kept_since to service_role;
-
--- A finished job with children that are at work stays until they have ended.
-create function ops.prune_finished_jobs() returns integer
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_ended timestamptz := ops._kept_since('jobs');
-  v_died timestamptz := ops._kept_since('dead jobs');
-  v_pruned integer;
-  v_dead integer;
-begin
-  delete from ops.finished_jobs f using (
-    select o.id from ops.finished_jobs o
-    where o.finished_at < v_ended and o.state <> 'dead' and o.pending_children = 0
-    order by o.finished_at limit 10000
-  ) old where f.id = old.id;
-  get diagnostics v_pruned = row_count;
-  delete from ops.finished_jobs f using (
-    select o.id from ops.finished_jobs o where o.state = 'dead' and o.finished_at < v_died
-    order by o.finished_at limit 1000
-  ) old where f.id = old.id;
-  get diagnostics v_dead = row_count;
-  return v_pruned + v_dead;
-end $$;
-comment on function ops.prune_finished_jobs() is 'Sweep: deletes jobs whose retention is over; returns how many.';
-revoke all on function ops.prune_finished_jobs from public, anon, authenticated, service_role;
-grant execute on function ops.prune_finished_jobs to service_role;
-
-create function ops.prune_job_attempts() returns integer
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_pruned integer;
-begin
-  delete from ops.ended_attempts a using (
-    select o.job_id, o.attempt from ops.ended_attempts o
-    where o.ended_at < ops._kept_since('attempts') order by o.ended_at limit 5000
-  ) old
-  where a.job_id = old.job_id and a.attempt = old.attempt;
-  get diagnostics v_pruned = row_count;
-  return v_pruned;
-end $$;
-comment on function ops.prune_job_attempts() is 'Sweep: deletes attempts whose retention is over; returns how many.';
-revoke all on function ops.prune_job_attempts from public, anon, authenticated, service_role;
-grant execute on function ops.prune_job_attempts to service_role;
