@@ -223,8 +223,7 @@ begin
   update social.conversations c
   set message_count = c.message_count + 1, post_id = v_from.post_id, binding_id = v_from.binding_id,
     last_message_at = greatest(c.last_message_at, message.created_at),
-    stage = case when c.stage in ('initial', 'completed') then
-      case when c.last_inbound_at is null then 'awaiting_reply' else 'awaiting_photo' end else c.stage end
+    stage = case c.stage when 'processing' then c.stage else 'awaiting_reply' end
   where c.id = v_to.id
   returning * into v_to;
   delete from social.conversations c where c.id = v_from.id and c.message_count = 0;

@@ -77,7 +77,7 @@ begin
   end case;
   update social.conversations c
   set post_id = comment.post_id, binding_id = v_rules.binding_id, status = 'active',
-    stage = case when c.stage in ('initial', 'completed') then 'awaiting_reply' else c.stage end
+    stage = case c.stage when 'processing' then c.stage else 'awaiting_reply' end
   where c.id = v_conversation.id returning * into v_conversation;
   update social.post_garment_bindings b set last_used_at = private.now() where b.id = v_rules.binding_id;
   v_draft.source := 'bot';

@@ -143,7 +143,7 @@ describe("a comment", () => {
     await s.work();
     expect(await s.conversation()).toMatchObject({
       id: before.id,
-      stage: "awaiting_photo",
+      stage: "awaiting_reply",
       message_count: 2,
       post_id: s.post.id,
     });

@@ -165,6 +165,26 @@ describe("a photo", () => {
   });
 });
 
+test("a comment under another post changes what is talked about, and asks for a photo again", async () => {
+  await begin();
+  const other = s.people.post();
+  await testDb.service.call("social.apply_posts", {
+    account_id: s.accountId,
+    posts: [{ platform_post_id: other.id, media_type: "image", posted_at: "2029-06-02T00:00:00Z" }],
+    seen: new Date(s.now()).toISOString(),
+  });
+  const [post] = await testDb.query("select id from social.posts where platform_post_id = $1", [other.id]);
+  await s.bind({ post_id: post!.id, garment_name: "the coat" });
+  await s.happens((p) => p.comment("ada", other.id, "tryon"));
+  await say("oh yes");
+  expect(s.said().slice(2)).toEqual([
+    expect.stringContaining("the coat"),
+    expect.stringContaining("put the coat on you"),
+  ]);
+  await say(null, photo);
+  expect((await tryons())[0]).toMatchObject({ status: "completed", post_id: post!.id });
+});
+
 describe("events", () => {
   test("that come twice or in reverse change nothing twice, and leave the same conversation", async () => {
     s = await createStage(testDb, db);
