@@ -80,8 +80,9 @@ alter table messaging.email_log add constraint email_log_contact_submission_id_f
   references messaging.contact_submissions (id) on delete cascade;
 create index email_log_contact_submission_id on messaging.email_log (contact_submission_id)
   where contact_submission_id is not null;
-create policy "Staff see what was sent in answer to forms" on messaging.email_log
-  for select to authenticated using (contact_submission_id is not null and (select private.is_staff()));
+alter policy "People see mail sent to them or from accounts they may use" on messaging.email_log
+  using (user_id = (select auth.uid()) or account_id = any ((select private.mail_account_ids('readonly'))::uuid[])
+    or (contact_submission_id is not null and (select private.is_staff())));
 
 create table messaging.contact_responses (
   id uuid primary key default gen_random_uuid(),

@@ -24,10 +24,14 @@ revoke all on function private.audit_identity from public, anon, authenticated, 
 create trigger audit_identity after insert or delete on auth.identities
   for each row execute function private.audit_identity();
 
-create policy "Staff see all sign-ins" on identity.sso_audit_log
-  for select to authenticated using ((select private.is_staff()));
-create policy "Staff see how accounts were connected" on integrations.oauth_audit_log
-  for select to authenticated using ((select private.is_staff()));
+alter policy "People see their own sign-ins" on identity.sso_audit_log
+  using (user_id = (select auth.uid()) or (select private.is_staff()));
+alter policy "People see their own sign-ins" on identity.sso_audit_log
+  rename to "People see their own sign-ins, staff all";
+alter policy "Admins see how their workspaces' accounts were connected" on integrations.oauth_audit_log
+  using (workspace_id = any ((select private.workspace_ids('admin'))::uuid[]) or (select private.is_staff()));
+alter policy "Admins see how their workspaces' accounts were connected" on integrations.oauth_audit_log
+  rename to "Admins and staff see how accounts were connected";
 
 -- What an app notes of the caller's own session. What is refused before anybody is signed in, the auth server's hooks
 -- write as the service. Errors: not_signed_in, invalid_argument, too_many_messages.
