@@ -84,6 +84,41 @@ comment on function messaging.send_email(uuid, text[], text, text, text, text[],
 revoke all on function messaging.send_email from public, anon, authenticated, service_role;
 grant execute on function messaging.send_email to authenticated;
 
+-- What a worker has begun to hand over may still be sent. Errors: unknown_mail, and those of
+-- private.mail_account_of_caller.
+create function private.cancel_email(message_id uuid) returns messaging.email_messages
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_message messaging.email_messages;
+begin
+  select * into v_message from messaging.email_messages m
+  where m.id = cancel_email.message_id and m.direction = 'out'
+    and m.account_id = any (private.mail_account_ids('readonly')) and auth.uid() is not null;
+  if v_message.id is null then
+    perform private.fail('unknown_mail', 'There is no such mail that you may cancel.',
+      jsonb_build_object('message_id', cancel_email.message_id));
+  end if;
+  perform private.mail_account_of_caller(v_message.account_id, 'member');
+  if v_message.status = 'queued' then
+    perform ops.cancel_job(v_message.job_id);
+  end if;
+  select * into v_message from messaging.email_messages m where m.id = cancel_email.message_id;
+  return v_message;
+end $$;
+comment on function private.cancel_email(uuid) is 'Core of messaging.cancel_email.';
+revoke all on function private.cancel_email from public, anon, authenticated, service_role;
+grant execute on function private.cancel_email to authenticated;
+create function messaging.cancel_email(message_id uuid) returns messaging.email_messages
+language sql
+set search_path = ''
+as $$ select private.cancel_email(cancel_email.message_id) $$;
+comment on function messaging.cancel_email(uuid) is
+  'Takes back a mail that is not sent yet; one that is sent stays so.';
+revoke all on function messaging.cancel_email from public, anon, authenticated, service_role;
+grant execute on function messaging.cancel_email to authenticated;
+
 -- Once for a moment: what is asked for while it is under way is answered by it.
 create function private.begin_mail_job(kind text, account messaging.email_accounts, moment bigint) returns void
 language sql

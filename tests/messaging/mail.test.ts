@@ -248,6 +248,29 @@ test("a mail asked for with one key by many at once is one", async () => {
   ).toEqual([{ jobs: 1 }]);
 });
 
+test("a mail that waits is taken back by members, and is not sent", async () => {
+  await seal();
+  const { id } = await call<{ id: string }>(member, "send_email", {
+    account_id: account,
+    to_addresses: ["b@example.com"],
+    subject: "Oops",
+    text_body: "Hi",
+  });
+  const cancel = (user: TestUser) => call<{ status: string }>(user, "cancel_email", { message_id: id });
+  await expectError(cancel(reader), "mail_role_too_low");
+  await expectError(cancel(stranger), "unknown_mail", "PT404");
+  expect((await cancel(owner)).status).toBe("cancelled");
+  expect((await cancel(member)).status).toBe("cancelled");
+  expect(
+    await db.query("select state from ops.jobs where kind = 'mail.send' and payload ->> 'message_id' = $1", [
+      id,
+    ]),
+  ).toEqual([{ state: "cancelled" }]);
+  expect(await db.query("select status from messaging.email_log where message_id = $1", [id])).toEqual([
+    { status: "failed" },
+  ]);
+});
+
 test("mail is stored once however often it is read, and not for an account that has been changed", async () => {
   await seal();
   await db.service.call("messaging.note_email_account", { account_id: account, error: null });
