@@ -73,6 +73,8 @@ comment on column ai.knowledge_sources.max_depth is 'Links followed from the sta
 comment on column ai.knowledge_sources.verify_every is 'How often it is read again; null: only when asked.';
 comment on column ai.knowledge_sources.keep_for is
   'How long its chunks count after they were last seen; null: until they are gone at the source.';
+comment on column ai.knowledge_sources.is_active is
+  'False: it is read only when somebody asks; what is known of it stays.';
 comment on column ai.knowledge_sources.changed_at is
   'When something of it changed that has not been read again; null: nothing has.';
 create unique index knowledge_sources_url on ai.knowledge_sources (workspace_id, url) where url is not null;

@@ -17,6 +17,7 @@ create table ai.knowledge_ingestion_jobs (
   chunks_reused integer not null default 0,
   chunks_embedded integer not null default 0,
   cost_micro bigint not null default 0,
+  max_cost_micro bigint,
   progress smallint not null default 0,
   stage text,
   error_message text,
@@ -42,7 +43,8 @@ create table ai.knowledge_ingestion_jobs (
   constraint knowledge_ingestion_jobs_failed_says_why check ((status = 'failed') = (error_message is not null)),
   constraint knowledge_ingestion_jobs_counts check (items_succeeded >= 0 and items_failed >= 0
     and items_processed = items_succeeded + items_failed and items_total >= items_processed
-    and chunks_created >= 0 and chunks_reused >= 0 and chunks_embedded >= 0 and cost_micro >= 0),
+    and chunks_created >= 0 and chunks_reused >= 0 and chunks_embedded >= 0 and cost_micro >= 0
+    and max_cost_micro >= 0),
   constraint knowledge_ingestion_jobs_progress_percent check (progress between 0 and 100),
   constraint knowledge_ingestion_jobs_json_shapes
     check (jsonb_typeof(config) = 'object' and jsonb_typeof(error_details) = 'array')
@@ -52,6 +54,8 @@ comment on table ai.knowledge_ingestion_jobs is
 comment on column ai.knowledge_ingestion_jobs.config is 'The source''s settings as they were when it began.';
 comment on column ai.knowledge_ingestion_jobs.error_details is
   'The first hundred items that could not be read: [{location, error}]; all are in knowledge_ingestion_items.';
+comment on column ai.knowledge_ingestion_jobs.max_cost_micro is
+  'What embedding may cost, where a task was approved for it; null: whatever it takes.';
 comment on column ai.knowledge_ingestion_jobs.chunks_reused is 'New chunks whose text was embedded before.';
 create unique index knowledge_ingestion_jobs_open on ai.knowledge_ingestion_jobs (source_id)
   where status in ('pending', 'running');

@@ -34,7 +34,8 @@ insert into ops.limits (scope, subject, max_running, description) values
   ('provider', 'embeddings', 8, 'Calls of the embedding provider at the same time.');
 
 -- Cuts what is not embedded of a source into batches. Chunks of equal text are embedded once: the others take the
--- vector over when it is stored. The job of the reading becomes the parent. Errors: insufficient_credits.
+-- vector over when it is stored. The job of the reading becomes the parent. Errors: insufficient_credits,
+-- task_budget_exceeded.
 create function ai.request_embedding(ingestion_id uuid) returns integer
 language plpgsql security definer
 set search_path = ''
@@ -45,6 +46,7 @@ declare
   v_batches ai.embedding_batches[];
   v_batch ai.embedding_batches;
   v_jobs bigint[];
+  v_price bigint;
 begin
   select * into v_ingestion from ai.knowledge_ingestion_jobs i where i.id = request_embedding.ingestion_id
     and i.status in ('pending', 'running');
@@ -70,6 +72,11 @@ begin
   select array_agg(n::ai.embedding_batches) into v_batches from new n;
   if v_batches is null then
     return 0;
+  end if;
+  v_price := (billing._price('knowledge', (select sum(b.token_count) from unnest(v_batches) b) / 1000.0)).amount_micro;
+  if v_price > v_ingestion.max_cost_micro then
+    perform private.fail('task_budget_exceeded', format('Embedding costs %s micro-units and %s were approved.', v_price,
+      v_ingestion.max_cost_micro), jsonb_build_object('cost_micro', v_price));
   end if;
   -- jobs, then the wallet
   select array_agg(j.job_id) into v_jobs from ops.enqueue_jobs('ai.embed',

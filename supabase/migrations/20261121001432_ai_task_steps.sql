@@ -83,6 +83,13 @@ begin
       perform private.fail('unknown_knowledge_source', 'The knowledge source is gone.');
     end if;
     v_ingestion := private.start_ingestion((task.config ->> 'source_id')::uuid, 'requested');
+    -- one that somebody else has asked for goes on as they did
+    update ai.knowledge_ingestion_jobs i set max_cost_micro = task.estimated_cost_micro
+    where i.id = v_ingestion.id and i.created_at = now() returning * into v_ingestion;
+    if v_ingestion.id is null then
+      select * into v_ingestion from ai.knowledge_ingestion_jobs i
+      where i.source_id = (task.config ->> 'source_id')::uuid and i.status in ('pending', 'running');
+    end if;
   else
     select * into v_ingestion from ai.knowledge_ingestion_jobs i where i.id = (task.result ->> 'ingestion_id')::uuid;
   end if;

@@ -296,6 +296,51 @@ describe("a website", () => {
     });
   });
 
+  test("that forbids its first page, or has none, says so", async () => {
+    site["/robots.txt"] = { body: "User-agent: *\nDisallow: /" };
+    const closed = await add();
+    await work();
+    expect(await ingestion(closed)).toMatchObject({
+      status: "failed",
+      error_message: "disallowed: robots.txt forbids the page.",
+    });
+    site["/robots.txt"] = { status: 404 };
+    const none = await add({ url: "https://shop.test/none" });
+    await work();
+    expect(await ingestion(none)).toMatchObject({
+      status: "failed",
+      error_message: "gone: There is no such page.",
+    });
+  });
+
+  test("that a task reads anew costs no more than was approved", async () => {
+    const source = await add();
+    await work();
+    const proposed = await asAda().call("ai.propose_task", {
+      workspace_id: ada.workspaceId,
+      task_type: "refresh_knowledge",
+      title: "Read the site",
+      config: { source_id: source.id },
+    });
+    expect(proposed.estimated_cost_micro).toBe(30);
+    await asAda().call("ai.approve_task", { task_id: proposed.id });
+    const lines = Array.from(
+      { length: 300 },
+      (_, i) => `<p>Line ${i} says something new about washing linen.</p>`,
+    );
+    site["/care"] = page("Care", lines.join(""));
+    await work();
+    expect(await ingestion(source)).toMatchObject({
+      status: "failed",
+      error_message: expect.stringContaining("task_budget_exceeded"),
+    });
+    await testDb.query("update ops.live_jobs set run_at = now()");
+    await work();
+    const [task] = await asAda().query("select * from ai.autonomous_tasks where id = $1", [proposed.id]);
+    expect(task).toMatchObject({ status: "failed", cost_micro: 0 });
+    expect(await faults()).toEqual([]);
+  });
+
   test("that fails is tried again from where it was", async () => {
     let down = true;
     const flaky: SafeFetch = async (url, request) => {
@@ -455,6 +500,46 @@ describe("products", () => {
     expect(titles).toEqual([{ source_title: "Merino coat" }]);
     await testDb.advanceClock("2 minutes");
     expect(await testDb.call("ai.verify_due_knowledge", {})).toBe(0);
+  });
+});
+
+describe("products of a connected shop", () => {
+  test("are known anew when what people read of them changes, and not when their stock does", async () => {
+    const [product] = await testDb.query(
+      `with a as (insert into integrations.connected_accounts (workspace_id, provider, external_account_id)
+         values ($1, 'shopify', $2) returning id)
+       insert into commerce.shopify_products (workspace_id, connected_account_id, shopify_product_id, title, body_html,
+         price_min_cents, price_max_cents, currency, handle, shopify_store_url, sync_hash, shopify_updated_at, observed_at)
+       select $1, a.id, 'p1', 'Linen dress', '<p>Cool in summer.</p>', 1990, 2990, 'EUR', 'dress', 'https://s.test/', 'h1',
+         now(), now() from a returning id`,
+      [ada.workspaceId, `${randomUUID()}.myshopify.com`],
+    );
+    const source = await add({ source_type: "products", url: null });
+    await work();
+    expect((await vectorSearch("summer dress"))[0]).toMatchObject({
+      source_url: "https://s.test/products/dress",
+      content: expect.stringContaining("Price: 19.90 to 29.90 EUR."),
+    });
+    const change = (set: string) =>
+      testDb.query(`update commerce.shopify_products set ${set} where id = $1`, [product!.id]);
+    const changed = async () =>
+      (await testDb.query("select changed_at from ai.knowledge_sources where id = $1", [source.id]))[0]!
+        .changed_at;
+    await change("lowest_stock_level = 3");
+    expect(await changed()).toBeNull();
+    await change("title = 'Silk dress', sync_hash = 'h2'");
+    expect(await changed()).not.toBeNull();
+    await testDb.advanceClock("2 minutes");
+    await testDb.query("select ai.verify_due_knowledge()");
+    await work();
+    expect((await vectorSearch("silk dress"))[0]).toMatchObject({ source_title: "Silk dress" });
+    await change("sync_status = 'deleted', deleted_at = now()");
+    await testDb.advanceClock("2 minutes");
+    await testDb.query("select ai.verify_due_knowledge()");
+    await work();
+    expect(
+      await asAda().query("select 1 from ai.knowledge_documents where source_id = $1", [source.id]),
+    ).toEqual([]);
   });
 });
 

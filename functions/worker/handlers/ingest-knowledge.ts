@@ -83,7 +83,7 @@ async function embedRest(db: Database, ingestionId: string): Promise<number> {
     return await requestEmbedding(db, ingestionId);
   } catch (error) {
     const named = namedError(error);
-    if (named?.status !== 402) throw error;
+    if (named?.status !== 402 && named?.code !== "task_budget_exceeded") throw error;
     throw new JobError(named.code, named.message, { retry: false, cause: error });
   }
 }
@@ -113,10 +113,20 @@ async function readSite(
       failedPage(error, item),
     );
     if (!(await finishItem(db, ingestion.id, item.location, done))) return "ended";
+    refuseStart(item, done);
     const fresh = await findIngestion(db, ingestion.id);
     if (!fresh || !(await context.checkpoint({ progress: percentOf(fresh), stage: "reading" })))
       return "ended";
   }
+}
+
+/** A site whose first page cannot be read, and leads nowhere, is not read at all; its people are told why. */
+function refuseStart({ depth }: Item, done: Finished): void {
+  if (depth > 0) return;
+  if (done.status === "gone") throw new JobError("gone", "There is no such page.", { retry: false });
+  if (done.status !== "skipped" || (done.links ?? []).length > 0) return;
+  const [code = "skipped", message = "The page cannot be read."] = done.error.split(/: (.*)/s);
+  throw new JobError(code, message, { retry: false });
 }
 
 /** One page that fails is noted; the first one is the site itself, and decides. */
