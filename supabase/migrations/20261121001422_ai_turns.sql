@@ -204,18 +204,17 @@ language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_turn ai.conversation_turns;
-  v_closed integer := 0;
-begin
-  for v_turn in
-    select * from ai.conversation_turns t
+  -- all conversations before any wallet, and none that somebody holds: see ai.finish_turn
+  v_turns uuid[] := array(select t.id from ai.conversation_turns t
+    join ai.conversation_sessions s on s.id = t.session_id
     where t.status = 'running' and t.created_at < private.now() - interval '5 minutes'
-    order by t.created_at limit 100
-  loop
-    perform ai.finish_turn(v_turn.id, 'failed', '[]', 0, 0, null, 'answer_lost: The answer broke off.');
-    v_closed := v_closed + 1;
+    order by t.created_at limit 100 for no key update of s skip locked);
+  v_turn uuid;
+begin
+  foreach v_turn in array v_turns loop
+    perform ai.finish_turn(v_turn, 'failed', '[]', 0, 0, null, 'answer_lost: The answer broke off.');
   end loop;
-  return v_closed;
+  return cardinality(v_turns);
 end $$;
 comment on function ai.close_stale_turns() is 'Sweep: ends turns that nobody finished, and gives their holds back.';
 revoke all on function ai.close_stale_turns from public, anon, authenticated, service_role;

@@ -233,6 +233,33 @@ describe("a crawl", () => {
     });
   });
 
+  test("keeps its pause between attempts, too", async () => {
+    const { ingestKnowledge } = await import("../../functions/worker/handlers/ingest-knowledge.ts");
+    const ingestion = {
+      id: "i",
+      status: "running",
+      job_type: "website",
+      config: { url: "https://s.test/", max_depth: 1, max_pages: 9 },
+      items_total: 2,
+      items_processed: 0,
+    };
+    const item = { location: "https://s.test/", depth: 0, known_hash: null };
+    const db = {
+      rows: async ({ name }: { name: string }) => (name === "ingestion" ? [ingestion] : [item]),
+      row: async () => ({ live: true }),
+      end: async () => {},
+    };
+    const { fetch } = web({
+      "https://s.test/robots.txt": { body: "User-agent: *\nCrawl-delay: 20" },
+      "https://s.test/": { body: "<p>Text that is kept.</p>" },
+    });
+    const handler = ingestKnowledge({ safeFetch: fetch, storage: { signedUrl: async () => "" } });
+    const context = { db, signal, now: Date.now, checkpoint: async () => true };
+    const job = { payload: { ingestion_id: crypto.randomUUID() }, checkpoint: {} };
+    // biome-ignore lint/suspicious/noExplicitAny: only what the handler looks at.
+    expect(await handler(job as any, context as any)).toEqual({ outcome: "waiting", poll_in: 20 });
+  });
+
   test("knows a page by one address", () => {
     expect(pageAddress("/a?utm_source=x&b=1#part", "https://s.test/")).toBe("https://s.test/a?b=1");
     expect(pageAddress("https://other.test/", "https://s.test/")).toBeNull();

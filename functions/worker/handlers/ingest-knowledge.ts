@@ -32,12 +32,17 @@ export interface IngestDeps {
   pauseMs?: number | undefined;
 }
 
-/** How long one attempt reads before others have their turn; the job then goes on with what is next. */
-const longestMs = 45_000;
+/**
+ * How long one attempt begins new pages, so that it ends well within the time that a handler has for certain; the job
+ * then goes on with what is next.
+ */
+const longestMs = 12_000;
 const documentBytes = 20 * 1024 * 1024;
 const productPage = 50;
 
-type Step = (ingestion: Ingestion, context: JobContext, stopAt: number) => Promise<"done" | "more" | "ended">;
+/** again_in: there is more, to be gone on with after so many seconds. */
+type Reading = "done" | "ended" | { again_in: number };
+type Step = (ingestion: Ingestion, context: JobContext, stopAt: number) => Promise<Reading>;
 
 /**
  * ai.ingest: reads a source item by item, each written and ticked off in one transaction, then has what is new embedded
@@ -62,7 +67,7 @@ export function ingestKnowledge(deps: IngestDeps, longest = longestMs): Handler 
     }
     const state = await steps[ingestion.job_type](ingestion, context, context.now() + longest);
     if (state === "ended") return completed({ status: "ended" });
-    if (state === "more") return waiting({ poll_in: 0 });
+    if (typeof state === "object") return waiting({ poll_in: state.again_in });
     if (!(await context.checkpoint({ progress: 90, stage: "embedding" })))
       return completed({ status: "ended" });
     const batches = await embedRest(context.db, ingestion.id);
@@ -96,7 +101,7 @@ async function readSite(
   ingestion: Ingestion,
   context: JobContext,
   stopAt: number,
-): Promise<"done" | "more" | "ended"> {
+): Promise<Reading> {
   const { db, signal, now } = context;
   const site = ingestion.config.url;
   if (!site) throw new JobError("invalid_source", "The source has no address.", { retry: false });
@@ -106,7 +111,7 @@ async function readSite(
     const item = await nextItem(db, ingestion.id);
     if (!item) return "done";
     if (pages > 0) {
-      if (now() + robots.pauseMs >= stopAt) return "more";
+      if (now() + robots.pauseMs >= stopAt) return { again_in: Math.ceil(robots.pauseMs / 1000) };
       await pause(robots.pauseMs, signal);
     }
     const done = await readPage(item, ingestion, robots, web).catch((error: unknown) =>
@@ -222,7 +227,7 @@ const readProducts: Step = async (ingestion, context, stopAt) => {
     if (!fresh || !(await context.checkpoint({ progress: percentOf(fresh), stage: "reading" })))
       return "ended";
   }
-  return "more";
+  return { again_in: 0 };
 };
 
 type Kept = Exclude<Finished, { status: "gone" }>;

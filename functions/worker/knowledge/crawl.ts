@@ -12,7 +12,8 @@ const userAgent = `${robotName}/1`;
 const pageBytes = 5 * 1024 * 1024;
 /** Source: RFC 9309, 2.5: at least 500 KiB are read. */
 const robotsBytes = 512 * 1024;
-const timeoutMs = 20_000;
+/** For a page with all its redirects. */
+const timeoutMs = 12_000;
 const mostRedirects = 5;
 const shortestPauseMs = 1000;
 const longestPauseMs = 30_000;
@@ -99,8 +100,8 @@ async function follow(
   { fetch, signal }: CrawlDeps,
 ): Promise<SafeResponse & { url: string }> {
   let url = start;
+  const time = AbortSignal.timeout(timeoutMs);
   for (let hops = 0; hops <= mostRedirects; hops++) {
-    const time = AbortSignal.timeout(timeoutMs);
     const response = await fetch(url, {
       method: "GET",
       headers: {
