@@ -1,14 +1,16 @@
 -- How the bot behaves on a post: what is built in, what the account says, what the post says, each before the one
--- before it. Trigger words are looked for as whole words, whatever their case and the signs between them.
+-- before it. Trigger words are looked for as whole words, whatever their case and the signs between them. What every
+-- event asks is PL/pgSQL, which keeps its plans.
 
 insert into private.error_codes (name, sqlstate, hint) values
   ('invalid_bot_settings', 'PT422', 'Correct what the details name; docs/clients.md shows every setting.');
 
 create function private.bot_messages() returns jsonb
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'private_reply', 'Hi {{username}}! Want to see {{garment}} on you? Answer this message and I will show you how.',
     'photo_request',
     'Great! Send me a photo of yourself, from the front and in good light, and I will put {{garment}} on you.',
@@ -23,8 +25,8 @@ as $$
     'limit_reached', 'That was enough for one day. Write again tomorrow!',
     'outside_hours', 'We are closed at the moment and will be back soon.',
     'opted_out', 'You will get no more automatic messages from us. Write START if you change your mind.',
-    'opted_in', 'Good to have you back!')
-$$;
+    'opted_in', 'Good to have you back!');
+end $$;
 comment on function private.bot_messages() is 'What the bot says where the settings say nothing else, by name.';
 revoke all on function private.bot_messages from public, anon, authenticated, service_role;
 grant execute on function private.bot_messages to authenticated, service_role;
@@ -48,58 +50,71 @@ comment on type private.bot_rules is 'What holds for the bot on one post, or on 
 
 -- Words and numbers in lower case with one space between, and one on both sides.
 create function private.keyword_text(text text) returns text
-language sql immutable
+language plpgsql immutable
 set search_path = ''
-as $$ select ' ' || trim(regexp_replace(lower(normalize(text, nfkc)), '[^[:alnum:]]+', ' ', 'g')) || ' ' $$;
+as $$
+begin
+  return ' ' || trim(regexp_replace(lower(normalize(text, nfkc)), '[^[:alnum:]]+', ' ', 'g')) || ' ';
+end $$;
 comment on function private.keyword_text(text) is 'The words of a text, for finding words in it.';
 revoke all on function private.keyword_text from public, anon, authenticated, service_role;
 
 -- A word of signs only, such as an emoji, is looked for as it is. The longest that is there.
 create function private.matching_keyword(text text, keywords text[]) returns text
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select k.keyword from unnest(keywords) as k (keyword)
-  where case when private.keyword_text(k.keyword) ~ '[^ ]'
-    then position(private.keyword_text(k.keyword) in private.keyword_text(matching_keyword.text)) > 0
-    else position(trim(k.keyword) in matching_keyword.text) > 0 end
-  order by length(k.keyword) desc, k.keyword limit 1
-$$;
+begin
+  return (
+    select k.keyword from unnest(keywords) as k (keyword)
+    where case when private.keyword_text(k.keyword) ~ '[^ ]'
+      then position(private.keyword_text(k.keyword) in private.keyword_text(matching_keyword.text)) > 0
+      else position(trim(k.keyword) in matching_keyword.text) > 0 end
+    order by length(k.keyword) desc, k.keyword limit 1
+  );
+end $$;
 comment on function private.matching_keyword(text, text[]) is 'The trigger word that a text holds; null: none.';
 revoke all on function private.matching_keyword from public, anon, authenticated, service_role;
 
 create function private.bot_rules_of(account_id uuid, post_id uuid) returns private.bot_rules
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select row(s.account_id, s.workspace_id, p.id, b.id, b.garment_id, coalesce(b.garment_name, g.name, 'it'),
-    b.category,
-    s.tryon_enabled and coalesce((p.bot_config ->> 'tryon_enabled')::boolean, true),
-    s.auto_reply_enabled and coalesce((p.bot_config ->> 'auto_reply_enabled')::boolean, true),
-    s.notifications_enabled,
-    coalesce(case when b.id is null or b.use_global_keywords then s.trigger_keywords end, '{}')
-      || coalesce(b.trigger_keywords, '{}')
-      || array(select jsonb_array_elements_text(coalesce(p.bot_config -> 'trigger_keywords', '[]'))),
-    private.bot_messages() || s.messages || coalesce(p.bot_config -> 'messages', '{}'),
-    coalesce(p.bot_config ->> 'promo_code', s.promo_code), s.daily_tryons_per_person, s.takeover_minutes,
-    coalesce((p.bot_config ->> 'business_hours_enabled')::boolean, s.business_hours_enabled),
-    coalesce(p.bot_config ->> 'timezone', s.timezone),
-    coalesce(p.bot_config -> 'business_hours', s.business_hours))::private.bot_rules
-  from social.bot_settings s
-  left join social.posts p on p.id = bot_rules_of.post_id and p.connected_account_id = s.account_id
-  left join social.post_garment_bindings b on b.post_id = p.id and b.is_active
-  left join studio.wardrobe_garments g on g.id = b.garment_id
-  where s.account_id = bot_rules_of.account_id
-$$;
+begin
+  return (
+    select row(s.account_id, s.workspace_id, p.id, b.id, b.garment_id, coalesce(b.garment_name, g.name, 'it'),
+      b.category,
+      s.tryon_enabled and coalesce((p.bot_config ->> 'tryon_enabled')::boolean, true),
+      s.auto_reply_enabled and coalesce((p.bot_config ->> 'auto_reply_enabled')::boolean, true),
+      s.notifications_enabled,
+      coalesce(case when b.id is null or b.use_global_keywords then s.trigger_keywords end, '{}')
+        || coalesce(b.trigger_keywords, '{}')
+        || array(select jsonb_array_elements_text(coalesce(p.bot_config -> 'trigger_keywords', '[]'))),
+      private.bot_messages() || s.messages || coalesce(p.bot_config -> 'messages', '{}'),
+      coalesce(p.bot_config ->> 'promo_code', s.promo_code), s.daily_tryons_per_person, s.takeover_minutes,
+      coalesce((p.bot_config ->> 'business_hours_enabled')::boolean, s.business_hours_enabled),
+      coalesce(p.bot_config ->> 'timezone', s.timezone),
+      coalesce(p.bot_config -> 'business_hours', s.business_hours))::private.bot_rules
+    from social.bot_settings s
+    left join social.posts p on p.id = bot_rules_of.post_id and p.connected_account_id = s.account_id
+    left join social.post_garment_bindings b on b.post_id = p.id and b.is_active
+    left join studio.wardrobe_garments g on g.id = b.garment_id
+    where s.account_id = bot_rules_of.account_id
+  );
+end $$;
 comment on function private.bot_rules_of(uuid, uuid) is 'What holds for the bot on a post, or with null, on no post.';
 revoke all on function private.bot_rules_of from public, anon, authenticated, service_role;
 
 -- From yesterday on, because hours may end after midnight. Null: closed for the next eight days.
 create function private.next_opening(rules private.bot_rules, at timestamptz) returns timestamptz
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select case when not rules.business_hours_enabled then at else (
+begin
+  if not rules.business_hours_enabled then
+    return at;
+  end if;
+  return (
     select min(greatest(h.opens_at, at))
     from generate_series(-1, 8) as d (n)
     cross join lateral (select (at at time zone rules.timezone)::date + d.n as day) l
@@ -109,8 +124,8 @@ as $$
       (l.day + (i.hours ->> 0)::time) at time zone rules.timezone as opens_at,
       (l.day + (i.hours ->> 1)::time + case when (i.hours ->> 1)::time <= (i.hours ->> 0)::time
         then interval '1 day' else interval '0' end) at time zone rules.timezone as closes_at) h
-    where h.closes_at > at) end
-$$;
+    where h.closes_at > at);
+end $$;
 comment on function private.next_opening(private.bot_rules, timestamptz) is
   'When the account is open from a time on: that time itself where it is open then.';
 revoke all on function private.next_opening from public, anon, authenticated, service_role;

@@ -114,13 +114,14 @@ comment on function private.cut_to_bytes(text, integer) is
 revoke all on function private.cut_to_bytes from public, anon, authenticated, service_role;
 
 create function private.fill_message(rules private.bot_rules, name text, username text) returns text
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select private.cut_to_bytes(replace(replace(replace(rules.messages ->> name, '{{username}}',
+begin
+  return private.cut_to_bytes(replace(replace(replace(rules.messages ->> name, '{{username}}',
     coalesce(username, 'there')), '{{garment}}', coalesce(rules.garment_name, 'it')), '{{promo_code}}',
-    coalesce(rules.promo_code, '')), 1000)
-$$;
+    coalesce(rules.promo_code, '')), 1000);
+end $$;
 comment on function private.fill_message(private.bot_rules, text, text) is
   'A message of the bot with what belongs in it.';
 revoke all on function private.fill_message from public, anon, authenticated, service_role;

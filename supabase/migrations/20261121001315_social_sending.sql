@@ -10,12 +10,13 @@ insert into private.error_codes (name, sqlstate, hint) values
   ('message_not_queued', 'PT409', 'Only a message that waits can be cancelled.');
 
 create function private.is_taken_over(conversation social.conversations) returns boolean
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select conversation.taken_over_at is not null
-    and (conversation.taken_over_until is null or conversation.taken_over_until > private.now())
-$$;
+begin
+  return conversation.taken_over_at is not null
+    and (conversation.taken_over_until is null or conversation.taken_over_until > private.now());
+end $$;
 comment on function private.is_taken_over(social.conversations) is 'Is the bot to be silent, because a member talks?';
 revoke all on function private.is_taken_over from public, anon, authenticated, service_role;
 
@@ -117,39 +118,45 @@ revoke all on function private.bot_says from public, anon, authenticated, servic
 
 -- Why a message may not be sent now; null: it may. What the bot says on opting out is the last it says.
 create function private.refusal_to_send(message social.messages, conversation social.conversations) returns text
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select case
-    when not exists (select from integrations.connected_accounts a
-      where a.id = message.connected_account_id and a.status <> 'disconnected') then 'account_not_connected'
-    when message.source = 'bot' and private.is_taken_over(conversation) then 'taken_over'
-    when message.source = 'bot' and conversation.opted_out_at is not null and message.purpose <> 'opted_out'
-      then 'opted_out'
-    when message.comment_id is not null then
-      case when (select o.commented_at from social.comments o where o.id = message.comment_id)
-        <= private.now() - interval '7 days' then 'private_reply_expired' end
-    when conversation.window_ends_at is null or conversation.window_ends_at <= private.now()
-      then 'outside_message_window' end
-$$;
+begin
+  return (
+    select case
+      when not exists (select from integrations.connected_accounts a
+        where a.id = message.connected_account_id and a.status <> 'disconnected') then 'account_not_connected'
+      when message.source = 'bot' and private.is_taken_over(conversation) then 'taken_over'
+      when message.source = 'bot' and conversation.opted_out_at is not null and message.purpose <> 'opted_out'
+        then 'opted_out'
+      when message.comment_id is not null then
+        case when (select o.commented_at from social.comments o where o.id = message.comment_id)
+          <= private.now() - interval '7 days' then 'private_reply_expired' end
+      when conversation.window_ends_at is null or conversation.window_ends_at <= private.now()
+        then 'outside_message_window' end
+  );
+end $$;
 comment on function private.refusal_to_send(social.messages, social.conversations) is
   'Why a message may not be sent now, as the name of an error.';
 revoke all on function private.refusal_to_send from public, anon, authenticated, service_role;
 
 -- Seconds until an account that stays below the platform's limits may send again; null: now.
 create function private.seconds_until_allowed(account_id uuid) returns double precision
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select max(extract(epoch from (
-    select m.sent_at + w.per from social.messages m
-    where m.connected_account_id = l.account_id and m.direction = 'outbound' and m.source <> 'app'
-      and m.sent_at > private.now() - w.per
-    order by m.sent_at desc offset w.most - 1 limit 1) - private.now()))
-  from social.send_limits l
-  cross join lateral (values (l.hourly_limit, interval '1 hour'), (l.daily_limit, interval '1 day')) as w (most, per)
-  where l.account_id = seconds_until_allowed.account_id
-$$;
+begin
+  return (
+    select max(extract(epoch from (
+      select m.sent_at + w.per from social.messages m
+      where m.connected_account_id = l.account_id and m.direction = 'outbound' and m.source <> 'app'
+        and m.sent_at > private.now() - w.per
+      order by m.sent_at desc offset w.most - 1 limit 1) - private.now()))
+    from social.send_limits l
+    cross join lateral (values (l.hourly_limit, interval '1 hour'), (l.daily_limit, interval '1 day')) as w (most, per)
+    where l.account_id = seconds_until_allowed.account_id
+  );
+end $$;
 comment on function private.seconds_until_allowed(uuid) is 'How long an account''s own send limits hold it back.';
 revoke all on function private.seconds_until_allowed from public, anon, authenticated, service_role;
 

@@ -3,12 +3,13 @@
 
 -- Meta's times are seconds or milliseconds.
 create function private.meta_time(value jsonb) returns timestamptz
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select case when jsonb_typeof(value) <> 'number' then null
-    when value::numeric > 1e11 then to_timestamp(value::numeric / 1000) else to_timestamp(value::numeric) end
-$$;
+begin
+  return case when jsonb_typeof(value) <> 'number' then null
+    when value::numeric > 1e11 then to_timestamp(value::numeric / 1000) else to_timestamp(value::numeric) end;
+end $$;
 comment on function private.meta_time(jsonb) is 'A time as Meta writes it, in seconds or milliseconds.';
 revoke all on function private.meta_time from public, anon, authenticated, service_role;
 
@@ -79,7 +80,11 @@ begin
   set post_id = comment.post_id, binding_id = v_rules.binding_id, status = 'active',
     stage = case c.stage when 'processing' then c.stage else 'awaiting_reply' end
   where c.id = v_conversation.id returning * into v_conversation;
-  update social.post_garment_bindings b set last_used_at = private.now() where b.id = v_rules.binding_id;
+  -- once a minute, by whoever comes first: a crowd of comments must not queue at one row
+  update social.post_garment_bindings b set last_used_at = private.now()
+  where b.id = any (array(select o.id from social.post_garment_bindings o where o.id = v_rules.binding_id
+    and (o.last_used_at is null or o.last_used_at < private.now() - interval '1 minute')
+    for no key update skip locked));
   v_draft.source := 'bot';
   v_draft.purpose := 'private_reply';
   v_draft.comment_id := comment.id;
