@@ -1,5 +1,5 @@
--- What people and the platform tell about conversations: messages, echoes of what the account itself said, reactions,
--- deletions, receipts. Each may come twice and in any order. Everything about a conversation happens under its lock.
+-- What is said in conversations: by people, and by the account itself, whose messages the platform echoes. Each may come
+-- twice and in any order. Everything about a conversation happens under its lock.
 
 create function private.inbound_type(message jsonb) returns text
 language sql immutable
