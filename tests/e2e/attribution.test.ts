@@ -75,7 +75,7 @@ test("an order with the bot's promo code is revenue of the post, until it is ref
       .select(),
   );
 
-  await act(["comment", "ida", media.id, "tryon"]);
+  await act(["comment", "ida", media!.id, "tryon"]);
   const thread = async () => {
     const { threads } = (await (await fetch(`${meta}/_accounts/${external}`)).json()) as Row;
     return (Object.values(threads as Row)[0]?.messages ?? []) as Row[];
@@ -108,7 +108,7 @@ test("an order with the bot's promo code is revenue of the post, until it is ref
     ],
     ["placeOrder", { items: [{ variant: variant.shopify_variant_id }] }],
   );
-  await shop(["payOrder", order.id]);
+  await shop(["payOrder", order!.id]);
   const sale = await eventually("the sale", async () => (await rows("attributed_orders"))[0]);
   expect(sale).toMatchObject({
     method: "promo_code",
@@ -153,7 +153,7 @@ test("an order with the bot's promo code is revenue of the post, until it is ref
   expect(overview).toMatchObject({ account_id: accountId, token_valid: true, health_status: "healthy" });
   expect(overview!.sent_last_hour).toBe((await thread()).filter(({ from }) => from === external).length);
 
-  await shop(["refundOrder", order.id]);
+  await shop(["refundOrder", order!.id]);
   const back = await eventually("the refund", async () => {
     const [seen] = await rows("attributed_orders");
     return seen?.taken_back_at ? seen : undefined;
