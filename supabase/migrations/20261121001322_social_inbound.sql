@@ -1,5 +1,5 @@
--- What is said in conversations: by people, and by the account itself, whose messages the platform echoes. Each may come
--- twice and in any order. Everything about a conversation happens under its lock.
+-- What is said in conversations: by people, and by the account itself, whose messages the platform echoes. Each may
+-- come twice and in any order. Everything about a conversation happens under its lock.
 
 create function private.inbound_type(message jsonb) returns text
 language sql immutable
