@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { AddressInfo, Server } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
 import type { Hono } from "hono";
 import { Control } from "../control.ts";
 import { Store } from "../store.ts";
@@ -25,6 +25,14 @@ export function startMail({ path }: { path: string }): MailStandIn {
   const changed = () => store.changed();
   const smtp = createSmtp(data, changed, control);
   const imap = createImap(data, changed, control);
+  // A client that never says goodbye must not keep a stop waiting.
+  const open = new Set<Socket>();
+  for (const server of [smtp.server, imap]) {
+    server.on("connection", (socket: Socket) => {
+      open.add(socket);
+      socket.once("close", () => open.delete(socket));
+    });
+  }
   const listening = Promise.all([once(smtp.server, "listening"), once(imap, "listening")]);
   return {
     app: createMailApp({
@@ -49,10 +57,12 @@ export function startMail({ path }: { path: string }): MailStandIn {
       imap.listen(0, "127.0.0.1");
     },
     close: async () => {
-      await Promise.all([
+      const closed = Promise.all([
         new Promise<void>((resolve) => (smtp.server.listening ? smtp.close(() => resolve()) : resolve())),
         new Promise<void>((resolve) => (imap.listening ? imap.close(() => resolve()) : resolve())),
       ]);
+      for (const socket of open) socket.destroy();
+      await closed;
       store.flush();
     },
   };
