@@ -38,10 +38,10 @@ const makeTenants = `
 const tenantOf = (n: string) => `case when ${n} % 10 < 3 then 1 when ${n} % 10 < 8 then 2 + ${n} / 10 % 10
   else 12 + ${n} / 10 % 200 end`;
 
-/** Products whose names, tags and texts are put together from words people use; the search index is made at the end. */
+/** Products whose names, tags and texts are put together from words people use; the search indexes are made at the end. */
 export async function fillProducts(client: pg.ClientBase, count: number): Promise<void> {
   await client.query(`set session_replication_role = replica; ${makeTenants};
-    drop index commerce.shopify_products_search`);
+    drop index commerce.shopify_products_search, commerce.shopify_products_tags`);
   const pick = (kind: string, n: string) =>
     `(select list[1 + (${n}) % size] from words where kind = '${kind}')`;
   for (let from = 0; from < count; from += 100_000) {
@@ -66,6 +66,8 @@ export async function fillProducts(client: pg.ClientBase, count: number): Promis
   }
   await client.query(`set maintenance_work_mem = '1GB';
     create index shopify_products_search on commerce.shopify_products using gin (search) where deleted_at is null;
+    create index shopify_products_tags on commerce.shopify_products
+      using gin (workspace_id extensions.uuid_ops, tags) where deleted_at is null;
     set session_replication_role = origin`);
 }
 
