@@ -3,6 +3,1677 @@
 export type Json = string | number | boolean | null | { [key: string]: Json | undefined } | Json[];
 
 export type Database = {
+  ai: {
+    Tables: {
+      autonomous_tasks: {
+        Row: {
+          approval: string | null;
+          completed_at: string | null;
+          config: NonNullable<Json>;
+          cost_micro: number;
+          created_at: string;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_note: string | null;
+          error_details: Json | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          id: string;
+          items_failed: number;
+          items_processed: number;
+          items_succeeded: number;
+          items_total: number;
+          job_id: number | null;
+          key: string | null;
+          proposed_by: string | null;
+          result: Json | null;
+          scheduled_at: string | null;
+          session_id: string | null;
+          started_at: string | null;
+          status: string;
+          task_type: string;
+          title: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          approval?: string | null;
+          completed_at?: string | null;
+          config?: NonNullable<Json>;
+          cost_micro?: number;
+          created_at?: string;
+          decided_at?: string | null;
+          decided_by?: string | null;
+          decision_note?: string | null;
+          error_details?: Json | null;
+          error_message?: string | null;
+          estimated_cost_micro: number;
+          id?: string;
+          items_failed?: number;
+          items_processed?: number;
+          items_succeeded?: number;
+          items_total?: number;
+          job_id?: number | null;
+          key?: string | null;
+          proposed_by?: string | null;
+          result?: Json | null;
+          scheduled_at?: string | null;
+          session_id?: string | null;
+          started_at?: string | null;
+          status?: string;
+          task_type: string;
+          title: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          approval?: string | null;
+          completed_at?: string | null;
+          config?: NonNullable<Json>;
+          cost_micro?: number;
+          created_at?: string;
+          decided_at?: string | null;
+          decided_by?: string | null;
+          decision_note?: string | null;
+          error_details?: Json | null;
+          error_message?: string | null;
+          estimated_cost_micro?: number;
+          id?: string;
+          items_failed?: number;
+          items_processed?: number;
+          items_succeeded?: number;
+          items_total?: number;
+          job_id?: number | null;
+          key?: string | null;
+          proposed_by?: string | null;
+          result?: Json | null;
+          scheduled_at?: string | null;
+          session_id?: string | null;
+          started_at?: string | null;
+          status?: string;
+          task_type?: string;
+          title?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "autonomous_tasks_session_id_fkey";
+            columns: ["session_id"];
+            isOneToOne: false;
+            referencedRelation: "conversation_sessions";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      brand_intelligence: {
+        Row: {
+          analysis_error: string | null;
+          analysis_status: string;
+          analyzed_at: string | null;
+          avg_quality_score: number | null;
+          conversion_rate: number | null;
+          cost_micro: number;
+          created_at: string;
+          id: string;
+          job_id: number | null;
+          seasonal_preferences: NonNullable<Json>;
+          shared_learnings: NonNullable<Json>;
+          total_products_generated: number;
+          trending_styles: NonNullable<Json>;
+          updated_at: string;
+          usage_event_id: string | null;
+          voice_attributes: NonNullable<Json>;
+          voice_embedding: number[] | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          analysis_error?: string | null;
+          analysis_status?: string;
+          analyzed_at?: string | null;
+          avg_quality_score?: number | null;
+          conversion_rate?: number | null;
+          cost_micro?: number;
+          created_at?: string;
+          id?: string;
+          job_id?: number | null;
+          seasonal_preferences?: NonNullable<Json>;
+          shared_learnings?: NonNullable<Json>;
+          total_products_generated?: number;
+          trending_styles?: NonNullable<Json>;
+          updated_at?: string;
+          usage_event_id?: string | null;
+          voice_attributes?: NonNullable<Json>;
+          voice_embedding?: number[] | null;
+          workspace_id: string;
+        };
+        Update: {
+          analysis_error?: string | null;
+          analysis_status?: string;
+          analyzed_at?: string | null;
+          avg_quality_score?: number | null;
+          conversion_rate?: number | null;
+          cost_micro?: number;
+          created_at?: string;
+          id?: string;
+          job_id?: number | null;
+          seasonal_preferences?: NonNullable<Json>;
+          shared_learnings?: NonNullable<Json>;
+          total_products_generated?: number;
+          trending_styles?: NonNullable<Json>;
+          updated_at?: string;
+          usage_event_id?: string | null;
+          voice_attributes?: NonNullable<Json>;
+          voice_embedding?: number[] | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      conversation_messages: {
+        Row: {
+          citations: string[];
+          confidence: number | null;
+          content: string;
+          cost_micro: number;
+          created_at: string;
+          id: string;
+          input_tokens: number | null;
+          latency_ms: number | null;
+          model_used: string | null;
+          output_tokens: number | null;
+          position: number;
+          role: string;
+          session_id: string;
+          tokens_used: number | null;
+          tool_input: Json | null;
+          tool_name: string | null;
+          tool_output: Json | null;
+          turn_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          citations?: string[];
+          confidence?: number | null;
+          content: string;
+          cost_micro?: number;
+          created_at?: string;
+          id?: string;
+          input_tokens?: number | null;
+          latency_ms?: number | null;
+          model_used?: string | null;
+          output_tokens?: number | null;
+          position?: never;
+          role: string;
+          session_id: string;
+          tokens_used?: never;
+          tool_input?: Json | null;
+          tool_name?: string | null;
+          tool_output?: Json | null;
+          turn_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          citations?: string[];
+          confidence?: number | null;
+          content?: string;
+          cost_micro?: number;
+          created_at?: string;
+          id?: string;
+          input_tokens?: number | null;
+          latency_ms?: number | null;
+          model_used?: string | null;
+          output_tokens?: number | null;
+          position?: never;
+          role?: string;
+          session_id?: string;
+          tokens_used?: never;
+          tool_input?: Json | null;
+          tool_name?: string | null;
+          tool_output?: Json | null;
+          turn_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "conversation_messages_session_id_fkey";
+            columns: ["session_id"];
+            isOneToOne: false;
+            referencedRelation: "conversation_sessions";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "conversation_messages_turn_id_fkey";
+            columns: ["turn_id"];
+            isOneToOne: false;
+            referencedRelation: "conversation_turns";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      conversation_sessions: {
+        Row: {
+          anonymous_id: string | null;
+          channel: string;
+          conversion_value_cents: number;
+          cost_micro: number;
+          created_by: string | null;
+          customer_id: string | null;
+          ended_at: string | null;
+          extracted_preferences: NonNullable<Json>;
+          id: string;
+          is_active: boolean;
+          last_activity_at: string;
+          message_count: number;
+          platform_session_id: string | null;
+          session_state: NonNullable<Json>;
+          started_at: string;
+          title: string | null;
+          tool_calls_count: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          anonymous_id?: string | null;
+          channel: string;
+          conversion_value_cents?: number;
+          cost_micro?: number;
+          created_by?: string | null;
+          customer_id?: string | null;
+          ended_at?: string | null;
+          extracted_preferences?: NonNullable<Json>;
+          id?: string;
+          is_active?: never;
+          last_activity_at?: string;
+          message_count?: number;
+          platform_session_id?: string | null;
+          session_state?: NonNullable<Json>;
+          started_at?: string;
+          title?: string | null;
+          tool_calls_count?: number;
+          workspace_id: string;
+        };
+        Update: {
+          anonymous_id?: string | null;
+          channel?: string;
+          conversion_value_cents?: number;
+          cost_micro?: number;
+          created_by?: string | null;
+          customer_id?: string | null;
+          ended_at?: string | null;
+          extracted_preferences?: NonNullable<Json>;
+          id?: string;
+          is_active?: never;
+          last_activity_at?: string;
+          message_count?: number;
+          platform_session_id?: string | null;
+          session_state?: NonNullable<Json>;
+          started_at?: string;
+          title?: string | null;
+          tool_calls_count?: number;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      conversation_turns: {
+        Row: {
+          cancel_requested_at: string | null;
+          claimed_at: string | null;
+          completed_at: string | null;
+          cost_micro: number;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          input_tokens: number;
+          key: string | null;
+          output_tokens: number;
+          session_id: string;
+          status: string;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          cancel_requested_at?: string | null;
+          claimed_at?: string | null;
+          completed_at?: string | null;
+          cost_micro?: number;
+          created_at?: string;
+          created_by?: string | null;
+          error_message?: string | null;
+          id?: string;
+          input_tokens?: number;
+          key?: string | null;
+          output_tokens?: number;
+          session_id: string;
+          status?: string;
+          usage_event_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          cancel_requested_at?: string | null;
+          claimed_at?: string | null;
+          completed_at?: string | null;
+          cost_micro?: number;
+          created_at?: string;
+          created_by?: string | null;
+          error_message?: string | null;
+          id?: string;
+          input_tokens?: number;
+          key?: string | null;
+          output_tokens?: number;
+          session_id?: string;
+          status?: string;
+          usage_event_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "conversation_turns_session_id_fkey";
+            columns: ["session_id"];
+            isOneToOne: false;
+            referencedRelation: "conversation_sessions";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      cross_brand_analytics: {
+        Row: {
+          brand_cannibalization_risk: number;
+          brands: NonNullable<Json>;
+          computed_at: string;
+          cross_sell_opportunities: NonNullable<Json>;
+          id: string;
+          portfolio_trends: NonNullable<Json>;
+          recommended_actions: NonNullable<Json>;
+          shared_customer_segments: NonNullable<Json>;
+          top_performing_brand: string | null;
+          total_revenue_30d: NonNullable<Json>;
+          total_skus: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          brand_cannibalization_risk: number;
+          brands: NonNullable<Json>;
+          computed_at?: string;
+          cross_sell_opportunities?: NonNullable<Json>;
+          id?: string;
+          portfolio_trends?: NonNullable<Json>;
+          recommended_actions?: NonNullable<Json>;
+          shared_customer_segments?: NonNullable<Json>;
+          top_performing_brand?: string | null;
+          total_revenue_30d: NonNullable<Json>;
+          total_skus: number;
+          workspace_id: string;
+        };
+        Update: {
+          brand_cannibalization_risk?: number;
+          brands?: NonNullable<Json>;
+          computed_at?: string;
+          cross_sell_opportunities?: NonNullable<Json>;
+          id?: string;
+          portfolio_trends?: NonNullable<Json>;
+          recommended_actions?: NonNullable<Json>;
+          shared_customer_segments?: NonNullable<Json>;
+          top_performing_brand?: string | null;
+          total_revenue_30d?: NonNullable<Json>;
+          total_skus?: number;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      customer_preferences: {
+        Row: {
+          anonymous_id: string | null;
+          category: string;
+          confidence: number;
+          created_at: string;
+          customer_id: string | null;
+          id: string;
+          last_confirmed_at: string;
+          preference_key: string;
+          preference_value: NonNullable<Json>;
+          source: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          anonymous_id?: string | null;
+          category: string;
+          confidence?: number;
+          created_at?: string;
+          customer_id?: string | null;
+          id?: string;
+          last_confirmed_at?: string;
+          preference_key: string;
+          preference_value: NonNullable<Json>;
+          source?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          anonymous_id?: string | null;
+          category?: string;
+          confidence?: number;
+          created_at?: string;
+          customer_id?: string | null;
+          id?: string;
+          last_confirmed_at?: string;
+          preference_key?: string;
+          preference_value?: NonNullable<Json>;
+          source?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      embedding_batches: {
+        Row: {
+          chunk_ids: string[];
+          completed_at: string | null;
+          created_at: string;
+          error_message: string | null;
+          id: string;
+          ingestion_id: string;
+          job_id: number | null;
+          status: string;
+          token_count: number;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          chunk_ids: string[];
+          completed_at?: string | null;
+          created_at?: string;
+          error_message?: string | null;
+          id?: string;
+          ingestion_id: string;
+          job_id?: number | null;
+          status?: string;
+          token_count: number;
+          usage_event_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          chunk_ids?: string[];
+          completed_at?: string | null;
+          created_at?: string;
+          error_message?: string | null;
+          id?: string;
+          ingestion_id?: string;
+          job_id?: number | null;
+          status?: string;
+          token_count?: number;
+          usage_event_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "embedding_batches_ingestion_id_fkey";
+            columns: ["ingestion_id"];
+            isOneToOne: false;
+            referencedRelation: "knowledge_ingestion_jobs";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      knowledge_chunks: {
+        Row: {
+          char_count: number;
+          chunk_index: number;
+          content: string;
+          content_hash: string;
+          created_at: string;
+          embedding: number[] | null;
+          embedding_model: string | null;
+          embedding_updated_at: string | null;
+          expires_at: string | null;
+          heading: string | null;
+          id: string;
+          is_active: boolean;
+          last_verified_at: string;
+          quality_score: number | null;
+          relevance_tags: string[];
+          search: unknown;
+          source_doc_id: string;
+          source_id: string;
+          source_title: string | null;
+          source_type: string;
+          source_url: string | null;
+          token_estimate: number;
+          total_chunks: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          char_count?: never;
+          chunk_index: number;
+          content: string;
+          content_hash: string;
+          created_at?: string;
+          embedding?: number[] | null;
+          embedding_model?: string | null;
+          embedding_updated_at?: string | null;
+          expires_at?: string | null;
+          heading?: string | null;
+          id?: string;
+          is_active?: boolean;
+          last_verified_at: string;
+          quality_score?: number | null;
+          relevance_tags?: string[];
+          search?: never;
+          source_doc_id: string;
+          source_id: string;
+          source_title?: string | null;
+          source_type: string;
+          source_url?: string | null;
+          token_estimate: number;
+          total_chunks: number;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          char_count?: never;
+          chunk_index?: number;
+          content?: string;
+          content_hash?: string;
+          created_at?: string;
+          embedding?: number[] | null;
+          embedding_model?: string | null;
+          embedding_updated_at?: string | null;
+          expires_at?: string | null;
+          heading?: string | null;
+          id?: string;
+          is_active?: boolean;
+          last_verified_at?: string;
+          quality_score?: number | null;
+          relevance_tags?: string[];
+          search?: never;
+          source_doc_id?: string;
+          source_id?: string;
+          source_title?: string | null;
+          source_type?: string;
+          source_url?: string | null;
+          token_estimate?: number;
+          total_chunks?: number;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "knowledge_chunks_source_doc_id_fkey";
+            columns: ["source_doc_id"];
+            isOneToOne: false;
+            referencedRelation: "knowledge_documents";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "knowledge_chunks_source_id_fkey";
+            columns: ["source_id"];
+            isOneToOne: false;
+            referencedRelation: "knowledge_sources";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      knowledge_documents: {
+        Row: {
+          chunk_count: number;
+          content_hash: string;
+          created_at: string;
+          expires_at: string | null;
+          id: string;
+          last_verified_at: string;
+          location: string;
+          product_id: string | null;
+          source_id: string;
+          title: string | null;
+          updated_at: string;
+          url: string | null;
+          version: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          chunk_count?: number;
+          content_hash: string;
+          created_at?: string;
+          expires_at?: string | null;
+          id?: string;
+          last_verified_at: string;
+          location: string;
+          product_id?: string | null;
+          source_id: string;
+          title?: string | null;
+          updated_at?: string;
+          url?: string | null;
+          version?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          chunk_count?: number;
+          content_hash?: string;
+          created_at?: string;
+          expires_at?: string | null;
+          id?: string;
+          last_verified_at?: string;
+          location?: string;
+          product_id?: string | null;
+          source_id?: string;
+          title?: string | null;
+          updated_at?: string;
+          url?: string | null;
+          version?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "knowledge_documents_source_id_fkey";
+            columns: ["source_id"];
+            isOneToOne: false;
+            referencedRelation: "knowledge_sources";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      knowledge_ingestion_items: {
+        Row: {
+          created_at: string;
+          depth: number;
+          error: string | null;
+          ingestion_id: string;
+          location: string;
+          position: number;
+          status: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          depth?: number;
+          error?: string | null;
+          ingestion_id: string;
+          location: string;
+          position?: never;
+          status?: string;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          depth?: number;
+          error?: string | null;
+          ingestion_id?: string;
+          location?: string;
+          position?: never;
+          status?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "knowledge_ingestion_items_ingestion_id_fkey";
+            columns: ["ingestion_id"];
+            isOneToOne: false;
+            referencedRelation: "knowledge_ingestion_jobs";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      knowledge_ingestion_jobs: {
+        Row: {
+          chunks_created: number;
+          chunks_embedded: number;
+          chunks_reused: number;
+          completed_at: string | null;
+          config: NonNullable<Json>;
+          cost_micro: number;
+          created_at: string;
+          created_by: string | null;
+          error_details: Json | null;
+          error_message: string | null;
+          id: string;
+          items_failed: number;
+          items_processed: number;
+          items_succeeded: number;
+          items_total: number;
+          job_id: number | null;
+          job_type: string;
+          max_cost_micro: number | null;
+          progress: number;
+          reason: string;
+          source_id: string;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          chunks_created?: number;
+          chunks_embedded?: number;
+          chunks_reused?: number;
+          completed_at?: string | null;
+          config?: NonNullable<Json>;
+          cost_micro?: number;
+          created_at?: string;
+          created_by?: string | null;
+          error_details?: Json | null;
+          error_message?: string | null;
+          id?: string;
+          items_failed?: number;
+          items_processed?: number;
+          items_succeeded?: number;
+          items_total?: number;
+          job_id?: number | null;
+          job_type: string;
+          max_cost_micro?: number | null;
+          progress?: number;
+          reason: string;
+          source_id: string;
+          stage?: string | null;
+          started_at?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          chunks_created?: number;
+          chunks_embedded?: number;
+          chunks_reused?: number;
+          completed_at?: string | null;
+          config?: NonNullable<Json>;
+          cost_micro?: number;
+          created_at?: string;
+          created_by?: string | null;
+          error_details?: Json | null;
+          error_message?: string | null;
+          id?: string;
+          items_failed?: number;
+          items_processed?: number;
+          items_succeeded?: number;
+          items_total?: number;
+          job_id?: number | null;
+          job_type?: string;
+          max_cost_micro?: number | null;
+          progress?: number;
+          reason?: string;
+          source_id?: string;
+          stage?: string | null;
+          started_at?: string | null;
+          status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "knowledge_ingestion_jobs_source_id_fkey";
+            columns: ["source_id"];
+            isOneToOne: false;
+            referencedRelation: "knowledge_sources";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      knowledge_sources: {
+        Row: {
+          changed_at: string | null;
+          chunk_count: number;
+          created_at: string;
+          created_by: string | null;
+          document_count: number;
+          error_message: string | null;
+          id: string;
+          is_active: boolean;
+          keep_for: string | null;
+          last_ingested_at: string | null;
+          max_depth: number;
+          max_pages: number;
+          next_verification_at: string | null;
+          source_type: string;
+          status: string;
+          storage_path: string | null;
+          title: string;
+          updated_at: string;
+          url: string | null;
+          verify_every: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          changed_at?: string | null;
+          chunk_count?: number;
+          created_at?: string;
+          created_by?: string | null;
+          document_count?: number;
+          error_message?: string | null;
+          id?: string;
+          is_active?: boolean;
+          keep_for?: string | null;
+          last_ingested_at?: string | null;
+          max_depth?: number;
+          max_pages?: number;
+          next_verification_at?: string | null;
+          source_type: string;
+          status?: string;
+          storage_path?: string | null;
+          title: string;
+          updated_at?: string;
+          url?: string | null;
+          verify_every?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          changed_at?: string | null;
+          chunk_count?: number;
+          created_at?: string;
+          created_by?: string | null;
+          document_count?: number;
+          error_message?: string | null;
+          id?: string;
+          is_active?: boolean;
+          keep_for?: string | null;
+          last_ingested_at?: string | null;
+          max_depth?: number;
+          max_pages?: number;
+          next_verification_at?: string | null;
+          source_type?: string;
+          status?: string;
+          storage_path?: string | null;
+          title?: string;
+          updated_at?: string;
+          url?: string | null;
+          verify_every?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      task_settings: {
+        Row: {
+          allowed_types: string[];
+          auto_approve_micro: number;
+          created_at: string;
+          monthly_budget_micro: number | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          allowed_types?: string[];
+          auto_approve_micro?: number;
+          created_at?: string;
+          monthly_budget_micro?: number | null;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          allowed_types?: string[];
+          auto_approve_micro?: number;
+          created_at?: string;
+          monthly_budget_micro?: number | null;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      [_ in never]: never;
+    };
+    Functions: {
+      add_knowledge_source: {
+        Args: {
+          keep_for?: string;
+          max_depth?: number;
+          max_pages?: number;
+          path?: string;
+          source_type: string;
+          title?: string;
+          url?: string;
+          verify_every?: string;
+          workspace_id: string;
+        };
+        Returns: {
+          changed_at: string | null;
+          chunk_count: number;
+          created_at: string;
+          created_by: string | null;
+          document_count: number;
+          error_message: string | null;
+          id: string;
+          is_active: boolean;
+          keep_for: string | null;
+          last_ingested_at: string | null;
+          max_depth: number;
+          max_pages: number;
+          next_verification_at: string | null;
+          source_type: string;
+          status: string;
+          storage_path: string | null;
+          title: string;
+          updated_at: string;
+          url: string | null;
+          verify_every: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "knowledge_sources";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      analyze_brand: {
+        Args: { workspace_id: string };
+        Returns: {
+          analysis_error: string | null;
+          analysis_status: string;
+          analyzed_at: string | null;
+          avg_quality_score: number | null;
+          conversion_rate: number | null;
+          cost_micro: number;
+          created_at: string;
+          id: string;
+          job_id: number | null;
+          seasonal_preferences: NonNullable<Json>;
+          shared_learnings: NonNullable<Json>;
+          total_products_generated: number;
+          trending_styles: NonNullable<Json>;
+          updated_at: string;
+          usage_event_id: string | null;
+          voice_attributes: NonNullable<Json>;
+          voice_embedding: number[] | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "brand_intelligence";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      analyze_portfolio: {
+        Args: { workspace_id: string };
+        Returns: {
+          brand_cannibalization_risk: number;
+          brands: NonNullable<Json>;
+          computed_at: string;
+          cross_sell_opportunities: NonNullable<Json>;
+          id: string;
+          portfolio_trends: NonNullable<Json>;
+          recommended_actions: NonNullable<Json>;
+          shared_customer_segments: NonNullable<Json>;
+          top_performing_brand: string | null;
+          total_revenue_30d: NonNullable<Json>;
+          total_skus: number;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "cross_brand_analytics";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      approve_task: {
+        Args: { task_id: string };
+        Returns: {
+          approval: string | null;
+          completed_at: string | null;
+          config: NonNullable<Json>;
+          cost_micro: number;
+          created_at: string;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_note: string | null;
+          error_details: Json | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          id: string;
+          items_failed: number;
+          items_processed: number;
+          items_succeeded: number;
+          items_total: number;
+          job_id: number | null;
+          key: string | null;
+          proposed_by: string | null;
+          result: Json | null;
+          scheduled_at: string | null;
+          session_id: string | null;
+          started_at: string | null;
+          status: string;
+          task_type: string;
+          title: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "autonomous_tasks";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      begin_product_reading: { Args: { ingestion_id: string }; Returns: number };
+      begin_turn: {
+        Args: { content: string; key?: string; session_id: string };
+        Returns: {
+          cancel_requested_at: string | null;
+          claimed_at: string | null;
+          completed_at: string | null;
+          cost_micro: number;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          input_tokens: number;
+          key: string | null;
+          output_tokens: number;
+          session_id: string;
+          status: string;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversation_turns";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      brand_samples: { Args: { workspace_id: string }; Returns: Json };
+      cancel_ingestion: {
+        Args: { ingestion_id: string };
+        Returns: {
+          chunks_created: number;
+          chunks_embedded: number;
+          chunks_reused: number;
+          completed_at: string | null;
+          config: NonNullable<Json>;
+          cost_micro: number;
+          created_at: string;
+          created_by: string | null;
+          error_details: Json | null;
+          error_message: string | null;
+          id: string;
+          items_failed: number;
+          items_processed: number;
+          items_succeeded: number;
+          items_total: number;
+          job_id: number | null;
+          job_type: string;
+          max_cost_micro: number | null;
+          progress: number;
+          reason: string;
+          source_id: string;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "knowledge_ingestion_jobs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      cancel_task: {
+        Args: { task_id: string };
+        Returns: {
+          approval: string | null;
+          completed_at: string | null;
+          config: NonNullable<Json>;
+          cost_micro: number;
+          created_at: string;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_note: string | null;
+          error_details: Json | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          id: string;
+          items_failed: number;
+          items_processed: number;
+          items_succeeded: number;
+          items_total: number;
+          job_id: number | null;
+          key: string | null;
+          proposed_by: string | null;
+          result: Json | null;
+          scheduled_at: string | null;
+          session_id: string | null;
+          started_at: string | null;
+          status: string;
+          task_type: string;
+          title: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "autonomous_tasks";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      cancel_turn: {
+        Args: { turn_id: string };
+        Returns: {
+          cancel_requested_at: string | null;
+          claimed_at: string | null;
+          completed_at: string | null;
+          cost_micro: number;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          input_tokens: number;
+          key: string | null;
+          output_tokens: number;
+          session_id: string;
+          status: string;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversation_turns";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      chunks_to_embed: {
+        Args: { batch_id: string };
+        Returns: {
+          content: string;
+          id: string;
+          title: string;
+        }[];
+      };
+      close_stale_turns: { Args: Record<PropertyKey, never>; Returns: number };
+      cosine_distance: { Args: { a: unknown; b: unknown }; Returns: number };
+      customer_profile: {
+        Args: {
+          anonymous_id?: string;
+          customer_id?: string;
+          minimum_confidence?: number;
+          workspace_id: string;
+        };
+        Returns: {
+          category: string;
+          confidence: number;
+          last_confirmed_at: string;
+          preference_key: string;
+          preference_value: Json;
+          source: string;
+        }[];
+      };
+      end_session: {
+        Args: { conversion_value_cents?: number; session_id: string };
+        Returns: {
+          anonymous_id: string | null;
+          channel: string;
+          conversion_value_cents: number;
+          cost_micro: number;
+          created_by: string | null;
+          customer_id: string | null;
+          ended_at: string | null;
+          extracted_preferences: NonNullable<Json>;
+          id: string;
+          is_active: boolean;
+          last_activity_at: string;
+          message_count: number;
+          platform_session_id: string | null;
+          session_state: NonNullable<Json>;
+          started_at: string;
+          title: string | null;
+          tool_calls_count: number;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversation_sessions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      expire_knowledge: { Args: Record<PropertyKey, never>; Returns: number };
+      finish_ingestion_item: {
+        Args: {
+          chunks?: Json;
+          document?: Json;
+          error?: string;
+          ingestion_id: string;
+          links?: Json;
+          location: string;
+          status: string;
+        };
+        Returns: boolean;
+      };
+      finish_turn: {
+        Args: {
+          error_message?: string;
+          input_tokens: number;
+          messages: Json;
+          model: string;
+          output_tokens: number;
+          status: string;
+          turn_id: string;
+        };
+        Returns: {
+          cancel_requested_at: string | null;
+          claimed_at: string | null;
+          completed_at: string | null;
+          cost_micro: number;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          input_tokens: number;
+          key: string | null;
+          output_tokens: number;
+          session_id: string;
+          status: string;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversation_turns";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      forget_faded_preferences: { Args: Record<PropertyKey, never>; Returns: number };
+      identify_customer: {
+        Args: { anonymous_id: string; customer_id: string; workspace_id: string };
+        Returns: number;
+      };
+      ingest_knowledge: {
+        Args: { source_id: string };
+        Returns: {
+          chunks_created: number;
+          chunks_embedded: number;
+          chunks_reused: number;
+          completed_at: string | null;
+          config: NonNullable<Json>;
+          cost_micro: number;
+          created_at: string;
+          created_by: string | null;
+          error_details: Json | null;
+          error_message: string | null;
+          id: string;
+          items_failed: number;
+          items_processed: number;
+          items_succeeded: number;
+          items_total: number;
+          job_id: number | null;
+          job_type: string;
+          max_cost_micro: number | null;
+          progress: number;
+          reason: string;
+          source_id: string;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "knowledge_ingestion_jobs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      join_holding: {
+        Args: { holding_id: string; workspace_id: string };
+        Returns: Database["identity"]["Tables"]["workspaces"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "workspaces";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      next_ingestion_item: {
+        Args: { ingestion_id: string };
+        Returns: {
+          depth: number;
+          known_hash: string;
+          location: string;
+        }[];
+      };
+      next_products: {
+        Args: { ingestion_id: string; most: number };
+        Returns: {
+          body: string;
+          facts: Json;
+          known_hash: string;
+          location: string;
+          tags: string[];
+          title: string;
+          url: string;
+          version: string;
+        }[];
+      };
+      note_preference: {
+        Args: {
+          anonymous_id?: string;
+          category: string;
+          confidence?: number;
+          customer_id?: string;
+          preference_key: string;
+          preference_value: Json;
+          source?: string;
+          workspace_id: string;
+        };
+        Returns: {
+          anonymous_id: string | null;
+          category: string;
+          confidence: number;
+          created_at: string;
+          customer_id: string | null;
+          id: string;
+          last_confirmed_at: string;
+          preference_key: string;
+          preference_value: NonNullable<Json>;
+          source: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "customer_preferences";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      on_brand_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_embed_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_ingest_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_task_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      portfolio: {
+        Args: { workspace_ids?: string[] };
+        Returns: Database["ai"]["CompositeTypes"]["brand_figures"][];
+        SetofOptions: {
+          from: "*";
+          to: "brand_figures";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      propose_task: {
+        Args: {
+          config?: Json;
+          key?: string;
+          scheduled_at?: string;
+          session_id?: string;
+          task_type: string;
+          title: string;
+          workspace_id: string;
+        };
+        Returns: {
+          approval: string | null;
+          completed_at: string | null;
+          config: NonNullable<Json>;
+          cost_micro: number;
+          created_at: string;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_note: string | null;
+          error_details: Json | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          id: string;
+          items_failed: number;
+          items_processed: number;
+          items_succeeded: number;
+          items_total: number;
+          job_id: number | null;
+          key: string | null;
+          proposed_by: string | null;
+          result: Json | null;
+          scheduled_at: string | null;
+          session_id: string | null;
+          started_at: string | null;
+          status: string;
+          task_type: string;
+          title: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "autonomous_tasks";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      reject_task: {
+        Args: { note?: string; task_id: string };
+        Returns: {
+          approval: string | null;
+          completed_at: string | null;
+          config: NonNullable<Json>;
+          cost_micro: number;
+          created_at: string;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_note: string | null;
+          error_details: Json | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          id: string;
+          items_failed: number;
+          items_processed: number;
+          items_succeeded: number;
+          items_total: number;
+          job_id: number | null;
+          key: string | null;
+          proposed_by: string | null;
+          result: Json | null;
+          scheduled_at: string | null;
+          session_id: string | null;
+          started_at: string | null;
+          status: string;
+          task_type: string;
+          title: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "autonomous_tasks";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      request_embedding: { Args: { ingestion_id: string }; Returns: number };
+      search_knowledge: {
+        Args: {
+          min_similarity?: number;
+          most?: number;
+          query?: string;
+          query_embedding?: Json;
+          source_types?: string[];
+          workspace_id: string;
+        };
+        Returns: Database["ai"]["CompositeTypes"]["knowledge_hit"][];
+        SetofOptions: {
+          from: "*";
+          to: "knowledge_hit";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      set_task_limits: {
+        Args: {
+          allowed_types?: string[];
+          auto_approve_micro: number;
+          monthly_budget_micro?: number;
+          workspace_id: string;
+        };
+        Returns: {
+          allowed_types: string[];
+          auto_approve_micro: number;
+          created_at: string;
+          monthly_budget_micro: number | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "task_settings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      start_session: {
+        Args: {
+          anonymous_id?: string;
+          channel?: string;
+          customer_id?: string;
+          platform_session_id?: string;
+          state?: Json;
+          title?: string;
+          workspace_id: string;
+        };
+        Returns: {
+          anonymous_id: string | null;
+          channel: string;
+          conversion_value_cents: number;
+          cost_micro: number;
+          created_by: string | null;
+          customer_id: string | null;
+          ended_at: string | null;
+          extracted_preferences: NonNullable<Json>;
+          id: string;
+          is_active: boolean;
+          last_activity_at: string;
+          message_count: number;
+          platform_session_id: string | null;
+          session_state: NonNullable<Json>;
+          started_at: string;
+          title: string | null;
+          tool_calls_count: number;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversation_sessions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      step_task: {
+        Args: { task_id: string };
+        Returns: {
+          approval: string | null;
+          completed_at: string | null;
+          config: NonNullable<Json>;
+          cost_micro: number;
+          created_at: string;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_note: string | null;
+          error_details: Json | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          id: string;
+          items_failed: number;
+          items_processed: number;
+          items_succeeded: number;
+          items_total: number;
+          job_id: number | null;
+          key: string | null;
+          proposed_by: string | null;
+          result: Json | null;
+          scheduled_at: string | null;
+          session_id: string | null;
+          started_at: string | null;
+          status: string;
+          task_type: string;
+          title: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "autonomous_tasks";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      store_brand_voice: {
+        Args: { attributes: Json; embedding: Json; workspace_id: string };
+        Returns: undefined;
+      };
+      store_embeddings: { Args: { batch_id: string; embeddings: Json; model: string }; Returns: number };
+      turn_context: {
+        Args: { most_characters?: number; most_messages?: number; turn_id: string };
+        Returns: Json;
+      };
+      verify_due_knowledge: { Args: Record<PropertyKey, never>; Returns: number };
+      workspace_metrics: {
+        Args: { days?: number; workspace_id: string };
+        Returns: {
+          conversations: number;
+          creations: number;
+          creations_completed: number;
+          knowledge_chunks: number;
+          messages: number;
+          orders: number;
+          products: number;
+          products_in_stock: number;
+          revenue_cents: Json;
+          spent_micro: number;
+        }[];
+      };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      brand_figures: {
+        workspace_id: string | null;
+        name: string | null;
+        skus: number | null;
+        in_stock: number | null;
+        low_stock: number | null;
+        creations_30d: number | null;
+        spent_micro_30d: number | null;
+        conversations_30d: number | null;
+        customers: number | null;
+        revenue_30d: Json | null;
+        revenue_before: Json | null;
+        knowledge_chunks: number | null;
+      };
+      knowledge_hit: {
+        chunk_id: string | null;
+        source_id: string | null;
+        source_doc_id: string | null;
+        source_type: string | null;
+        source_url: string | null;
+        source_title: string | null;
+        heading: string | null;
+        content: string | null;
+        chunk_index: number | null;
+        total_chunks: number | null;
+        last_verified_at: string | null;
+        similarity: number | null;
+        score: number | null;
+      };
+    };
+  };
   billing: {
     Tables: {
       admin_grants: {
@@ -7890,6 +9561,384 @@ export type Database = {
         };
         Relationships: [];
       };
+      catalog_job_chunks: {
+        Row: {
+          catalog_job_id: string;
+          completed_at: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          failed: number;
+          given_back: number;
+          held_micro: number;
+          id: string;
+          job_id: number;
+          number: number;
+          pictures: number;
+          pictures_made: number;
+          products: number;
+          started_at: string;
+          status: string;
+          succeeded: number;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          catalog_job_id: string;
+          completed_at?: string | null;
+          cost_micro?: number | null;
+          created_at?: string;
+          failed?: number;
+          given_back?: number;
+          held_micro: number;
+          id?: string;
+          job_id: number;
+          number: number;
+          pictures: number;
+          pictures_made?: number;
+          products: number;
+          started_at: string;
+          status?: string;
+          succeeded?: number;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        Update: {
+          catalog_job_id?: string;
+          completed_at?: string | null;
+          cost_micro?: number | null;
+          created_at?: string;
+          failed?: number;
+          given_back?: number;
+          held_micro?: number;
+          id?: string;
+          job_id?: number;
+          number?: number;
+          pictures?: number;
+          pictures_made?: number;
+          products?: number;
+          started_at?: string;
+          status?: string;
+          succeeded?: number;
+          usage_event_id?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "catalog_job_chunks_catalog_job_id_fkey";
+            columns: ["catalog_job_id"];
+            isOneToOne: false;
+            referencedRelation: "catalog_jobs";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      catalog_job_products: {
+        Row: {
+          attempts: number;
+          catalog_job_id: string;
+          category: string;
+          chunk_id: string | null;
+          completed_at: string | null;
+          content_hash: string;
+          created_at: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          image_url: string | null;
+          imported_product_id: string | null;
+          is_new: boolean;
+          job_id: number | null;
+          model_bucket: string | null;
+          model_path: string | null;
+          pictures: number;
+          position: number;
+          product_id: string | null;
+          publish_error: string | null;
+          publish_job_id: number | null;
+          publish_status: string | null;
+          published_media_ids: string[];
+          published_urls: string[];
+          result_paths: string[];
+          started_at: string | null;
+          status: string;
+          title: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempts?: number;
+          catalog_job_id: string;
+          category: string;
+          chunk_id?: string | null;
+          completed_at?: string | null;
+          content_hash: string;
+          created_at?: string;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: string;
+          image_url?: string | null;
+          imported_product_id?: string | null;
+          is_new: boolean;
+          job_id?: number | null;
+          model_bucket?: string | null;
+          model_path?: string | null;
+          pictures: number;
+          position: number;
+          product_id?: string | null;
+          publish_error?: string | null;
+          publish_job_id?: number | null;
+          publish_status?: string | null;
+          published_media_ids?: string[];
+          published_urls?: string[];
+          result_paths?: string[];
+          started_at?: string | null;
+          status?: string;
+          title: string;
+          workspace_id: string;
+        };
+        Update: {
+          attempts?: number;
+          catalog_job_id?: string;
+          category?: string;
+          chunk_id?: string | null;
+          completed_at?: string | null;
+          content_hash?: string;
+          created_at?: string;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: string;
+          image_url?: string | null;
+          imported_product_id?: string | null;
+          is_new?: boolean;
+          job_id?: number | null;
+          model_bucket?: string | null;
+          model_path?: string | null;
+          pictures?: number;
+          position?: number;
+          product_id?: string | null;
+          publish_error?: string | null;
+          publish_job_id?: number | null;
+          publish_status?: string | null;
+          published_media_ids?: string[];
+          published_urls?: string[];
+          result_paths?: string[];
+          started_at?: string | null;
+          status?: string;
+          title?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "catalog_job_products_catalog_job_id_fkey";
+            columns: ["catalog_job_id"];
+            isOneToOne: false;
+            referencedRelation: "catalog_jobs";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "catalog_job_products_chunk_id_fkey";
+            columns: ["chunk_id"];
+            isOneToOne: false;
+            referencedRelation: "catalog_job_chunks";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "catalog_job_products_imported_product_id_fkey";
+            columns: ["imported_product_id"];
+            isOneToOne: false;
+            referencedRelation: "imported_products";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "catalog_job_products_product_id_fkey";
+            columns: ["product_id"];
+            isOneToOne: false;
+            referencedRelation: "shopify_products";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      catalog_jobs: {
+        Row: {
+          actual_cost_micro: number;
+          auto_publish: boolean;
+          chunk_size: number;
+          chunks_completed: number;
+          chunks_failed: number;
+          completed_at: string | null;
+          connected_account_id: string | null;
+          content_hash: string | null;
+          created_at: string;
+          created_by: string | null;
+          custom_instructions: string | null;
+          delta_detected_at: string | null;
+          delta_only: boolean;
+          error_code: string | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          estimated_duration_seconds: number | null;
+          filter: NonNullable<Json>;
+          generate_tryons: boolean;
+          id: string;
+          import_batch_id: string | null;
+          items_cancelled: number;
+          items_failed: number;
+          items_processed: number;
+          items_published: number;
+          items_succeeded: number;
+          items_unpublished: number;
+          job_id: number | null;
+          key: string | null;
+          last_activity_at: string;
+          max_failed_products: number | null;
+          meter: string;
+          model_ids: string[];
+          parallel_chunks: number;
+          parallel_products_per_chunk: number;
+          persona_id: string | null;
+          pictures_made: number;
+          priority_mode: string;
+          products_new: number;
+          products_skipped: number;
+          products_updated: number;
+          progress: number;
+          quality: string;
+          retry_count: number;
+          round: number;
+          started_at: string | null;
+          status: string;
+          studio_pictures: boolean;
+          total_chunks: number;
+          total_products: number;
+          tryon_count: number;
+          units_per_product: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          actual_cost_micro?: number;
+          auto_publish?: boolean;
+          chunk_size?: number;
+          chunks_completed?: number;
+          chunks_failed?: number;
+          completed_at?: string | null;
+          connected_account_id?: string | null;
+          content_hash?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          custom_instructions?: string | null;
+          delta_detected_at?: string | null;
+          delta_only?: boolean;
+          error_code?: string | null;
+          error_message?: string | null;
+          estimated_cost_micro?: number;
+          estimated_duration_seconds?: number | null;
+          filter?: NonNullable<Json>;
+          generate_tryons?: never;
+          id?: string;
+          import_batch_id?: string | null;
+          items_cancelled?: number;
+          items_failed?: number;
+          items_processed?: number;
+          items_published?: number;
+          items_succeeded?: number;
+          items_unpublished?: number;
+          job_id?: number | null;
+          key?: string | null;
+          last_activity_at?: string;
+          max_failed_products?: number | null;
+          meter: string;
+          model_ids?: string[];
+          parallel_chunks?: number;
+          parallel_products_per_chunk?: number;
+          persona_id?: string | null;
+          pictures_made?: number;
+          priority_mode?: string;
+          products_new?: number;
+          products_skipped?: number;
+          products_updated?: number;
+          progress?: number;
+          quality?: string;
+          retry_count?: number;
+          round?: number;
+          started_at?: string | null;
+          status?: string;
+          studio_pictures?: boolean;
+          total_chunks?: number;
+          total_products?: number;
+          tryon_count?: number;
+          units_per_product: number;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          actual_cost_micro?: number;
+          auto_publish?: boolean;
+          chunk_size?: number;
+          chunks_completed?: number;
+          chunks_failed?: number;
+          completed_at?: string | null;
+          connected_account_id?: string | null;
+          content_hash?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          custom_instructions?: string | null;
+          delta_detected_at?: string | null;
+          delta_only?: boolean;
+          error_code?: string | null;
+          error_message?: string | null;
+          estimated_cost_micro?: number;
+          estimated_duration_seconds?: number | null;
+          filter?: NonNullable<Json>;
+          generate_tryons?: never;
+          id?: string;
+          import_batch_id?: string | null;
+          items_cancelled?: number;
+          items_failed?: number;
+          items_processed?: number;
+          items_published?: number;
+          items_succeeded?: number;
+          items_unpublished?: number;
+          job_id?: number | null;
+          key?: string | null;
+          last_activity_at?: string;
+          max_failed_products?: number | null;
+          meter?: string;
+          model_ids?: string[];
+          parallel_chunks?: number;
+          parallel_products_per_chunk?: number;
+          persona_id?: string | null;
+          pictures_made?: number;
+          priority_mode?: string;
+          products_new?: number;
+          products_skipped?: number;
+          products_updated?: number;
+          progress?: number;
+          quality?: string;
+          retry_count?: number;
+          round?: number;
+          started_at?: string | null;
+          status?: string;
+          studio_pictures?: boolean;
+          total_chunks?: number;
+          total_products?: number;
+          tryon_count?: number;
+          units_per_product?: number;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "catalog_jobs_import_batch_id_fkey";
+            columns: ["import_batch_id"];
+            isOneToOne: false;
+            referencedRelation: "product_import_batches";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       imported_products: {
         Row: {
           ai_body_html: string | null;
@@ -8207,6 +10256,205 @@ export type Database = {
         };
         Relationships: [];
       };
+      order_items: {
+        Row: {
+          created_at: string;
+          discount_cents: number;
+          id: string;
+          order_id: string;
+          price_cents: number;
+          product_id: string | null;
+          quantity: number;
+          refunded_cents: number;
+          refunded_quantity: number;
+          shopify_line_item_id: string;
+          shopify_product_id: string | null;
+          shopify_variant_id: string | null;
+          title: string | null;
+          updated_at: string;
+          variant_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          discount_cents?: number;
+          id?: string;
+          order_id: string;
+          price_cents: number;
+          product_id?: string | null;
+          quantity: number;
+          refunded_cents?: number;
+          refunded_quantity?: number;
+          shopify_line_item_id: string;
+          shopify_product_id?: string | null;
+          shopify_variant_id?: string | null;
+          title?: string | null;
+          updated_at?: string;
+          variant_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          discount_cents?: number;
+          id?: string;
+          order_id?: string;
+          price_cents?: number;
+          product_id?: string | null;
+          quantity?: number;
+          refunded_cents?: number;
+          refunded_quantity?: number;
+          shopify_line_item_id?: string;
+          shopify_product_id?: string | null;
+          shopify_variant_id?: string | null;
+          title?: string | null;
+          updated_at?: string;
+          variant_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "order_items_order_id_fkey";
+            columns: ["order_id"];
+            isOneToOne: false;
+            referencedRelation: "orders";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "order_items_product_id_fkey";
+            columns: ["product_id"];
+            isOneToOne: false;
+            referencedRelation: "shopify_products";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "order_items_variant_id_fkey";
+            columns: ["variant_id"];
+            isOneToOne: false;
+            referencedRelation: "shopify_product_variants";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      order_refunds: {
+        Row: {
+          amount_cents: number;
+          connected_account_id: string;
+          created_at: string;
+          items: NonNullable<Json>;
+          refunded_at: string;
+          shopify_order_id: string;
+          shopify_refund_id: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount_cents: number;
+          connected_account_id: string;
+          created_at?: string;
+          items?: NonNullable<Json>;
+          refunded_at: string;
+          shopify_order_id: string;
+          shopify_refund_id: string;
+          workspace_id: string;
+        };
+        Update: {
+          amount_cents?: number;
+          connected_account_id?: string;
+          created_at?: string;
+          items?: NonNullable<Json>;
+          refunded_at?: string;
+          shopify_order_id?: string;
+          shopify_refund_id?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      orders: {
+        Row: {
+          campaign: NonNullable<Json>;
+          cancelled_at: string | null;
+          connected_account_id: string;
+          created_at: string;
+          currency: string;
+          customer_ref: string | null;
+          discount_cents: number;
+          discount_codes: string[];
+          financial_status: string | null;
+          handle_ref: string | null;
+          id: string;
+          is_test: boolean;
+          name: string | null;
+          observed_at: string;
+          ordered_at: string;
+          paid_at: string | null;
+          redacted_at: string | null;
+          refunded_cents: number;
+          shopify_order_id: string;
+          shopify_updated_at: string;
+          subtotal_cents: number;
+          tax_cents: number;
+          total_cents: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          campaign?: NonNullable<Json>;
+          cancelled_at?: string | null;
+          connected_account_id: string;
+          created_at?: string;
+          currency: string;
+          customer_ref?: string | null;
+          discount_cents?: number;
+          discount_codes?: string[];
+          financial_status?: string | null;
+          handle_ref?: string | null;
+          id?: string;
+          is_test?: boolean;
+          name?: string | null;
+          observed_at: string;
+          ordered_at: string;
+          paid_at?: string | null;
+          redacted_at?: string | null;
+          refunded_cents?: number;
+          shopify_order_id: string;
+          shopify_updated_at: string;
+          subtotal_cents?: number;
+          tax_cents?: number;
+          total_cents: number;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          campaign?: NonNullable<Json>;
+          cancelled_at?: string | null;
+          connected_account_id?: string;
+          created_at?: string;
+          currency?: string;
+          customer_ref?: string | null;
+          discount_cents?: number;
+          discount_codes?: string[];
+          financial_status?: string | null;
+          handle_ref?: string | null;
+          id?: string;
+          is_test?: boolean;
+          name?: string | null;
+          observed_at?: string;
+          ordered_at?: string;
+          paid_at?: string | null;
+          redacted_at?: string | null;
+          refunded_cents?: number;
+          shopify_order_id?: string;
+          shopify_updated_at?: string;
+          subtotal_cents?: number;
+          tax_cents?: number;
+          total_cents?: number;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
       product_import_batches: {
         Row: {
           auto_import: boolean;
@@ -8214,6 +10462,7 @@ export type Database = {
           column_mapping: NonNullable<Json>;
           columns: NonNullable<Json>;
           completed_at: string | null;
+          connected_account_id: string | null;
           created_at: string;
           created_by: string | null;
           error_message: string | null;
@@ -8241,6 +10490,7 @@ export type Database = {
           column_mapping?: NonNullable<Json>;
           columns?: NonNullable<Json>;
           completed_at?: string | null;
+          connected_account_id?: string | null;
           created_at?: string;
           created_by?: string | null;
           error_message?: string | null;
@@ -8267,6 +10517,7 @@ export type Database = {
           column_mapping?: NonNullable<Json>;
           columns?: NonNullable<Json>;
           completed_at?: string | null;
+          connected_account_id?: string | null;
           created_at?: string;
           created_by?: string | null;
           error_message?: string | null;
@@ -8287,7 +10538,15 @@ export type Database = {
           validation_errors?: NonNullable<Json>;
           workspace_id?: string;
         };
-        Relationships: [];
+        Relationships: [
+          {
+            foreignKeyName: "product_import_batches_catalog_job_id_fkey";
+            columns: ["catalog_job_id"];
+            isOneToOne: false;
+            referencedRelation: "catalog_jobs";
+            referencedColumns: ["id"];
+          },
+        ];
       };
       product_import_errors: {
         Row: {
@@ -8846,6 +11105,16 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      advance_catalog_job: {
+        Args: { catalog_job_id: string; round: number };
+        Returns: {
+          is_live: boolean;
+          poll_seconds: number;
+          progress: number;
+          stage: string;
+          status: string;
+        }[];
+      };
       analyze_brand: {
         Args: { account_id: string };
         Returns: {
@@ -8941,6 +11210,7 @@ export type Database = {
           column_mapping: NonNullable<Json>;
           columns: NonNullable<Json>;
           completed_at: string | null;
+          connected_account_id: string | null;
           created_at: string;
           created_by: string | null;
           error_message: string | null;
@@ -8968,6 +11238,71 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      cancel_catalog_job: {
+        Args: { catalog_job_id: string };
+        Returns: {
+          actual_cost_micro: number;
+          auto_publish: boolean;
+          chunk_size: number;
+          chunks_completed: number;
+          chunks_failed: number;
+          completed_at: string | null;
+          connected_account_id: string | null;
+          content_hash: string | null;
+          created_at: string;
+          created_by: string | null;
+          custom_instructions: string | null;
+          delta_detected_at: string | null;
+          delta_only: boolean;
+          error_code: string | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          estimated_duration_seconds: number | null;
+          filter: NonNullable<Json>;
+          generate_tryons: boolean;
+          id: string;
+          import_batch_id: string | null;
+          items_cancelled: number;
+          items_failed: number;
+          items_processed: number;
+          items_published: number;
+          items_succeeded: number;
+          items_unpublished: number;
+          job_id: number | null;
+          key: string | null;
+          last_activity_at: string;
+          max_failed_products: number | null;
+          meter: string;
+          model_ids: string[];
+          parallel_chunks: number;
+          parallel_products_per_chunk: number;
+          persona_id: string | null;
+          pictures_made: number;
+          priority_mode: string;
+          products_new: number;
+          products_skipped: number;
+          products_updated: number;
+          progress: number;
+          quality: string;
+          retry_count: number;
+          round: number;
+          started_at: string | null;
+          status: string;
+          studio_pictures: boolean;
+          total_chunks: number;
+          total_products: number;
+          tryon_count: number;
+          units_per_product: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "catalog_jobs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       cancel_import: {
         Args: { batch_id: string };
         Returns: {
@@ -8976,6 +11311,7 @@ export type Database = {
           column_mapping: NonNullable<Json>;
           columns: NonNullable<Json>;
           completed_at: string | null;
+          connected_account_id: string | null;
           created_at: string;
           created_by: string | null;
           error_message: string | null;
@@ -9040,6 +11376,7 @@ export type Database = {
           column_mapping: NonNullable<Json>;
           columns: NonNullable<Json>;
           completed_at: string | null;
+          connected_account_id: string | null;
           created_at: string;
           created_by: string | null;
           error_message: string | null;
@@ -9079,6 +11416,35 @@ export type Database = {
         Args: { connected_account_id: string; gone_at?: string; product_id: string; seen: string };
         Returns: string;
       };
+      estimate_catalog_job: {
+        Args: {
+          account_id?: string;
+          collection_id?: string;
+          delta_only?: boolean;
+          import_batch_id?: string;
+          instructions?: string;
+          model_ids?: string[];
+          parallel_chunks?: number;
+          parallel_products_per_chunk?: number;
+          persona_id?: string;
+          product_ids?: string[];
+          quality?: string;
+          studio_pictures?: boolean;
+          tag?: string;
+          tryon_count?: number;
+        };
+        Returns: Database["commerce"]["CompositeTypes"]["catalog_estimate"];
+        SetofOptions: {
+          from: "*";
+          to: "catalog_estimate";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      finish_amazon_import: {
+        Args: { account_id: string; batch_id: string; is_full: boolean };
+        Returns: undefined;
+      };
       finish_import: {
         Args: { batch_id: string };
         Returns: {
@@ -9087,6 +11453,7 @@ export type Database = {
           column_mapping: NonNullable<Json>;
           columns: NonNullable<Json>;
           completed_at: string | null;
+          connected_account_id: string | null;
           created_at: string;
           created_by: string | null;
           error_message: string | null;
@@ -9122,6 +11489,7 @@ export type Database = {
           column_mapping: NonNullable<Json>;
           columns: NonNullable<Json>;
           completed_at: string | null;
+          connected_account_id: string | null;
           created_at: string;
           created_by: string | null;
           error_message: string | null;
@@ -9252,8 +11620,113 @@ export type Database = {
         Args: { counts: Json; progress: number; seen?: string; stage: string; sync_id: string };
         Returns: boolean;
       };
+      on_catalog_chunk_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_catalog_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_catalog_product_job: { Args: { event: string; job: unknown }; Returns: undefined };
       on_import_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_publish_job: { Args: { event: string; job: unknown }; Returns: undefined };
       on_sync_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      pause_catalog_job: {
+        Args: { catalog_job_id: string };
+        Returns: {
+          actual_cost_micro: number;
+          auto_publish: boolean;
+          chunk_size: number;
+          chunks_completed: number;
+          chunks_failed: number;
+          completed_at: string | null;
+          connected_account_id: string | null;
+          content_hash: string | null;
+          created_at: string;
+          created_by: string | null;
+          custom_instructions: string | null;
+          delta_detected_at: string | null;
+          delta_only: boolean;
+          error_code: string | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          estimated_duration_seconds: number | null;
+          filter: NonNullable<Json>;
+          generate_tryons: boolean;
+          id: string;
+          import_batch_id: string | null;
+          items_cancelled: number;
+          items_failed: number;
+          items_processed: number;
+          items_published: number;
+          items_succeeded: number;
+          items_unpublished: number;
+          job_id: number | null;
+          key: string | null;
+          last_activity_at: string;
+          max_failed_products: number | null;
+          meter: string;
+          model_ids: string[];
+          parallel_chunks: number;
+          parallel_products_per_chunk: number;
+          persona_id: string | null;
+          pictures_made: number;
+          priority_mode: string;
+          products_new: number;
+          products_skipped: number;
+          products_updated: number;
+          progress: number;
+          quality: string;
+          retry_count: number;
+          round: number;
+          started_at: string | null;
+          status: string;
+          studio_pictures: boolean;
+          total_chunks: number;
+          total_products: number;
+          tryon_count: number;
+          units_per_product: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "catalog_jobs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      request_amazon_import: {
+        Args: { account_id: string; kind?: string };
+        Returns: {
+          auto_import: boolean;
+          catalog_job_id: string | null;
+          column_mapping: NonNullable<Json>;
+          columns: NonNullable<Json>;
+          completed_at: string | null;
+          connected_account_id: string | null;
+          created_at: string;
+          created_by: string | null;
+          error_message: string | null;
+          id: string;
+          imported_count: number;
+          invalid_rows: number;
+          job_id: number | null;
+          preview: NonNullable<Json>;
+          progress: number;
+          source: string;
+          source_file_name: string | null;
+          source_file_path: string | null;
+          started_at: string | null;
+          status: string;
+          total_rows: number;
+          updated_at: string;
+          valid_rows: number;
+          validation_errors: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "product_import_batches";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       request_shopify_sync: {
         Args: { account_id: string; kind?: string };
         Returns: {
@@ -9279,6 +11752,137 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "shopify_syncs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      resume_catalog_job: {
+        Args: { catalog_job_id: string };
+        Returns: {
+          actual_cost_micro: number;
+          auto_publish: boolean;
+          chunk_size: number;
+          chunks_completed: number;
+          chunks_failed: number;
+          completed_at: string | null;
+          connected_account_id: string | null;
+          content_hash: string | null;
+          created_at: string;
+          created_by: string | null;
+          custom_instructions: string | null;
+          delta_detected_at: string | null;
+          delta_only: boolean;
+          error_code: string | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          estimated_duration_seconds: number | null;
+          filter: NonNullable<Json>;
+          generate_tryons: boolean;
+          id: string;
+          import_batch_id: string | null;
+          items_cancelled: number;
+          items_failed: number;
+          items_processed: number;
+          items_published: number;
+          items_succeeded: number;
+          items_unpublished: number;
+          job_id: number | null;
+          key: string | null;
+          last_activity_at: string;
+          max_failed_products: number | null;
+          meter: string;
+          model_ids: string[];
+          parallel_chunks: number;
+          parallel_products_per_chunk: number;
+          persona_id: string | null;
+          pictures_made: number;
+          priority_mode: string;
+          products_new: number;
+          products_skipped: number;
+          products_updated: number;
+          progress: number;
+          quality: string;
+          retry_count: number;
+          round: number;
+          started_at: string | null;
+          status: string;
+          studio_pictures: boolean;
+          total_chunks: number;
+          total_products: number;
+          tryon_count: number;
+          units_per_product: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "catalog_jobs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      resume_paid_catalog_jobs: { Args: Record<PropertyKey, never>; Returns: number };
+      retry_catalog_job: {
+        Args: { catalog_job_id: string };
+        Returns: {
+          actual_cost_micro: number;
+          auto_publish: boolean;
+          chunk_size: number;
+          chunks_completed: number;
+          chunks_failed: number;
+          completed_at: string | null;
+          connected_account_id: string | null;
+          content_hash: string | null;
+          created_at: string;
+          created_by: string | null;
+          custom_instructions: string | null;
+          delta_detected_at: string | null;
+          delta_only: boolean;
+          error_code: string | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          estimated_duration_seconds: number | null;
+          filter: NonNullable<Json>;
+          generate_tryons: boolean;
+          id: string;
+          import_batch_id: string | null;
+          items_cancelled: number;
+          items_failed: number;
+          items_processed: number;
+          items_published: number;
+          items_succeeded: number;
+          items_unpublished: number;
+          job_id: number | null;
+          key: string | null;
+          last_activity_at: string;
+          max_failed_products: number | null;
+          meter: string;
+          model_ids: string[];
+          parallel_chunks: number;
+          parallel_products_per_chunk: number;
+          persona_id: string | null;
+          pictures_made: number;
+          priority_mode: string;
+          products_new: number;
+          products_skipped: number;
+          products_updated: number;
+          progress: number;
+          quality: string;
+          retry_count: number;
+          round: number;
+          started_at: string | null;
+          status: string;
+          studio_pictures: boolean;
+          total_chunks: number;
+          total_products: number;
+          tryon_count: number;
+          units_per_product: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "catalog_jobs";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -9348,6 +11952,95 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      start_catalog_job: {
+        Args: {
+          account_id?: string;
+          auto_publish?: boolean;
+          chunk_size?: number;
+          collection_id?: string;
+          delta_only?: boolean;
+          import_batch_id?: string;
+          instructions?: string;
+          key?: string;
+          max_failed_products?: number;
+          model_ids?: string[];
+          parallel_chunks?: number;
+          parallel_products_per_chunk?: number;
+          persona_id?: string;
+          priority_mode?: string;
+          product_ids?: string[];
+          quality?: string;
+          studio_pictures?: boolean;
+          tag?: string;
+          tryon_count?: number;
+        };
+        Returns: {
+          actual_cost_micro: number;
+          auto_publish: boolean;
+          chunk_size: number;
+          chunks_completed: number;
+          chunks_failed: number;
+          completed_at: string | null;
+          connected_account_id: string | null;
+          content_hash: string | null;
+          created_at: string;
+          created_by: string | null;
+          custom_instructions: string | null;
+          delta_detected_at: string | null;
+          delta_only: boolean;
+          error_code: string | null;
+          error_message: string | null;
+          estimated_cost_micro: number;
+          estimated_duration_seconds: number | null;
+          filter: NonNullable<Json>;
+          generate_tryons: boolean;
+          id: string;
+          import_batch_id: string | null;
+          items_cancelled: number;
+          items_failed: number;
+          items_processed: number;
+          items_published: number;
+          items_succeeded: number;
+          items_unpublished: number;
+          job_id: number | null;
+          key: string | null;
+          last_activity_at: string;
+          max_failed_products: number | null;
+          meter: string;
+          model_ids: string[];
+          parallel_chunks: number;
+          parallel_products_per_chunk: number;
+          persona_id: string | null;
+          pictures_made: number;
+          priority_mode: string;
+          products_new: number;
+          products_skipped: number;
+          products_updated: number;
+          progress: number;
+          quality: string;
+          retry_count: number;
+          round: number;
+          started_at: string | null;
+          status: string;
+          studio_pictures: boolean;
+          total_chunks: number;
+          total_products: number;
+          tryon_count: number;
+          units_per_product: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "catalog_jobs";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      store_amazon_page: {
+        Args: { batch_id: string; errors: Json; invalid: number; percent: number; rows: Json; valid: number };
+        Returns: boolean;
+      };
       store_import_rows: { Args: { batch_id: string; percent: number; rows: Json }; Returns: boolean };
       sweep_shops: { Args: Record<PropertyKey, never>; Returns: number };
     };
@@ -9355,7 +12048,20 @@ export type Database = {
       [_ in never]: never;
     };
     CompositeTypes: {
-      [_ in never]: never;
+      catalog_estimate: {
+        products: number | null;
+        products_new: number | null;
+        products_updated: number | null;
+        products_skipped: number | null;
+        products_without_image: number | null;
+        pictures: number | null;
+        product_amount_micro: number | null;
+        amount_micro: number | null;
+        amount_credits: number | null;
+        available_micro: number | null;
+        affordable: boolean | null;
+        estimated_seconds: number | null;
+      };
     };
   };
   identity: {
@@ -10333,6 +13039,15 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      record_sso_event: {
+        Args: {
+          event_type: string;
+          login_method?: string;
+          return_to_url?: string;
+          source_subdomain?: string;
+        };
+        Returns: string;
+      };
       remove_member: {
         Args: { user_id: string; workspace_id: string };
         Returns: {
@@ -10649,6 +13364,60 @@ export type Database = {
           workspace_id?: string | null;
         };
         Relationships: [];
+      };
+      pending_connections: {
+        Row: {
+          account: NonNullable<Json>;
+          account_id: string | null;
+          claimed_at: string | null;
+          code_hash: string;
+          created_at: string;
+          expires_at: string;
+          external_account_id: string;
+          id: string;
+          provider: string;
+          secrets: Json | null;
+          user_id: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account: NonNullable<Json>;
+          account_id?: string | null;
+          claimed_at?: string | null;
+          code_hash: string;
+          created_at?: string;
+          expires_at?: string;
+          external_account_id: string;
+          id?: string;
+          provider: string;
+          secrets?: Json | null;
+          user_id: string;
+          workspace_id: string;
+        };
+        Update: {
+          account?: NonNullable<Json>;
+          account_id?: string | null;
+          claimed_at?: string | null;
+          code_hash?: string;
+          created_at?: string;
+          expires_at?: string;
+          external_account_id?: string;
+          id?: string;
+          provider?: string;
+          secrets?: Json | null;
+          user_id?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "pending_connections_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "connected_accounts";
+            referencedColumns: ["id"];
+          },
+        ];
       };
       pending_installations: {
         Row: {
@@ -10986,6 +13755,47 @@ export type Database = {
         Args: { overlap?: string; secret: Json; subscription_id: string };
         Returns: undefined;
       };
+      claim_connection: {
+        Args: { code: string };
+        Returns: {
+          avatar_url: string | null;
+          connected_at: string | null;
+          created_at: string;
+          disconnected_at: string | null;
+          display_name: string | null;
+          email: string | null;
+          error_count: number;
+          error_message: string | null;
+          external_account_id: string | null;
+          folder_naming_pattern: string | null;
+          id: string;
+          last_sync_at: string | null;
+          last_used_at: string | null;
+          marketplace_id: string | null;
+          provider: string;
+          provider_data: NonNullable<Json>;
+          region: string | null;
+          root_folder_id: string | null;
+          root_folder_path: string | null;
+          scopes: string[];
+          selling_status: string | null;
+          settings: NonNullable<Json>;
+          stats: NonNullable<Json>;
+          status: string;
+          token_expires_at: string | null;
+          token_last_refreshed_at: string | null;
+          updated_at: string;
+          user_id: string | null;
+          username: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "connected_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       claim_installation: {
         Args: { account: Json; id: string; secrets: Json; user_id: string; workspace_id: string };
         Returns: {
@@ -11160,6 +13970,10 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      keep_connection: {
+        Args: { account: Json; code_hash: string; secrets: Json; user_id: string; workspace_id: string };
+        Returns: undefined;
+      };
       keep_installation: {
         Args: { claim_hash: string; installation: Json; secret: Json };
         Returns: {
@@ -11327,6 +14141,569 @@ export type Database = {
   };
   messaging: {
     Tables: {
+      contact_responses: {
+        Row: {
+          created_at: string;
+          id: string;
+          response: string;
+          response_type: string;
+          submission_id: string;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          id?: string;
+          response: string;
+          response_type?: string;
+          submission_id: string;
+          user_id?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          id?: string;
+          response?: string;
+          response_type?: string;
+          submission_id?: string;
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "contact_responses_submission_id_fkey";
+            columns: ["submission_id"];
+            isOneToOne: false;
+            referencedRelation: "contact_submissions";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      contact_submissions: {
+        Row: {
+          auto_response_sent_at: string | null;
+          created_at: string;
+          email: string;
+          id: string;
+          message: string;
+          name: string;
+          notes: string | null;
+          priority: string;
+          replied_at: string | null;
+          replied_by: string | null;
+          sender_hash: string | null;
+          source: string | null;
+          status: string;
+          subject: string | null;
+          updated_at: string;
+          user_agent: string | null;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          auto_response_sent_at?: string | null;
+          created_at?: string;
+          email: string;
+          id?: string;
+          message: string;
+          name: string;
+          notes?: string | null;
+          priority?: string;
+          replied_at?: string | null;
+          replied_by?: string | null;
+          sender_hash?: string | null;
+          source?: string | null;
+          status?: string;
+          subject?: string | null;
+          updated_at?: string;
+          user_agent?: string | null;
+          user_id?: string | null;
+        };
+        Update: {
+          auto_response_sent_at?: string | null;
+          created_at?: string;
+          email?: string;
+          id?: string;
+          message?: string;
+          name?: string;
+          notes?: string | null;
+          priority?: string;
+          replied_at?: string | null;
+          replied_by?: string | null;
+          sender_hash?: string | null;
+          source?: string | null;
+          status?: string;
+          subject?: string | null;
+          updated_at?: string;
+          user_agent?: string | null;
+          user_id?: string | null;
+        };
+        Relationships: [];
+      };
+      email_account_members: {
+        Row: {
+          account_id: string;
+          created_at: string;
+          id: string;
+          role: string;
+          user_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          created_at?: string;
+          id?: string;
+          role?: string;
+          user_id: string;
+        };
+        Update: {
+          account_id?: string;
+          created_at?: string;
+          id?: string;
+          role?: string;
+          user_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "email_account_members_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "email_accounts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      email_account_secrets: {
+        Row: {
+          account_id: string;
+          ciphertext: string;
+          created_at: string;
+          key_id: string;
+          nonce: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          ciphertext: string;
+          created_at?: string;
+          key_id: string;
+          nonce: string;
+          updated_at?: string;
+        };
+        Update: {
+          account_id?: string;
+          ciphertext?: string;
+          created_at?: string;
+          key_id?: string;
+          nonce?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "email_account_secrets_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: true;
+            referencedRelation: "email_accounts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      email_accounts: {
+        Row: {
+          color: string | null;
+          created_at: string;
+          created_by: string | null;
+          display_name: string | null;
+          email: string;
+          failed_checks: number;
+          id: string;
+          imap_host: string;
+          imap_port: number;
+          imap_secure: boolean;
+          is_active: boolean;
+          last_sync_at: string | null;
+          last_uid: number;
+          next_check_at: string;
+          smtp_host: string;
+          smtp_port: number;
+          smtp_secure: boolean;
+          status: string;
+          sync_error: string | null;
+          tested_at: string | null;
+          uid_validity: number | null;
+          updated_at: string;
+          user_id: string | null;
+          username: string;
+          workspace_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          color?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          display_name?: string | null;
+          email: string;
+          failed_checks?: number;
+          id?: string;
+          imap_host: string;
+          imap_port?: number;
+          imap_secure?: boolean;
+          is_active?: boolean;
+          last_sync_at?: string | null;
+          last_uid?: number;
+          next_check_at?: string;
+          smtp_host: string;
+          smtp_port?: number;
+          smtp_secure?: boolean;
+          status?: string;
+          sync_error?: string | null;
+          tested_at?: string | null;
+          uid_validity?: number | null;
+          updated_at?: string;
+          user_id?: string | null;
+          username: string;
+          workspace_id?: string | null;
+        };
+        Update: {
+          color?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          display_name?: string | null;
+          email?: string;
+          failed_checks?: number;
+          id?: string;
+          imap_host?: string;
+          imap_port?: number;
+          imap_secure?: boolean;
+          is_active?: boolean;
+          last_sync_at?: string | null;
+          last_uid?: number;
+          next_check_at?: string;
+          smtp_host?: string;
+          smtp_port?: number;
+          smtp_secure?: boolean;
+          status?: string;
+          sync_error?: string | null;
+          tested_at?: string | null;
+          uid_validity?: number | null;
+          updated_at?: string;
+          user_id?: string | null;
+          username?: string;
+          workspace_id?: string | null;
+        };
+        Relationships: [];
+      };
+      email_log: {
+        Row: {
+          account_id: string | null;
+          attempts: number;
+          bounced_at: string | null;
+          clicked_at: string | null;
+          contact_submission_id: string | null;
+          created_at: string;
+          delivered_at: string | null;
+          email_type: string;
+          error_message: string | null;
+          id: string;
+          message_id: string | null;
+          metadata: NonNullable<Json>;
+          opened_at: string | null;
+          provider: string;
+          provider_id: string | null;
+          sent_at: string | null;
+          sent_to: string;
+          status: string;
+          subject: string | null;
+          template: string | null;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id?: string | null;
+          attempts?: number;
+          bounced_at?: string | null;
+          clicked_at?: string | null;
+          contact_submission_id?: string | null;
+          created_at?: string;
+          delivered_at?: string | null;
+          email_type: string;
+          error_message?: string | null;
+          id?: string;
+          message_id?: string | null;
+          metadata?: NonNullable<Json>;
+          opened_at?: string | null;
+          provider: string;
+          provider_id?: string | null;
+          sent_at?: string | null;
+          sent_to: string;
+          status?: string;
+          subject?: string | null;
+          template?: string | null;
+          user_id?: string | null;
+        };
+        Update: {
+          account_id?: string | null;
+          attempts?: number;
+          bounced_at?: string | null;
+          clicked_at?: string | null;
+          contact_submission_id?: string | null;
+          created_at?: string;
+          delivered_at?: string | null;
+          email_type?: string;
+          error_message?: string | null;
+          id?: string;
+          message_id?: string | null;
+          metadata?: NonNullable<Json>;
+          opened_at?: string | null;
+          provider?: string;
+          provider_id?: string | null;
+          sent_at?: string | null;
+          sent_to?: string;
+          status?: string;
+          subject?: string | null;
+          template?: string | null;
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "email_log_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "email_accounts";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "email_log_contact_submission_id_fkey";
+            columns: ["contact_submission_id"];
+            isOneToOne: false;
+            referencedRelation: "contact_submissions";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "email_log_message_id_fkey";
+            columns: ["message_id"];
+            isOneToOne: false;
+            referencedRelation: "email_messages";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      email_messages: {
+        Row: {
+          account_id: string;
+          attachments: NonNullable<Json>;
+          bcc_addresses: string[];
+          cc_addresses: string[];
+          created_at: string;
+          created_by: string | null;
+          direction: string;
+          error_message: string | null;
+          folder: string;
+          from_address: string | null;
+          from_name: string | null;
+          html_body: string | null;
+          id: string;
+          in_reply_to: string | null;
+          is_read: boolean;
+          is_truncated: boolean;
+          job_id: number | null;
+          key: string | null;
+          message_id: string | null;
+          sent_at: string | null;
+          size_bytes: number | null;
+          snippet: string;
+          status: string;
+          subject: string;
+          text_body: string | null;
+          to_addresses: string[];
+          uid: number | null;
+          uid_validity: number | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          attachments?: NonNullable<Json>;
+          bcc_addresses?: string[];
+          cc_addresses?: string[];
+          created_at?: string;
+          created_by?: string | null;
+          direction: string;
+          error_message?: string | null;
+          folder?: string;
+          from_address?: string | null;
+          from_name?: string | null;
+          html_body?: string | null;
+          id?: string;
+          in_reply_to?: string | null;
+          is_read?: boolean;
+          is_truncated?: boolean;
+          job_id?: number | null;
+          key?: string | null;
+          message_id?: string | null;
+          sent_at?: string | null;
+          size_bytes?: number | null;
+          snippet?: string;
+          status: string;
+          subject?: string;
+          text_body?: string | null;
+          to_addresses?: string[];
+          uid?: number | null;
+          uid_validity?: number | null;
+          updated_at?: string;
+        };
+        Update: {
+          account_id?: string;
+          attachments?: NonNullable<Json>;
+          bcc_addresses?: string[];
+          cc_addresses?: string[];
+          created_at?: string;
+          created_by?: string | null;
+          direction?: string;
+          error_message?: string | null;
+          folder?: string;
+          from_address?: string | null;
+          from_name?: string | null;
+          html_body?: string | null;
+          id?: string;
+          in_reply_to?: string | null;
+          is_read?: boolean;
+          is_truncated?: boolean;
+          job_id?: number | null;
+          key?: string | null;
+          message_id?: string | null;
+          sent_at?: string | null;
+          size_bytes?: number | null;
+          snippet?: string;
+          status?: string;
+          subject?: string;
+          text_body?: string | null;
+          to_addresses?: string[];
+          uid?: number | null;
+          uid_validity?: number | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "email_messages_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "email_accounts";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      feedback: {
+        Row: {
+          actual_behavior: string | null;
+          affected_area: string | null;
+          category: string;
+          created_at: string;
+          description: string;
+          email: string | null;
+          expected_behavior: string | null;
+          id: string;
+          metadata: NonNullable<Json>;
+          page: string | null;
+          resolution: string | null;
+          resolved_at: string | null;
+          screenshots: string[];
+          source: string;
+          status: string;
+          steps_to_reproduce: string | null;
+          title: string;
+          updated_at: string;
+          user_agent: string | null;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          actual_behavior?: string | null;
+          affected_area?: string | null;
+          category?: string;
+          created_at?: string;
+          description: string;
+          email?: string | null;
+          expected_behavior?: string | null;
+          id?: string;
+          metadata?: NonNullable<Json>;
+          page?: string | null;
+          resolution?: string | null;
+          resolved_at?: string | null;
+          screenshots?: string[];
+          source?: string;
+          status?: string;
+          steps_to_reproduce?: string | null;
+          title: string;
+          updated_at?: string;
+          user_agent?: string | null;
+          user_id?: string | null;
+        };
+        Update: {
+          actual_behavior?: string | null;
+          affected_area?: string | null;
+          category?: string;
+          created_at?: string;
+          description?: string;
+          email?: string | null;
+          expected_behavior?: string | null;
+          id?: string;
+          metadata?: NonNullable<Json>;
+          page?: string | null;
+          resolution?: string | null;
+          resolved_at?: string | null;
+          screenshots?: string[];
+          source?: string;
+          status?: string;
+          steps_to_reproduce?: string | null;
+          title?: string;
+          updated_at?: string;
+          user_agent?: string | null;
+          user_id?: string | null;
+        };
+        Relationships: [];
+      };
+      feedback_triage: {
+        Row: {
+          assigned_to: string | null;
+          created_at: string;
+          feedback_id: string;
+          github_issue_number: number | null;
+          internal_notes: string | null;
+          plane_issue_id: string | null;
+          task_id: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          assigned_to?: string | null;
+          created_at?: string;
+          feedback_id: string;
+          github_issue_number?: number | null;
+          internal_notes?: string | null;
+          plane_issue_id?: string | null;
+          task_id?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          assigned_to?: string | null;
+          created_at?: string;
+          feedback_id?: string;
+          github_issue_number?: number | null;
+          internal_notes?: string | null;
+          plane_issue_id?: string | null;
+          task_id?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "feedback_triage_feedback_id_fkey";
+            columns: ["feedback_id"];
+            isOneToOne: true;
+            referencedRelation: "feedback";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       notifications: {
         Row: {
           action_url: string | null;
@@ -11384,7 +14761,315 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      answer_contact: {
+        Args: { response: string; response_type?: string; submission_id: string };
+        Returns: {
+          auto_response_sent_at: string | null;
+          created_at: string;
+          email: string;
+          id: string;
+          message: string;
+          name: string;
+          notes: string | null;
+          priority: string;
+          replied_at: string | null;
+          replied_by: string | null;
+          sender_hash: string | null;
+          source: string | null;
+          status: string;
+          subject: string | null;
+          updated_at: string;
+          user_agent: string | null;
+          user_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "contact_submissions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      apply_resend_event: { Args: { webhook_event_id: number }; Returns: string };
+      cancel_email: {
+        Args: { message_id: string };
+        Returns: {
+          account_id: string;
+          attachments: NonNullable<Json>;
+          bcc_addresses: string[];
+          cc_addresses: string[];
+          created_at: string;
+          created_by: string | null;
+          direction: string;
+          error_message: string | null;
+          folder: string;
+          from_address: string | null;
+          from_name: string | null;
+          html_body: string | null;
+          id: string;
+          in_reply_to: string | null;
+          is_read: boolean;
+          is_truncated: boolean;
+          job_id: number | null;
+          key: string | null;
+          message_id: string | null;
+          sent_at: string | null;
+          size_bytes: number | null;
+          snippet: string;
+          status: string;
+          subject: string;
+          text_body: string | null;
+          to_addresses: string[];
+          uid: number | null;
+          uid_validity: number | null;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "email_messages";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      check_email: {
+        Args: { account_id: string };
+        Returns: {
+          color: string | null;
+          created_at: string;
+          created_by: string | null;
+          display_name: string | null;
+          email: string;
+          failed_checks: number;
+          id: string;
+          imap_host: string;
+          imap_port: number;
+          imap_secure: boolean;
+          is_active: boolean;
+          last_sync_at: string | null;
+          last_uid: number;
+          next_check_at: string;
+          smtp_host: string;
+          smtp_port: number;
+          smtp_secure: boolean;
+          status: string;
+          sync_error: string | null;
+          tested_at: string | null;
+          uid_validity: number | null;
+          updated_at: string;
+          user_id: string | null;
+          username: string;
+          workspace_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "email_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      keep_email_password: {
+        Args: { account_id: string; secret: Json };
+        Returns: {
+          color: string | null;
+          created_at: string;
+          created_by: string | null;
+          display_name: string | null;
+          email: string;
+          failed_checks: number;
+          id: string;
+          imap_host: string;
+          imap_port: number;
+          imap_secure: boolean;
+          is_active: boolean;
+          last_sync_at: string | null;
+          last_uid: number;
+          next_check_at: string;
+          smtp_host: string;
+          smtp_port: number;
+          smtp_secure: boolean;
+          status: string;
+          sync_error: string | null;
+          tested_at: string | null;
+          uid_validity: number | null;
+          updated_at: string;
+          user_id: string | null;
+          username: string;
+          workspace_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "email_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       mark_notifications_read: { Args: { ids?: string[] }; Returns: number };
+      may_change_email_account: { Args: { account_id: string }; Returns: string };
+      note_email_account: { Args: { account_id: string; error: string }; Returns: undefined };
+      note_failed_check: { Args: { account_id: string; error: string }; Returns: undefined };
+      on_mail_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_system_mail_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      running_jobs: {
+        Args: { before_id?: number; page_size?: number; parent_id?: number; workspace_id: string };
+        Returns: {
+          age_seconds: number;
+          attempt: number;
+          created_at: string;
+          description: string;
+          error: string;
+          failed_children: number;
+          job_id: number;
+          kind: string;
+          parent_job_id: number;
+          pending_children: number;
+          progress: number;
+          run_at: string;
+          stage: string;
+          started_at: string;
+          state: string;
+        }[];
+      };
+      save_email_account: {
+        Args: { account_id?: string; settings: Json; workspace_id?: string };
+        Returns: {
+          color: string | null;
+          created_at: string;
+          created_by: string | null;
+          display_name: string | null;
+          email: string;
+          failed_checks: number;
+          id: string;
+          imap_host: string;
+          imap_port: number;
+          imap_secure: boolean;
+          is_active: boolean;
+          last_sync_at: string | null;
+          last_uid: number;
+          next_check_at: string;
+          smtp_host: string;
+          smtp_port: number;
+          smtp_secure: boolean;
+          status: string;
+          sync_error: string | null;
+          tested_at: string | null;
+          uid_validity: number | null;
+          updated_at: string;
+          user_id: string | null;
+          username: string;
+          workspace_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "email_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      send_email: {
+        Args: {
+          account_id: string;
+          bcc_addresses?: string[];
+          cc_addresses?: string[];
+          html_body?: string;
+          key?: string;
+          reply_to_message?: string;
+          subject: string;
+          text_body?: string;
+          to_addresses: string[];
+        };
+        Returns: {
+          account_id: string;
+          attachments: NonNullable<Json>;
+          bcc_addresses: string[];
+          cc_addresses: string[];
+          created_at: string;
+          created_by: string | null;
+          direction: string;
+          error_message: string | null;
+          folder: string;
+          from_address: string | null;
+          from_name: string | null;
+          html_body: string | null;
+          id: string;
+          in_reply_to: string | null;
+          is_read: boolean;
+          is_truncated: boolean;
+          job_id: number | null;
+          key: string | null;
+          message_id: string | null;
+          sent_at: string | null;
+          size_bytes: number | null;
+          snippet: string;
+          status: string;
+          subject: string;
+          text_body: string | null;
+          to_addresses: string[];
+          uid: number | null;
+          uid_validity: number | null;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "email_messages";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_email_account_role: {
+        Args: { account_id: string; role?: string; user_id: string };
+        Returns: undefined;
+      };
+      store_emails: {
+        Args: { account_id: string; messages: Json; uid_validity: number; up_to_uid: number };
+        Returns: boolean;
+      };
+      submit_contact: {
+        Args: {
+          email: string;
+          message: string;
+          name: string;
+          source?: string;
+          subject?: string;
+          website?: string;
+        };
+        Returns: boolean;
+      };
+      submit_feedback: { Args: { feedback: Json }; Returns: string };
+      test_email_account: {
+        Args: { account_id: string };
+        Returns: {
+          color: string | null;
+          created_at: string;
+          created_by: string | null;
+          display_name: string | null;
+          email: string;
+          failed_checks: number;
+          id: string;
+          imap_host: string;
+          imap_port: number;
+          imap_secure: boolean;
+          is_active: boolean;
+          last_sync_at: string | null;
+          last_uid: number;
+          next_check_at: string;
+          smtp_host: string;
+          smtp_port: number;
+          smtp_secure: boolean;
+          status: string;
+          sync_error: string | null;
+          tested_at: string | null;
+          uid_validity: number | null;
+          updated_at: string;
+          user_id: string | null;
+          username: string;
+          workspace_id: string | null;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "email_accounts";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
     };
     Enums: {
       [_ in never]: never;
@@ -11635,36 +15320,2495 @@ export type Database = {
       [_ in never]: never;
     };
   };
+  social: {
+    Tables: {
+      account_health: {
+        Row: {
+          account_id: string;
+          avg_response_time_ms: number | null;
+          consecutive_failures: number;
+          counted_on: string;
+          created_at: string;
+          error_types: NonNullable<Json>;
+          health_status: string;
+          last_failure_at: string | null;
+          last_success_at: string | null;
+          messages_failed_today: number;
+          messages_processed_today: number;
+          token_valid: boolean;
+          updated_at: string;
+          webhook_delivery_rate: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          avg_response_time_ms?: number | null;
+          consecutive_failures?: number;
+          counted_on?: string;
+          created_at?: string;
+          error_types?: NonNullable<Json>;
+          health_status?: string;
+          last_failure_at?: string | null;
+          last_success_at?: string | null;
+          messages_failed_today?: number;
+          messages_processed_today?: number;
+          token_valid?: boolean;
+          updated_at?: string;
+          webhook_delivery_rate?: number;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          avg_response_time_ms?: number | null;
+          consecutive_failures?: number;
+          counted_on?: string;
+          created_at?: string;
+          error_types?: NonNullable<Json>;
+          health_status?: string;
+          last_failure_at?: string | null;
+          last_success_at?: string | null;
+          messages_failed_today?: number;
+          messages_processed_today?: number;
+          token_valid?: boolean;
+          updated_at?: string;
+          webhook_delivery_rate?: number;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      account_insights: {
+        Row: {
+          account_id: string;
+          comments: number | null;
+          created_at: string;
+          day: string;
+          followers: number | null;
+          interactions: number | null;
+          likes: number | null;
+          reach: number | null;
+          read_at: string;
+          saves: number | null;
+          shares: number | null;
+          views: number | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          comments?: number | null;
+          created_at?: string;
+          day: string;
+          followers?: number | null;
+          interactions?: number | null;
+          likes?: number | null;
+          reach?: number | null;
+          read_at: string;
+          saves?: number | null;
+          shares?: number | null;
+          views?: number | null;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          comments?: number | null;
+          created_at?: string;
+          day?: string;
+          followers?: number | null;
+          interactions?: number | null;
+          likes?: number | null;
+          reach?: number | null;
+          read_at?: string;
+          saves?: number | null;
+          shares?: number | null;
+          views?: number | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      account_sync: {
+        Row: {
+          account_id: string;
+          activity_classification: string;
+          api_calls_this_hour: number;
+          consecutive_errors: number;
+          created_at: string;
+          hour_window_start: string;
+          job_id: number | null;
+          last_error: string | null;
+          last_error_at: string | null;
+          last_post_at: string | null;
+          last_post_id: string | null;
+          last_sync_completed_at: string | null;
+          last_sync_started_at: string | null;
+          next_sync_at: string;
+          posts_synced_count: number;
+          sync_frequency_minutes: number;
+          sync_status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          activity_classification?: string;
+          api_calls_this_hour?: number;
+          consecutive_errors?: number;
+          created_at?: string;
+          hour_window_start?: string;
+          job_id?: number | null;
+          last_error?: string | null;
+          last_error_at?: string | null;
+          last_post_at?: string | null;
+          last_post_id?: string | null;
+          last_sync_completed_at?: string | null;
+          last_sync_started_at?: string | null;
+          next_sync_at?: string;
+          posts_synced_count?: number;
+          sync_frequency_minutes?: number;
+          sync_status?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          activity_classification?: string;
+          api_calls_this_hour?: number;
+          consecutive_errors?: number;
+          created_at?: string;
+          hour_window_start?: string;
+          job_id?: number | null;
+          last_error?: string | null;
+          last_error_at?: string | null;
+          last_post_at?: string | null;
+          last_post_id?: string | null;
+          last_sync_completed_at?: string | null;
+          last_sync_started_at?: string | null;
+          next_sync_at?: string;
+          posts_synced_count?: number;
+          sync_frequency_minutes?: number;
+          sync_status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      attribution_settings: {
+        Row: {
+          created_at: string;
+          updated_at: string;
+          window_days: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          updated_at?: string;
+          window_days?: number;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          updated_at?: string;
+          window_days?: number;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      bot_interactions: {
+        Row: {
+          account_id: string;
+          conversation_id: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          creation_id: string | null;
+          dedupe_key: string;
+          details: NonNullable<Json>;
+          duration_ms: number | null;
+          id: number;
+          kind: string;
+          occurred_at: string;
+          post_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          conversation_id?: string | null;
+          cost_micro?: never;
+          created_at?: string;
+          creation_id?: string | null;
+          dedupe_key: string;
+          details?: NonNullable<Json>;
+          duration_ms?: never;
+          id?: never;
+          kind: string;
+          occurred_at: string;
+          post_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          conversation_id?: string | null;
+          cost_micro?: never;
+          created_at?: string;
+          creation_id?: string | null;
+          dedupe_key?: string;
+          details?: NonNullable<Json>;
+          duration_ms?: never;
+          id?: never;
+          kind?: string;
+          occurred_at?: string;
+          post_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      bot_settings: {
+        Row: {
+          account_id: string;
+          auto_reply_enabled: boolean;
+          business_hours: NonNullable<Json>;
+          business_hours_enabled: boolean;
+          created_at: string;
+          daily_tryons_per_person: number;
+          messages: NonNullable<Json>;
+          notifications_enabled: boolean;
+          promo_code: string | null;
+          takeover_minutes: number | null;
+          timezone: string;
+          trigger_keywords: string[];
+          tryon_enabled: boolean;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          auto_reply_enabled?: boolean;
+          business_hours?: NonNullable<Json>;
+          business_hours_enabled?: boolean;
+          created_at?: string;
+          daily_tryons_per_person?: number;
+          messages?: NonNullable<Json>;
+          notifications_enabled?: boolean;
+          promo_code?: string | null;
+          takeover_minutes?: number | null;
+          timezone?: string;
+          trigger_keywords?: string[];
+          tryon_enabled?: boolean;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          auto_reply_enabled?: boolean;
+          business_hours?: NonNullable<Json>;
+          business_hours_enabled?: boolean;
+          created_at?: string;
+          daily_tryons_per_person?: number;
+          messages?: NonNullable<Json>;
+          notifications_enabled?: boolean;
+          promo_code?: string | null;
+          takeover_minutes?: number | null;
+          timezone?: string;
+          trigger_keywords?: string[];
+          tryon_enabled?: boolean;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      comments: {
+        Row: {
+          binding_id: string | null;
+          comment_text: string | null;
+          commented_at: string;
+          connected_account_id: string;
+          conversation_id: string | null;
+          created_at: string;
+          id: string;
+          parent_comment_id: string | null;
+          platform_comment_id: string;
+          platform_post_id: string | null;
+          platform_user_id: string;
+          platform_username: string | null;
+          post_id: string | null;
+          reply_at: string | null;
+          reply_reason: string | null;
+          reply_status: string;
+          trigger_word: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          binding_id?: string | null;
+          comment_text?: string | null;
+          commented_at: string;
+          connected_account_id: string;
+          conversation_id?: string | null;
+          created_at?: string;
+          id?: string;
+          parent_comment_id?: string | null;
+          platform_comment_id: string;
+          platform_post_id?: string | null;
+          platform_user_id: string;
+          platform_username?: string | null;
+          post_id?: string | null;
+          reply_at?: string | null;
+          reply_reason?: string | null;
+          reply_status?: string;
+          trigger_word?: string | null;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          binding_id?: string | null;
+          comment_text?: string | null;
+          commented_at?: string;
+          connected_account_id?: string;
+          conversation_id?: string | null;
+          created_at?: string;
+          id?: string;
+          parent_comment_id?: string | null;
+          platform_comment_id?: string;
+          platform_post_id?: string | null;
+          platform_user_id?: string;
+          platform_username?: string | null;
+          post_id?: string | null;
+          reply_at?: string | null;
+          reply_reason?: string | null;
+          reply_status?: string;
+          trigger_word?: string | null;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "comments_binding_id_fkey";
+            columns: ["binding_id"];
+            isOneToOne: false;
+            referencedRelation: "post_garment_bindings";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "comments_binding_id_fkey";
+            columns: ["binding_id"];
+            isOneToOne: false;
+            referencedRelation: "post_metrics";
+            referencedColumns: ["binding_id"];
+          },
+          {
+            foreignKeyName: "comments_conversation_fkey";
+            columns: ["workspace_id", "conversation_id"];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: ["workspace_id", "id"];
+          },
+          {
+            foreignKeyName: "comments_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "post_metrics";
+            referencedColumns: ["workspace_id", "post_id"];
+          },
+          {
+            foreignKeyName: "comments_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "posts";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
+      conversations: {
+        Row: {
+          binding_id: string | null;
+          bot_data: NonNullable<Json>;
+          category: string;
+          connected_account_id: string;
+          created_at: string;
+          id: string;
+          is_accepted: boolean;
+          last_inbound_at: string | null;
+          last_message_at: string;
+          last_message_text: string | null;
+          message_count: number;
+          opted_out_at: string | null;
+          platform: string;
+          platform_profile_url: string | null;
+          platform_user_id: string;
+          platform_username: string | null;
+          post_id: string | null;
+          stage: string;
+          status: string;
+          taken_over_at: string | null;
+          taken_over_by: string | null;
+          taken_over_until: string | null;
+          unread_count: number;
+          updated_at: string;
+          window_ends_at: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          binding_id?: string | null;
+          bot_data?: NonNullable<Json>;
+          category?: string;
+          connected_account_id: string;
+          created_at?: string;
+          id?: string;
+          is_accepted?: boolean;
+          last_inbound_at?: string | null;
+          last_message_at?: string;
+          last_message_text?: string | null;
+          message_count?: number;
+          opted_out_at?: string | null;
+          platform?: string;
+          platform_profile_url?: string | null;
+          platform_user_id: string;
+          platform_username?: string | null;
+          post_id?: string | null;
+          stage?: string;
+          status?: string;
+          taken_over_at?: string | null;
+          taken_over_by?: string | null;
+          taken_over_until?: string | null;
+          unread_count?: number;
+          updated_at?: string;
+          window_ends_at?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          binding_id?: string | null;
+          bot_data?: NonNullable<Json>;
+          category?: string;
+          connected_account_id?: string;
+          created_at?: string;
+          id?: string;
+          is_accepted?: boolean;
+          last_inbound_at?: string | null;
+          last_message_at?: string;
+          last_message_text?: string | null;
+          message_count?: number;
+          opted_out_at?: string | null;
+          platform?: string;
+          platform_profile_url?: string | null;
+          platform_user_id?: string;
+          platform_username?: string | null;
+          post_id?: string | null;
+          stage?: string;
+          status?: string;
+          taken_over_at?: string | null;
+          taken_over_by?: string | null;
+          taken_over_until?: string | null;
+          unread_count?: number;
+          updated_at?: string;
+          window_ends_at?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "conversations_binding_id_fkey";
+            columns: ["binding_id"];
+            isOneToOne: false;
+            referencedRelation: "post_garment_bindings";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "conversations_binding_id_fkey";
+            columns: ["binding_id"];
+            isOneToOne: false;
+            referencedRelation: "post_metrics";
+            referencedColumns: ["binding_id"];
+          },
+          {
+            foreignKeyName: "conversations_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "post_metrics";
+            referencedColumns: ["workspace_id", "post_id"];
+          },
+          {
+            foreignKeyName: "conversations_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "posts";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
+      interaction_counts: {
+        Row: {
+          account_id: string;
+          cost_micro: number;
+          duration_ms: number;
+          grain: string;
+          id: number;
+          interactions: number;
+          kind: string;
+          of_posts: boolean;
+          post_id: string | null;
+          starts_at: string;
+          timed: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          cost_micro: number;
+          duration_ms: number;
+          grain: string;
+          id?: never;
+          interactions: number;
+          kind: string;
+          of_posts: boolean;
+          post_id?: string | null;
+          starts_at: string;
+          timed: number;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          cost_micro?: number;
+          duration_ms?: number;
+          grain?: string;
+          id?: never;
+          interactions?: number;
+          kind?: string;
+          of_posts?: boolean;
+          post_id?: string | null;
+          starts_at?: string;
+          timed?: number;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      messages: {
+        Row: {
+          attachments: NonNullable<Json>;
+          attempted_at: string | null;
+          comment_id: string | null;
+          connected_account_id: string;
+          conversation_id: string;
+          created_at: string;
+          creation_id: string | null;
+          deleted_at: string | null;
+          direction: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          job_id: number | null;
+          key: string | null;
+          media_path: string | null;
+          message_text: string | null;
+          message_type: string;
+          platform_message_id: string | null;
+          position: number;
+          purpose: string | null;
+          reaction_times: NonNullable<Json>;
+          reactions: NonNullable<Json>;
+          read_at: string | null;
+          reply_to_message_id: string | null;
+          sender_platform_id: string;
+          sent_at: string | null;
+          sent_by: string | null;
+          source: string;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          attachments?: NonNullable<Json>;
+          attempted_at?: string | null;
+          comment_id?: string | null;
+          connected_account_id: string;
+          conversation_id: string;
+          created_at?: string;
+          creation_id?: string | null;
+          deleted_at?: string | null;
+          direction: string;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: string;
+          job_id?: number | null;
+          key?: string | null;
+          media_path?: string | null;
+          message_text?: string | null;
+          message_type?: string;
+          platform_message_id?: string | null;
+          position?: never;
+          purpose?: string | null;
+          reaction_times?: NonNullable<Json>;
+          reactions?: NonNullable<Json>;
+          read_at?: string | null;
+          reply_to_message_id?: string | null;
+          sender_platform_id: string;
+          sent_at?: string | null;
+          sent_by?: string | null;
+          source: string;
+          status: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          attachments?: NonNullable<Json>;
+          attempted_at?: string | null;
+          comment_id?: string | null;
+          connected_account_id?: string;
+          conversation_id?: string;
+          created_at?: string;
+          creation_id?: string | null;
+          deleted_at?: string | null;
+          direction?: string;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: string;
+          job_id?: number | null;
+          key?: string | null;
+          media_path?: string | null;
+          message_text?: string | null;
+          message_type?: string;
+          platform_message_id?: string | null;
+          position?: never;
+          purpose?: string | null;
+          reaction_times?: NonNullable<Json>;
+          reactions?: NonNullable<Json>;
+          read_at?: string | null;
+          reply_to_message_id?: string | null;
+          sender_platform_id?: string;
+          sent_at?: string | null;
+          sent_by?: string | null;
+          source?: string;
+          status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "messages_comment_fkey";
+            columns: ["workspace_id", "comment_id"];
+            isOneToOne: false;
+            referencedRelation: "comments";
+            referencedColumns: ["workspace_id", "id"];
+          },
+          {
+            foreignKeyName: "messages_conversation_fkey";
+            columns: ["workspace_id", "conversation_id"];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
+      meta_event_handlers: {
+        Row: {
+          created_at: string;
+          event_type: string;
+          function_name: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          event_type: string;
+          function_name: string;
+        };
+        Update: {
+          created_at?: string;
+          event_type?: string;
+          function_name?: string;
+        };
+        Relationships: [];
+      };
+      order_attributions: {
+        Row: {
+          account_id: string;
+          conversation_id: string | null;
+          created_at: string;
+          creation_id: string | null;
+          interaction_id: number;
+          method: string;
+          order_id: string;
+          post_id: string | null;
+          product_id: string | null;
+          taken_back_at: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          conversation_id?: string | null;
+          created_at?: string;
+          creation_id?: string | null;
+          interaction_id: number;
+          method: string;
+          order_id: string;
+          post_id?: string | null;
+          product_id?: string | null;
+          taken_back_at?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          conversation_id?: string | null;
+          created_at?: string;
+          creation_id?: string | null;
+          interaction_id?: number;
+          method?: string;
+          order_id?: string;
+          post_id?: string | null;
+          product_id?: string | null;
+          taken_back_at?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      post_garment_bindings: {
+        Row: {
+          category: string;
+          connected_account_id: string;
+          created_at: string;
+          created_by: string | null;
+          garment_description: string | null;
+          garment_id: string;
+          garment_metadata: NonNullable<Json>;
+          garment_name: string | null;
+          id: string;
+          is_active: boolean;
+          last_used_at: string | null;
+          post_id: string;
+          trigger_keywords: string[];
+          updated_at: string;
+          use_global_keywords: boolean;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          category?: string;
+          connected_account_id: string;
+          created_at?: string;
+          created_by?: string | null;
+          garment_description?: string | null;
+          garment_id: string;
+          garment_metadata?: NonNullable<Json>;
+          garment_name?: string | null;
+          id?: string;
+          is_active?: boolean;
+          last_used_at?: string | null;
+          post_id: string;
+          trigger_keywords?: string[];
+          updated_at?: string;
+          use_global_keywords?: boolean;
+          workspace_id: string;
+        };
+        Update: {
+          category?: string;
+          connected_account_id?: string;
+          created_at?: string;
+          created_by?: string | null;
+          garment_description?: string | null;
+          garment_id?: string;
+          garment_metadata?: NonNullable<Json>;
+          garment_name?: string | null;
+          id?: string;
+          is_active?: boolean;
+          last_used_at?: string | null;
+          post_id?: string;
+          trigger_keywords?: string[];
+          updated_at?: string;
+          use_global_keywords?: boolean;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "post_garment_bindings_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "post_metrics";
+            referencedColumns: ["workspace_id", "post_id"];
+          },
+          {
+            foreignKeyName: "post_garment_bindings_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "posts";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
+      post_insights: {
+        Row: {
+          account_id: string;
+          comments: number | null;
+          created_at: string;
+          day: string;
+          interactions: number | null;
+          likes: number | null;
+          post_id: string;
+          reach: number | null;
+          read_at: string;
+          saves: number | null;
+          shares: number | null;
+          views: number | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          comments?: number | null;
+          created_at?: string;
+          day: string;
+          interactions?: number | null;
+          likes?: number | null;
+          post_id: string;
+          reach?: number | null;
+          read_at: string;
+          saves?: number | null;
+          shares?: number | null;
+          views?: number | null;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          comments?: number | null;
+          created_at?: string;
+          day?: string;
+          interactions?: number | null;
+          likes?: number | null;
+          post_id?: string;
+          reach?: number | null;
+          read_at?: string;
+          saves?: number | null;
+          shares?: number | null;
+          views?: number | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "post_insights_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "post_metrics";
+            referencedColumns: ["workspace_id", "post_id"];
+          },
+          {
+            foreignKeyName: "post_insights_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "posts";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
+      posts: {
+        Row: {
+          bot_config: NonNullable<Json>;
+          caption: string | null;
+          comment_count: number;
+          connected_account_id: string;
+          created_at: string;
+          deleted_at: string | null;
+          id: string;
+          last_synced_at: string;
+          like_count: number;
+          media_type: string | null;
+          media_urls: NonNullable<Json>;
+          platform: string;
+          platform_post_id: string;
+          platform_url: string | null;
+          posted_at: string;
+          shopify_product_id: string | null;
+          shopify_variant_id: string | null;
+          thumbnail_url: string | null;
+          updated_at: string;
+          view_count: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          bot_config?: NonNullable<Json>;
+          caption?: string | null;
+          comment_count?: number;
+          connected_account_id: string;
+          created_at?: string;
+          deleted_at?: string | null;
+          id?: string;
+          last_synced_at?: string;
+          like_count?: number;
+          media_type?: string | null;
+          media_urls?: NonNullable<Json>;
+          platform?: string;
+          platform_post_id: string;
+          platform_url?: string | null;
+          posted_at: string;
+          shopify_product_id?: string | null;
+          shopify_variant_id?: string | null;
+          thumbnail_url?: string | null;
+          updated_at?: string;
+          view_count?: number;
+          workspace_id: string;
+        };
+        Update: {
+          bot_config?: NonNullable<Json>;
+          caption?: string | null;
+          comment_count?: number;
+          connected_account_id?: string;
+          created_at?: string;
+          deleted_at?: string | null;
+          id?: string;
+          last_synced_at?: string;
+          like_count?: number;
+          media_type?: string | null;
+          media_urls?: NonNullable<Json>;
+          platform?: string;
+          platform_post_id?: string;
+          platform_url?: string | null;
+          posted_at?: string;
+          shopify_product_id?: string | null;
+          shopify_variant_id?: string | null;
+          thumbnail_url?: string | null;
+          updated_at?: string;
+          view_count?: number;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      send_limits: {
+        Row: {
+          account_id: string;
+          created_at: string;
+          daily_limit: number;
+          hourly_limit: number;
+          last_message_at: string | null;
+          reset_at: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          created_at?: string;
+          daily_limit?: number;
+          hourly_limit?: number;
+          last_message_at?: string | null;
+          reset_at?: string | null;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          created_at?: string;
+          daily_limit?: number;
+          hourly_limit?: number;
+          last_message_at?: string | null;
+          reset_at?: string | null;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      tryons: {
+        Row: {
+          binding_id: string | null;
+          completed_at: string | null;
+          conversation_id: string;
+          created_at: string;
+          creation_id: string | null;
+          error_code: string | null;
+          error_message: string | null;
+          garment_id: string | null;
+          id: string;
+          message_id: string;
+          photo_path: string | null;
+          post_id: string | null;
+          source_url: string;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          binding_id?: string | null;
+          completed_at?: string | null;
+          conversation_id: string;
+          created_at?: string;
+          creation_id?: string | null;
+          error_code?: string | null;
+          error_message?: string | null;
+          garment_id?: string | null;
+          id?: string;
+          message_id: string;
+          photo_path?: string | null;
+          post_id?: string | null;
+          source_url: string;
+          status?: string;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          binding_id?: string | null;
+          completed_at?: string | null;
+          conversation_id?: string;
+          created_at?: string;
+          creation_id?: string | null;
+          error_code?: string | null;
+          error_message?: string | null;
+          garment_id?: string | null;
+          id?: string;
+          message_id?: string;
+          photo_path?: string | null;
+          post_id?: string | null;
+          source_url?: string;
+          status?: string;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "tryons_binding_id_fkey";
+            columns: ["binding_id"];
+            isOneToOne: false;
+            referencedRelation: "post_garment_bindings";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "tryons_binding_id_fkey";
+            columns: ["binding_id"];
+            isOneToOne: false;
+            referencedRelation: "post_metrics";
+            referencedColumns: ["binding_id"];
+          },
+          {
+            foreignKeyName: "tryons_conversation_fkey";
+            columns: ["workspace_id", "conversation_id"];
+            isOneToOne: false;
+            referencedRelation: "conversations";
+            referencedColumns: ["workspace_id", "id"];
+          },
+          {
+            foreignKeyName: "tryons_message_id_fkey";
+            columns: ["message_id"];
+            isOneToOne: true;
+            referencedRelation: "messages";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "tryons_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "post_metrics";
+            referencedColumns: ["workspace_id", "post_id"];
+          },
+          {
+            foreignKeyName: "tryons_post_fkey";
+            columns: ["workspace_id", "post_id"];
+            isOneToOne: false;
+            referencedRelation: "posts";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
+      uncounted_interactions: {
+        Row: {
+          account_id: string;
+          cost_micro: number | null;
+          duration_ms: number | null;
+          interaction_id: number;
+          kind: string;
+          post_id: string | null;
+          starts_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          account_id: string;
+          cost_micro?: number | null;
+          duration_ms?: number | null;
+          interaction_id: number;
+          kind: string;
+          post_id?: string | null;
+          starts_at: string;
+          workspace_id: string;
+        };
+        Update: {
+          account_id?: string;
+          cost_micro?: number | null;
+          duration_ms?: number | null;
+          interaction_id?: number;
+          kind?: string;
+          post_id?: string | null;
+          starts_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+    };
+    Views: {
+      account_metrics_daily: {
+        Row: {
+          account_id: string | null;
+          avg_generation_ms: number | null;
+          avg_response_ms: number | null;
+          comment_received: number | null;
+          comments: number | null;
+          conversation_ended: number | null;
+          conversation_started: number | null;
+          cost_micro: number | null;
+          day: string | null;
+          dm_rate: number | null;
+          followers: number | null;
+          human_handback: number | null;
+          human_takeover: number | null;
+          keyword_matched: number | null;
+          likes: number | null;
+          message_received: number | null;
+          message_sent: number | null;
+          opted_in: number | null;
+          opted_out: number | null;
+          order_attributed: number | null;
+          order_refunded: number | null;
+          photo_rate: number | null;
+          photo_received: number | null;
+          photo_rejected: number | null;
+          photo_requested: number | null;
+          private_reply_failed: number | null;
+          private_reply_sent: number | null;
+          promo_sent: number | null;
+          reach: number | null;
+          result_reaction: number | null;
+          result_sent: number | null;
+          saves: number | null;
+          send_failed: number | null;
+          shares: number | null;
+          success_rate: number | null;
+          trigger_rate: number | null;
+          tryon_completed: number | null;
+          tryon_failed: number | null;
+          tryon_refused: number | null;
+          tryon_requested: number | null;
+          views: number | null;
+          workspace_id: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      account_metrics_hourly: {
+        Row: {
+          account_id: string | null;
+          comment_received: number | null;
+          conversation_ended: number | null;
+          conversation_started: number | null;
+          cost_micro: number | null;
+          duration_ms: number | null;
+          human_handback: number | null;
+          human_takeover: number | null;
+          keyword_matched: number | null;
+          message_received: number | null;
+          message_sent: number | null;
+          opted_in: number | null;
+          opted_out: number | null;
+          order_attributed: number | null;
+          order_refunded: number | null;
+          photo_received: number | null;
+          photo_rejected: number | null;
+          photo_requested: number | null;
+          private_reply_failed: number | null;
+          private_reply_sent: number | null;
+          promo_sent: number | null;
+          result_reaction: number | null;
+          result_sent: number | null;
+          send_failed: number | null;
+          starts_at: string | null;
+          tryon_completed: number | null;
+          tryon_failed: number | null;
+          tryon_refused: number | null;
+          tryon_requested: number | null;
+          workspace_id: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      attributed_orders: {
+        Row: {
+          account_id: string;
+          conversation_id: string | null;
+          creation_id: string | null;
+          currency: string;
+          method: string;
+          name: string | null;
+          net_cents: number | null;
+          order_id: string;
+          ordered_at: string;
+          paid_at: string | null;
+          post_id: string | null;
+          product_id: string | null;
+          refunded_cents: number;
+          shop_account_id: string;
+          taken_back_at: string | null;
+          total_cents: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      current_counts: {
+        Row: {
+          account_id: string | null;
+          cost_micro: number | null;
+          duration_ms: number | null;
+          grain: string | null;
+          interactions: number | null;
+          kind: string | null;
+          of_posts: boolean | null;
+          post_id: string | null;
+          starts_at: string | null;
+          timed: number | null;
+          workspace_id: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      post_metrics: {
+        Row: {
+          account_id: string;
+          avg_generation_ms: number | null;
+          avg_response_ms: number | null;
+          binding_id: string | null;
+          caption: string | null;
+          comment_received: number | null;
+          comments: number | null;
+          conversation_ended: number | null;
+          conversation_started: number | null;
+          conversion_rate: number | null;
+          cost_micro: number | null;
+          dm_to_photo_rate: number | null;
+          engagement_rate: number | null;
+          human_handback: number | null;
+          human_takeover: number | null;
+          insights_read_at: string | null;
+          keyword_matched: number | null;
+          last_interaction_at: string | null;
+          likes: number | null;
+          message_received: number | null;
+          message_sent: number | null;
+          opted_in: number | null;
+          opted_out: number | null;
+          order_attributed: number | null;
+          order_refunded: number | null;
+          photo_received: number | null;
+          photo_rejected: number | null;
+          photo_requested: number | null;
+          photo_to_success_rate: number | null;
+          platform_post_id: string;
+          platform_url: string | null;
+          post_id: string;
+          posted_at: string;
+          private_reply_failed: number | null;
+          private_reply_sent: number | null;
+          promo_sent: number | null;
+          reach: number | null;
+          result_reaction: number | null;
+          result_sent: number | null;
+          revenue: Json | null;
+          saves: number | null;
+          send_failed: number | null;
+          shares: number | null;
+          thumbnail_url: string | null;
+          trigger_to_dm_rate: number | null;
+          tryon_completed: number | null;
+          tryon_failed: number | null;
+          tryon_refused: number | null;
+          tryon_requested: number | null;
+          views: number | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      revenue_by_post: {
+        Row: {
+          account_id: string;
+          currency: string;
+          net_cents: number | null;
+          orders: number | null;
+          orders_taken_back: number | null;
+          post_id: string | null;
+          refunded_cents: number | null;
+          total_cents: number | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      revenue_by_product: {
+        Row: {
+          account_id: string;
+          currency: string;
+          orders: number | null;
+          product_id: string | null;
+          quantity: number | null;
+          refunded_cents: number | null;
+          refunded_quantity: number | null;
+          shopify_product_id: string | null;
+          title: string | null;
+          total_cents: number | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+    };
+    Functions: {
+      _step_counts: {
+        Args: { counts: Json };
+        Returns: Database["social"]["CompositeTypes"]["step_counts"][];
+        SetofOptions: {
+          from: "*";
+          to: "step_counts";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      _true_counts: {
+        Args: { account_id: string };
+        Returns: {
+          account_id: string;
+          cost_micro: number;
+          duration_ms: number;
+          grain: string;
+          id: number;
+          interactions: number;
+          kind: string;
+          of_posts: boolean;
+          post_id: string | null;
+          starts_at: string;
+          timed: number;
+          workspace_id: string;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "interaction_counts";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      accept_photo: { Args: { photo_path: string; tryon_id: string }; Returns: string };
+      account_overview: {
+        Args: { workspace_id: string };
+        Returns: {
+          account_id: string;
+          consecutive_failures: number;
+          daily_limit: number;
+          error_types: Json;
+          health_status: string;
+          hourly_limit: number;
+          insights_read_at: string;
+          last_error: string;
+          last_failure_at: string;
+          last_success_at: string;
+          last_sync_at: string;
+          last_webhook_at: string;
+          messages_waiting: number;
+          next_sync_at: string;
+          provider: string;
+          sending_resumes_at: string;
+          sent_last_day: number;
+          sent_last_hour: number;
+          status: string;
+          token_expires_at: string;
+          token_valid: boolean;
+          username: string;
+          webhooks_failed_last_day: number;
+          webhooks_last_day: number;
+        }[];
+      };
+      apply_meta_event: { Args: { webhook_event_id: number }; Returns: string };
+      apply_posts: { Args: { account_id: string; posts: Json; seen: string }; Returns: number };
+      begin_send: { Args: { message_id: string }; Returns: Json };
+      bind_garment: {
+        Args: {
+          category?: string;
+          garment_description?: string;
+          garment_id: string;
+          garment_name?: string;
+          is_active?: boolean;
+          post_id: string;
+          trigger_keywords?: string[];
+          use_global_keywords?: boolean;
+        };
+        Returns: {
+          category: string;
+          connected_account_id: string;
+          created_at: string;
+          created_by: string | null;
+          garment_description: string | null;
+          garment_id: string;
+          garment_metadata: NonNullable<Json>;
+          garment_name: string | null;
+          id: string;
+          is_active: boolean;
+          last_used_at: string | null;
+          post_id: string;
+          trigger_keywords: string[];
+          updated_at: string;
+          use_global_keywords: boolean;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "post_garment_bindings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      bot_message_defaults: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          message_text: string;
+          name: string;
+        }[];
+      };
+      cancel_message: {
+        Args: { message_id: string };
+        Returns: {
+          attachments: NonNullable<Json>;
+          attempted_at: string | null;
+          comment_id: string | null;
+          connected_account_id: string;
+          conversation_id: string;
+          created_at: string;
+          creation_id: string | null;
+          deleted_at: string | null;
+          direction: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          job_id: number | null;
+          key: string | null;
+          media_path: string | null;
+          message_text: string | null;
+          message_type: string;
+          platform_message_id: string | null;
+          position: number;
+          purpose: string | null;
+          reaction_times: NonNullable<Json>;
+          reactions: NonNullable<Json>;
+          read_at: string | null;
+          reply_to_message_id: string | null;
+          sender_platform_id: string;
+          sent_at: string | null;
+          sent_by: string | null;
+          source: string;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "messages";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      categorise_conversation: {
+        Args: { category: string; conversation_id: string };
+        Returns: {
+          binding_id: string | null;
+          bot_data: NonNullable<Json>;
+          category: string;
+          connected_account_id: string;
+          created_at: string;
+          id: string;
+          is_accepted: boolean;
+          last_inbound_at: string | null;
+          last_message_at: string;
+          last_message_text: string | null;
+          message_count: number;
+          opted_out_at: string | null;
+          platform: string;
+          platform_profile_url: string | null;
+          platform_user_id: string;
+          platform_username: string | null;
+          post_id: string | null;
+          stage: string;
+          status: string;
+          taken_over_at: string | null;
+          taken_over_by: string | null;
+          taken_over_until: string | null;
+          unread_count: number;
+          updated_at: string;
+          window_ends_at: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      count_interactions: { Args: Record<PropertyKey, never>; Returns: number };
+      end_tryon: { Args: { tryon_id: string }; Returns: string };
+      finish_post_sync: { Args: { account_id: string; calls: number; seen: string }; Returns: undefined };
+      funnel: {
+        Args: { account_id: string; from_day?: string; post_id?: string; timezone?: string; to_day?: string };
+        Returns: {
+          from_first: number;
+          from_previous: number;
+          interactions: number;
+          kind: string;
+          step: number;
+        }[];
+      };
+      hand_back: {
+        Args: { conversation_id: string };
+        Returns: {
+          binding_id: string | null;
+          bot_data: NonNullable<Json>;
+          category: string;
+          connected_account_id: string;
+          created_at: string;
+          id: string;
+          is_accepted: boolean;
+          last_inbound_at: string | null;
+          last_message_at: string;
+          last_message_text: string | null;
+          message_count: number;
+          opted_out_at: string | null;
+          platform: string;
+          platform_profile_url: string | null;
+          platform_user_id: string;
+          platform_username: string | null;
+          post_id: string | null;
+          stage: string;
+          status: string;
+          taken_over_at: string | null;
+          taken_over_by: string | null;
+          taken_over_until: string | null;
+          unread_count: number;
+          updated_at: string;
+          window_ends_at: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      keep_insights: { Args: { account: Json; account_id: string; posts: Json }; Returns: number };
+      keep_profile: {
+        Args: { conversation_id: string; picture_url: string; username: string };
+        Returns: undefined;
+      };
+      list_conversations: {
+        Args: {
+          account_id?: string;
+          before?: string;
+          before_id?: string;
+          category?: string;
+          page_size?: number;
+          unread_only?: boolean;
+          workspace_id: string;
+        };
+        Returns: {
+          binding_id: string | null;
+          bot_data: NonNullable<Json>;
+          category: string;
+          connected_account_id: string;
+          created_at: string;
+          id: string;
+          is_accepted: boolean;
+          last_inbound_at: string | null;
+          last_message_at: string;
+          last_message_text: string | null;
+          message_count: number;
+          opted_out_at: string | null;
+          platform: string;
+          platform_profile_url: string | null;
+          platform_user_id: string;
+          platform_username: string | null;
+          post_id: string | null;
+          stage: string;
+          status: string;
+          taken_over_at: string | null;
+          taken_over_by: string | null;
+          taken_over_until: string | null;
+          unread_count: number;
+          updated_at: string;
+          window_ends_at: string | null;
+          workspace_id: string;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "conversations";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      list_messages: {
+        Args: { before?: string; before_position?: number; conversation_id: string; page_size?: number };
+        Returns: {
+          attachments: NonNullable<Json>;
+          attempted_at: string | null;
+          comment_id: string | null;
+          connected_account_id: string;
+          conversation_id: string;
+          created_at: string;
+          creation_id: string | null;
+          deleted_at: string | null;
+          direction: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          job_id: number | null;
+          key: string | null;
+          media_path: string | null;
+          message_text: string | null;
+          message_type: string;
+          platform_message_id: string | null;
+          position: number;
+          purpose: string | null;
+          reaction_times: NonNullable<Json>;
+          reactions: NonNullable<Json>;
+          read_at: string | null;
+          reply_to_message_id: string | null;
+          sender_platform_id: string;
+          sent_at: string | null;
+          sent_by: string | null;
+          source: string;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "messages";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      mark_read: {
+        Args: { conversation_id: string };
+        Returns: {
+          binding_id: string | null;
+          bot_data: NonNullable<Json>;
+          category: string;
+          connected_account_id: string;
+          created_at: string;
+          id: string;
+          is_accepted: boolean;
+          last_inbound_at: string | null;
+          last_message_at: string;
+          last_message_text: string | null;
+          message_count: number;
+          opted_out_at: string | null;
+          platform: string;
+          platform_profile_url: string | null;
+          platform_user_id: string;
+          platform_username: string | null;
+          post_id: string | null;
+          stage: string;
+          status: string;
+          taken_over_at: string | null;
+          taken_over_by: string | null;
+          taken_over_until: string | null;
+          unread_count: number;
+          updated_at: string;
+          window_ends_at: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      metrics_report: {
+        Args: {
+          account_id: string;
+          from_day?: string;
+          group_by?: string[];
+          post_id?: string;
+          timezone?: string;
+          to_day?: string;
+        };
+        Returns: {
+          avg_generation_ms: number;
+          avg_response_ms: number;
+          by_post_id: string;
+          comment_received: number;
+          conversation_ended: number;
+          conversation_started: number;
+          cost_micro: number;
+          day: string;
+          human_handback: number;
+          human_takeover: number;
+          keyword_matched: number;
+          message_received: number;
+          message_sent: number;
+          opted_in: number;
+          opted_out: number;
+          order_attributed: number;
+          order_refunded: number;
+          photo_received: number;
+          photo_rejected: number;
+          photo_requested: number;
+          private_reply_failed: number;
+          private_reply_sent: number;
+          promo_sent: number;
+          result_reaction: number;
+          result_sent: number;
+          send_failed: number;
+          starts_at: string;
+          tryon_completed: number;
+          tryon_failed: number;
+          tryon_refused: number;
+          tryon_requested: number;
+        }[];
+      };
+      note_api_call: { Args: { account_id: string; fault?: string; took_ms: number }; Returns: undefined };
+      note_subscription: { Args: { account_id: string; fields: string[] }; Returns: undefined };
+      on_photo_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_send_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_sync_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      posts_to_read: {
+        Args: { account_id: string };
+        Returns: {
+          media_type: string;
+          platform_post_id: string;
+          post_id: string;
+        }[];
+      };
+      prove_counts: { Args: Record<PropertyKey, never>; Returns: number };
+      react: {
+        Args: { emoji?: string; message_id: string };
+        Returns: {
+          attachments: NonNullable<Json>;
+          attempted_at: string | null;
+          comment_id: string | null;
+          connected_account_id: string;
+          conversation_id: string;
+          created_at: string;
+          creation_id: string | null;
+          deleted_at: string | null;
+          direction: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          job_id: number | null;
+          key: string | null;
+          media_path: string | null;
+          message_text: string | null;
+          message_type: string;
+          platform_message_id: string | null;
+          position: number;
+          purpose: string | null;
+          reaction_times: NonNullable<Json>;
+          reactions: NonNullable<Json>;
+          read_at: string | null;
+          reply_to_message_id: string | null;
+          sender_platform_id: string;
+          sent_at: string | null;
+          sent_by: string | null;
+          source: string;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "messages";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      rebuild_counts: { Args: { account?: string }; Returns: number };
+      record_interaction: {
+        Args: {
+          account_id: string;
+          conversation_id?: string;
+          creation_id?: string;
+          dedupe_key: string;
+          details?: Json;
+          kind: string;
+          post_id?: string;
+          workspace_id: string;
+        };
+        Returns: boolean;
+      };
+      reject_photo: { Args: { detail?: string; reason: string; tryon_id: string }; Returns: string };
+      reply_to_comment: { Args: { comment_id: string }; Returns: string };
+      request_insights: { Args: Record<PropertyKey, never>; Returns: number };
+      request_post_sync: {
+        Args: { account_id: string };
+        Returns: {
+          account_id: string;
+          activity_classification: string;
+          api_calls_this_hour: number;
+          consecutive_errors: number;
+          created_at: string;
+          hour_window_start: string;
+          job_id: number | null;
+          last_error: string | null;
+          last_error_at: string | null;
+          last_post_at: string | null;
+          last_post_id: string | null;
+          last_sync_completed_at: string | null;
+          last_sync_started_at: string | null;
+          next_sync_at: string;
+          posts_synced_count: number;
+          sync_frequency_minutes: number;
+          sync_status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "account_sync";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      revenue_by_day: {
+        Args: {
+          account_id?: string;
+          from_day?: string;
+          timezone?: string;
+          to_day?: string;
+          workspace_id: string;
+        };
+        Returns: {
+          currency: string;
+          day: string;
+          net_cents: number;
+          orders: number;
+          orders_taken_back: number;
+          refunded_cents: number;
+          total_cents: number;
+        }[];
+      };
+      send_allowance: {
+        Args: { account_id: string };
+        Returns: {
+          daily_limit: number;
+          hourly_limit: number;
+          last_message_at: string;
+          reset_at: string;
+          sent_last_day: number;
+          sent_last_hour: number;
+          waiting: number;
+        }[];
+      };
+      send_message: {
+        Args: { conversation_id: string; key?: string; media_path?: string; message_text?: string };
+        Returns: {
+          attachments: NonNullable<Json>;
+          attempted_at: string | null;
+          comment_id: string | null;
+          connected_account_id: string;
+          conversation_id: string;
+          created_at: string;
+          creation_id: string | null;
+          deleted_at: string | null;
+          direction: string;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          job_id: number | null;
+          key: string | null;
+          media_path: string | null;
+          message_text: string | null;
+          message_type: string;
+          platform_message_id: string | null;
+          position: number;
+          purpose: string | null;
+          reaction_times: NonNullable<Json>;
+          reactions: NonNullable<Json>;
+          read_at: string | null;
+          reply_to_message_id: string | null;
+          sender_platform_id: string;
+          sent_at: string | null;
+          sent_by: string | null;
+          source: string;
+          status: string;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "messages";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_conversation_status: {
+        Args: { conversation_id: string; status: string };
+        Returns: {
+          binding_id: string | null;
+          bot_data: NonNullable<Json>;
+          category: string;
+          connected_account_id: string;
+          created_at: string;
+          id: string;
+          is_accepted: boolean;
+          last_inbound_at: string | null;
+          last_message_at: string;
+          last_message_text: string | null;
+          message_count: number;
+          opted_out_at: string | null;
+          platform: string;
+          platform_profile_url: string | null;
+          platform_user_id: string;
+          platform_username: string | null;
+          post_id: string | null;
+          stage: string;
+          status: string;
+          taken_over_at: string | null;
+          taken_over_by: string | null;
+          taken_over_until: string | null;
+          unread_count: number;
+          updated_at: string;
+          window_ends_at: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      take_over: {
+        Args: { conversation_id: string; until?: string };
+        Returns: {
+          binding_id: string | null;
+          bot_data: NonNullable<Json>;
+          category: string;
+          connected_account_id: string;
+          created_at: string;
+          id: string;
+          is_accepted: boolean;
+          last_inbound_at: string | null;
+          last_message_at: string;
+          last_message_text: string | null;
+          message_count: number;
+          opted_out_at: string | null;
+          platform: string;
+          platform_profile_url: string | null;
+          platform_user_id: string;
+          platform_username: string | null;
+          post_id: string | null;
+          stage: string;
+          status: string;
+          taken_over_at: string | null;
+          taken_over_by: string | null;
+          taken_over_until: string | null;
+          unread_count: number;
+          updated_at: string;
+          window_ends_at: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "conversations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      test_keyword: {
+        Args: { comment_text: string; post_id: string };
+        Returns: {
+          answers: boolean;
+          reason: string;
+          reply_at: string;
+          reply_text: string;
+          trigger_word: string;
+        }[];
+      };
+      tracked_link: { Args: { creation_id: string; url: string }; Returns: string };
+      unbind_garment: { Args: { post_id: string }; Returns: boolean };
+      verify_counts: {
+        Args: { account?: string };
+        Returns: {
+          account_id: string;
+          actual: number;
+          expected: number;
+          subject: string;
+        }[];
+      };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      step_counts: {
+        comment_received: number | null;
+        keyword_matched: number | null;
+        private_reply_sent: number | null;
+        private_reply_failed: number | null;
+        conversation_started: number | null;
+        message_received: number | null;
+        message_sent: number | null;
+        send_failed: number | null;
+        photo_requested: number | null;
+        photo_received: number | null;
+        photo_rejected: number | null;
+        tryon_requested: number | null;
+        tryon_refused: number | null;
+        tryon_completed: number | null;
+        tryon_failed: number | null;
+        result_sent: number | null;
+        promo_sent: number | null;
+        result_reaction: number | null;
+        opted_out: number | null;
+        opted_in: number | null;
+        human_takeover: number | null;
+        human_handback: number | null;
+        conversation_ended: number | null;
+        order_attributed: number | null;
+        order_refunded: number | null;
+      };
+    };
+  };
+  staff: {
+    Tables: {
+      [_ in never]: never;
+    };
+    Views: {
+      qa_results: {
+        Row: {
+          attempt_number: number | null;
+          completed_at: string | null;
+          console_logs: Json | null;
+          created_at: string | null;
+          duration_ms: number | null;
+          error_message: string | null;
+          error_screenshot_url: string | null;
+          error_stack: string | null;
+          failure_step: string | null;
+          heal_reason: string | null;
+          healed_code: string | null;
+          healer_confidence: number | null;
+          id: string | null;
+          metadata: Json | null;
+          network_logs: Json | null;
+          original_code: string | null;
+          run_id: string | null;
+          screenshot_url: string | null;
+          spec_id: string | null;
+          started_at: string | null;
+          status: string | null;
+          total_attempts: number | null;
+          trace_url: string | null;
+          video_url: string | null;
+          visual_diff_percent: number | null;
+          visual_diff_url: string | null;
+          visual_passed: boolean | null;
+          was_healed: boolean | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      qa_runs: {
+        Row: {
+          auto_heals_applied: number | null;
+          base_url: string | null;
+          completed_at: string | null;
+          created_at: string | null;
+          description: string | null;
+          duration_ms: number | null;
+          environment: string | null;
+          error_message: string | null;
+          error_stack: string | null;
+          failed_count: number | null;
+          flaky_count: number | null;
+          git_branch: string | null;
+          git_commit: string | null;
+          git_message: string | null;
+          git_push_sha: string | null;
+          git_repo: string | null;
+          git_workflow_id: string | null;
+          heal_details: Json | null;
+          healed_count: number | null;
+          id: string | null;
+          metadata: Json | null;
+          name: string | null;
+          passed_count: number | null;
+          report_url: string | null;
+          run_number: number | null;
+          skipped_count: number | null;
+          spec_ids: string[] | null;
+          started_at: string | null;
+          status: string | null;
+          tags: string[] | null;
+          target_app: string | null;
+          total_specs: number | null;
+          trace_url: string | null;
+          trigger_ref: string | null;
+          trigger_type: string | null;
+          triggered_by: string | null;
+          updated_at: string | null;
+          video_url: string | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+      qa_specs: {
+        Row: {
+          browser: string | null;
+          category: string | null;
+          consecutive_fails: number | null;
+          consecutive_passes: number | null;
+          created_at: string | null;
+          created_by: string | null;
+          deleted_at: string | null;
+          depends_on: string[] | null;
+          description: string | null;
+          flaky_score: number | null;
+          generated_at: string | null;
+          generated_by: string | null;
+          generated_code: string | null;
+          generation_model: string | null;
+          heal_count: number | null;
+          heal_history: Json | null;
+          id: string | null;
+          last_healed_at: string | null;
+          last_run_at: string | null;
+          metadata: Json | null;
+          name: string | null;
+          nl_spec: string | null;
+          priority: number | null;
+          push_priority: number | null;
+          push_timeout_ms: number | null;
+          retries: number | null;
+          run_on_push: boolean | null;
+          setup_spec_id: string | null;
+          spec_file_path: string | null;
+          spec_number: number | null;
+          status: string | null;
+          tags: string[] | null;
+          target_app: string | null;
+          target_url: string | null;
+          test_file_path: string | null;
+          timeout_ms: number | null;
+          trigger_on_repos: string[] | null;
+          updated_at: string | null;
+          viewport_height: number | null;
+          viewport_width: number | null;
+          visual_baseline_url: string | null;
+          visual_threshold: number | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
+    };
+    Functions: {
+      delete_qa_spec: { Args: { id: string }; Returns: undefined };
+      request_qa_run: {
+        Args: {
+          base_url?: string;
+          environment?: string;
+          name?: string;
+          spec_ids?: string[];
+          tags?: string[];
+          target_app?: string;
+        };
+        Returns: {
+          auto_heals_applied: number | null;
+          base_url: string | null;
+          completed_at: string | null;
+          created_at: string | null;
+          description: string | null;
+          duration_ms: number | null;
+          environment: string | null;
+          error_message: string | null;
+          error_stack: string | null;
+          failed_count: number | null;
+          flaky_count: number | null;
+          git_branch: string | null;
+          git_commit: string | null;
+          git_message: string | null;
+          git_push_sha: string | null;
+          git_repo: string | null;
+          git_workflow_id: string | null;
+          heal_details: Json | null;
+          healed_count: number | null;
+          id: string | null;
+          metadata: Json | null;
+          name: string | null;
+          passed_count: number | null;
+          report_url: string | null;
+          run_number: number | null;
+          skipped_count: number | null;
+          spec_ids: string[] | null;
+          started_at: string | null;
+          status: string | null;
+          tags: string[] | null;
+          target_app: string | null;
+          total_specs: number | null;
+          trace_url: string | null;
+          trigger_ref: string | null;
+          trigger_type: string | null;
+          triggered_by: string | null;
+          updated_at: string | null;
+          video_url: string | null;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "qa_runs";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      save_qa_spec: {
+        Args: { id?: string; spec: Json };
+        Returns: {
+          browser: string | null;
+          category: string | null;
+          consecutive_fails: number | null;
+          consecutive_passes: number | null;
+          created_at: string | null;
+          created_by: string | null;
+          deleted_at: string | null;
+          depends_on: string[] | null;
+          description: string | null;
+          flaky_score: number | null;
+          generated_at: string | null;
+          generated_by: string | null;
+          generated_code: string | null;
+          generation_model: string | null;
+          heal_count: number | null;
+          heal_history: Json | null;
+          id: string | null;
+          last_healed_at: string | null;
+          last_run_at: string | null;
+          metadata: Json | null;
+          name: string | null;
+          nl_spec: string | null;
+          priority: number | null;
+          push_priority: number | null;
+          push_timeout_ms: number | null;
+          retries: number | null;
+          run_on_push: boolean | null;
+          setup_spec_id: string | null;
+          spec_file_path: string | null;
+          spec_number: number | null;
+          status: string | null;
+          tags: string[] | null;
+          target_app: string | null;
+          target_url: string | null;
+          test_file_path: string | null;
+          timeout_ms: number | null;
+          trigger_on_repos: string[] | null;
+          updated_at: string | null;
+          viewport_height: number | null;
+          viewport_width: number | null;
+          visual_baseline_url: string | null;
+          visual_threshold: number | null;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "qa_specs";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+    };
+    Enums: {
+      [_ in never]: never;
+    };
+    CompositeTypes: {
+      [_ in never]: never;
+    };
+  };
   studio: {
     Tables: {
+      creation_attempts: {
+        Row: {
+          cost_micro: number | null;
+          created_at: string;
+          creation_id: string;
+          ended_at: string | null;
+          error_code: string | null;
+          error_message: string | null;
+          id: number;
+          job_id: number;
+          model: string;
+          provider: string;
+          provider_request_id: string | null;
+          status: string;
+          submitted_at: string | null;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          cost_micro?: number | null;
+          created_at?: string;
+          creation_id: string;
+          ended_at?: string | null;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: never;
+          job_id: number;
+          model: string;
+          provider: string;
+          provider_request_id?: string | null;
+          status?: string;
+          submitted_at?: string | null;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        Update: {
+          cost_micro?: number | null;
+          created_at?: string;
+          creation_id?: string;
+          ended_at?: string | null;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: never;
+          job_id?: number;
+          model?: string;
+          provider?: string;
+          provider_request_id?: string | null;
+          status?: string;
+          submitted_at?: string | null;
+          usage_event_id?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "creation_attempts_creation_id_fkey";
+            columns: ["creation_id"];
+            isOneToOne: false;
+            referencedRelation: "creations";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      creation_prices: {
+        Row: {
+          created_at: string;
+          creation_type: string;
+          meter: string;
+          per: string;
+          quality: string;
+          units: number;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          creation_type: string;
+          meter: string;
+          per?: string;
+          quality: string;
+          units?: number;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          creation_type?: string;
+          meter?: string;
+          per?: string;
+          quality?: string;
+          units?: number;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "creation_prices_type_fkey";
+            columns: ["creation_type"];
+            isOneToOne: false;
+            referencedRelation: "creation_types";
+            referencedColumns: ["creation_type"];
+          },
+        ];
+      };
+      creation_settings: {
+        Row: {
+          choices: Json | null;
+          created_at: string;
+          creation_type: string;
+          description: string;
+          kind: string;
+          maximum: number | null;
+          minimum: number | null;
+          setting: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          choices?: Json | null;
+          created_at?: string;
+          creation_type: string;
+          description: string;
+          kind: string;
+          maximum?: number | null;
+          minimum?: number | null;
+          setting: string;
+        };
+        Update: {
+          choices?: Json | null;
+          created_at?: string;
+          creation_type?: string;
+          description?: string;
+          kind?: string;
+          maximum?: number | null;
+          minimum?: number | null;
+          setting?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "creation_settings_type_fkey";
+            columns: ["creation_type"];
+            isOneToOne: false;
+            referencedRelation: "creation_types";
+            referencedColumns: ["creation_type"];
+          },
+        ];
+      };
       creation_types: {
         Row: {
           created_at: string;
           creation_type: string;
           is_available: boolean;
+          max_outputs: number;
           meter: string;
           needs_garment: boolean;
           needs_person: boolean;
           needs_prompt: boolean;
+          output_kind: string;
+          prompt_setting: string | null;
         };
         ComputedFields: never;
         Insert: {
           created_at?: string;
           creation_type: string;
           is_available?: boolean;
+          max_outputs?: number;
           meter: string;
           needs_garment?: boolean;
           needs_person?: boolean;
           needs_prompt?: boolean;
+          output_kind?: string;
+          prompt_setting?: string | null;
         };
         Update: {
           created_at?: string;
           creation_type?: string;
           is_available?: boolean;
+          max_outputs?: number;
           meter?: string;
           needs_garment?: boolean;
           needs_person?: boolean;
           needs_prompt?: boolean;
+          output_kind?: string;
+          prompt_setting?: string | null;
         };
         Relationships: [];
       };
@@ -11691,9 +17835,11 @@ export type Database = {
           project_id: string | null;
           prompt: string | null;
           provider: string | null;
+          provider_model: string | null;
           provider_request_id: string | null;
           quality: string;
           result_paths: string[];
+          retry_of: string | null;
           settings: NonNullable<Json>;
           stage: string | null;
           started_at: string | null;
@@ -11725,9 +17871,11 @@ export type Database = {
           project_id?: string | null;
           prompt?: string | null;
           provider?: string | null;
+          provider_model?: string | null;
           provider_request_id?: string | null;
           quality?: string;
           result_paths?: string[];
+          retry_of?: string | null;
           settings?: NonNullable<Json>;
           stage?: string | null;
           started_at?: string | null;
@@ -11758,9 +17906,11 @@ export type Database = {
           project_id?: string | null;
           prompt?: string | null;
           provider?: string | null;
+          provider_model?: string | null;
           provider_request_id?: string | null;
           quality?: string;
           result_paths?: string[];
+          retry_of?: string | null;
           settings?: NonNullable<Json>;
           stage?: string | null;
           started_at?: string | null;
@@ -11792,6 +17942,13 @@ export type Database = {
             referencedColumns: ["id"];
           },
           {
+            foreignKeyName: "creations_retry_of_fkey";
+            columns: ["retry_of"];
+            isOneToOne: false;
+            referencedRelation: "creations";
+            referencedColumns: ["id"];
+          },
+          {
             foreignKeyName: "creations_type_fkey";
             columns: ["creation_type"];
             isOneToOne: false;
@@ -11800,46 +17957,530 @@ export type Database = {
           },
         ];
       };
+      garment_analyses: {
+        Row: {
+          analyzer_version: string | null;
+          completed_at: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          created_by: string | null;
+          error_code: string | null;
+          error_message: string | null;
+          garment_id: string | null;
+          id: string;
+          image_version: number;
+          job_id: number | null;
+          result: Json | null;
+          status: string;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          analyzer_version?: string | null;
+          completed_at?: string | null;
+          cost_micro?: number | null;
+          created_at?: string;
+          created_by?: string | null;
+          error_code?: string | null;
+          error_message?: string | null;
+          garment_id?: string | null;
+          id?: string;
+          image_version: number;
+          job_id?: number | null;
+          result?: Json | null;
+          status?: string;
+          usage_event_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          analyzer_version?: string | null;
+          completed_at?: string | null;
+          cost_micro?: number | null;
+          created_at?: string;
+          created_by?: string | null;
+          error_code?: string | null;
+          error_message?: string | null;
+          garment_id?: string | null;
+          id?: string;
+          image_version?: number;
+          job_id?: number | null;
+          result?: Json | null;
+          status?: string;
+          usage_event_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "garment_analyses_garment_id_fkey";
+            columns: ["garment_id"];
+            isOneToOne: false;
+            referencedRelation: "wardrobe_garments";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      lora_trainings: {
+        Row: {
+          alpha: number | null;
+          base_model: string;
+          charged_at: string | null;
+          completed_at: string | null;
+          content_hash: string;
+          cost_micro: number | null;
+          created_at: string;
+          created_by: string | null;
+          epochs: number;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          image_count: number;
+          images: NonNullable<Json>;
+          job_id: number | null;
+          key: string | null;
+          learning_rate: number | null;
+          lora_path: string | null;
+          lora_size_bytes: number | null;
+          persona_id: string;
+          processed_images: number | null;
+          progress: number;
+          provider: string | null;
+          provider_request_id: string | null;
+          rank: number | null;
+          refunded_at: string | null;
+          resolution: number | null;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          steps: number;
+          total_seconds: number | null;
+          training_seconds: number | null;
+          trigger_word: string;
+          usage_event_id: string | null;
+          version: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          alpha?: number | null;
+          base_model?: string;
+          charged_at?: string | null;
+          completed_at?: string | null;
+          content_hash: string;
+          cost_micro?: number | null;
+          created_at?: string;
+          created_by?: string | null;
+          epochs?: never;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: string;
+          image_count: number;
+          images: NonNullable<Json>;
+          job_id?: number | null;
+          key?: string | null;
+          learning_rate?: number | null;
+          lora_path?: string | null;
+          lora_size_bytes?: number | null;
+          persona_id: string;
+          processed_images?: number | null;
+          progress?: number;
+          provider?: string | null;
+          provider_request_id?: string | null;
+          rank?: number | null;
+          refunded_at?: string | null;
+          resolution?: number | null;
+          stage?: string | null;
+          started_at?: string | null;
+          status?: string;
+          steps?: number;
+          total_seconds?: never;
+          training_seconds?: number | null;
+          trigger_word?: string;
+          usage_event_id?: string | null;
+          version: number;
+          workspace_id: string;
+        };
+        Update: {
+          alpha?: number | null;
+          base_model?: string;
+          charged_at?: string | null;
+          completed_at?: string | null;
+          content_hash?: string;
+          cost_micro?: number | null;
+          created_at?: string;
+          created_by?: string | null;
+          epochs?: never;
+          error_code?: string | null;
+          error_message?: string | null;
+          id?: string;
+          image_count?: number;
+          images?: NonNullable<Json>;
+          job_id?: number | null;
+          key?: string | null;
+          learning_rate?: number | null;
+          lora_path?: string | null;
+          lora_size_bytes?: number | null;
+          persona_id?: string;
+          processed_images?: number | null;
+          progress?: number;
+          provider?: string | null;
+          provider_request_id?: string | null;
+          rank?: number | null;
+          refunded_at?: string | null;
+          resolution?: number | null;
+          stage?: string | null;
+          started_at?: string | null;
+          status?: string;
+          steps?: number;
+          total_seconds?: never;
+          training_seconds?: number | null;
+          trigger_word?: string;
+          usage_event_id?: string | null;
+          version?: number;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "lora_trainings_persona_id_fkey";
+            columns: ["workspace_id", "persona_id"];
+            isOneToOne: false;
+            referencedRelation: "personas";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
       models: {
         Row: {
           attributes: NonNullable<Json>;
           created_at: string;
+          file_size: number | null;
+          has_transparency: boolean;
+          height: number | null;
           id: string;
+          image_checked_at: string | null;
+          image_errors: NonNullable<Json>;
+          image_status: string;
+          image_version: number;
           is_favorite: boolean;
           last_used_at: string | null;
+          mime_type: string | null;
           name: string | null;
           storage_path: string;
           thumbnail_path: string | null;
           updated_at: string;
           usage_count: number;
+          width: number | null;
           workspace_id: string;
         };
         ComputedFields: never;
         Insert: {
           attributes?: NonNullable<Json>;
           created_at?: string;
+          file_size?: number | null;
+          has_transparency?: boolean;
+          height?: number | null;
           id?: string;
+          image_checked_at?: string | null;
+          image_errors?: NonNullable<Json>;
+          image_status?: string;
+          image_version?: number;
           is_favorite?: boolean;
           last_used_at?: string | null;
+          mime_type?: string | null;
           name?: string | null;
           storage_path: string;
           thumbnail_path?: string | null;
           updated_at?: string;
           usage_count?: number;
+          width?: number | null;
           workspace_id: string;
         };
         Update: {
           attributes?: NonNullable<Json>;
           created_at?: string;
+          file_size?: number | null;
+          has_transparency?: boolean;
+          height?: number | null;
           id?: string;
+          image_checked_at?: string | null;
+          image_errors?: NonNullable<Json>;
+          image_status?: string;
+          image_version?: number;
           is_favorite?: boolean;
           last_used_at?: string | null;
+          mime_type?: string | null;
           name?: string | null;
           storage_path?: string;
           thumbnail_path?: string | null;
           updated_at?: string;
           usage_count?: number;
+          width?: number | null;
           workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      persona_creations: {
+        Row: {
+          created_at: string;
+          creation_id: string;
+          lora_scale: number | null;
+          lora_training_id: string | null;
+          persona_id: string;
+          purpose: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          creation_id: string;
+          lora_scale?: number | null;
+          lora_training_id?: string | null;
+          persona_id: string;
+          purpose: string;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          creation_id?: string;
+          lora_scale?: number | null;
+          lora_training_id?: string | null;
+          persona_id?: string;
+          purpose?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "persona_creations_creation_id_fkey";
+            columns: ["creation_id"];
+            isOneToOne: true;
+            referencedRelation: "creations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "persona_creations_lora_training_id_fkey";
+            columns: ["lora_training_id"];
+            isOneToOne: false;
+            referencedRelation: "lora_trainings";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "persona_creations_persona_id_fkey";
+            columns: ["workspace_id", "persona_id"];
+            isOneToOne: false;
+            referencedRelation: "personas";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
+      personas: {
+        Row: {
+          age_range: string | null;
+          autonomy_level: number;
+          avg_satisfaction_score: number | null;
+          body_type: string | null;
+          created_at: string;
+          created_by: string | null;
+          default_pose: string;
+          disclosure_text: string;
+          ethnicity: string | null;
+          face_paths: string[];
+          face_prompt: string;
+          face_reference_path: string | null;
+          face_seed: number | null;
+          gender: string | null;
+          generation_settings: NonNullable<Json>;
+          height_cm: number | null;
+          id: string;
+          is_default: boolean;
+          is_favorite: boolean;
+          last_used_at: string | null;
+          lighting_preset: string;
+          lora_cost_micro: number;
+          lora_status: string;
+          lora_training_error: string | null;
+          lora_training_id: string | null;
+          lora_trigger_word: string;
+          lora_version: number;
+          max_autonomous_value_cents: number;
+          memory_categories: string[];
+          minor_interaction_mode: boolean;
+          name: string;
+          pinned_facts: string[];
+          requires_approval_for: string[];
+          role: string;
+          selected_face_index: number | null;
+          skin_tone: string | null;
+          status: string;
+          style: string;
+          style_aesthetic: string | null;
+          total_interactions: number;
+          updated_at: string;
+          usage_count: number;
+          voice_profile: NonNullable<Json>;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          age_range?: string | null;
+          autonomy_level?: number;
+          avg_satisfaction_score?: number | null;
+          body_type?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          default_pose?: string;
+          disclosure_text?: string;
+          ethnicity?: string | null;
+          face_paths?: string[];
+          face_prompt: string;
+          face_reference_path?: string | null;
+          face_seed?: number | null;
+          gender?: string | null;
+          generation_settings?: NonNullable<Json>;
+          height_cm?: number | null;
+          id?: string;
+          is_default?: boolean;
+          is_favorite?: boolean;
+          last_used_at?: string | null;
+          lighting_preset?: string;
+          lora_cost_micro?: number;
+          lora_status?: string;
+          lora_training_error?: string | null;
+          lora_training_id?: string | null;
+          lora_trigger_word?: string;
+          lora_version?: number;
+          max_autonomous_value_cents?: number;
+          memory_categories?: string[];
+          minor_interaction_mode?: boolean;
+          name: string;
+          pinned_facts?: string[];
+          requires_approval_for?: string[];
+          role?: string;
+          selected_face_index?: number | null;
+          skin_tone?: string | null;
+          status?: string;
+          style?: string;
+          style_aesthetic?: string | null;
+          total_interactions?: number;
+          updated_at?: string;
+          usage_count?: number;
+          voice_profile?: NonNullable<Json>;
+          workspace_id: string;
+        };
+        Update: {
+          age_range?: string | null;
+          autonomy_level?: number;
+          avg_satisfaction_score?: number | null;
+          body_type?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          default_pose?: string;
+          disclosure_text?: string;
+          ethnicity?: string | null;
+          face_paths?: string[];
+          face_prompt?: string;
+          face_reference_path?: string | null;
+          face_seed?: number | null;
+          gender?: string | null;
+          generation_settings?: NonNullable<Json>;
+          height_cm?: number | null;
+          id?: string;
+          is_default?: boolean;
+          is_favorite?: boolean;
+          last_used_at?: string | null;
+          lighting_preset?: string;
+          lora_cost_micro?: number;
+          lora_status?: string;
+          lora_training_error?: string | null;
+          lora_training_id?: string | null;
+          lora_trigger_word?: string;
+          lora_version?: number;
+          max_autonomous_value_cents?: number;
+          memory_categories?: string[];
+          minor_interaction_mode?: boolean;
+          name?: string;
+          pinned_facts?: string[];
+          requires_approval_for?: string[];
+          role?: string;
+          selected_face_index?: number | null;
+          skin_tone?: string | null;
+          status?: string;
+          style?: string;
+          style_aesthetic?: string | null;
+          total_interactions?: number;
+          updated_at?: string;
+          usage_count?: number;
+          voice_profile?: NonNullable<Json>;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "personas_lora_training_id_fkey";
+            columns: ["lora_training_id"];
+            isOneToOne: false;
+            referencedRelation: "lora_trainings";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      picture_queue: {
+        Row: {
+          created_at: string;
+          id: number;
+          kind: string;
+          priority: number;
+          subject_id: string;
+          version: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          id?: never;
+          kind: string;
+          priority?: number;
+          subject_id: string;
+          version?: number;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          id?: never;
+          kind?: string;
+          priority?: number;
+          subject_id?: string;
+          version?: number;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      picture_rules: {
+        Row: {
+          created_at: string;
+          kind: string;
+          max_bytes: number;
+          max_pixels: number;
+          max_pixels_whole: number;
+          max_side: number;
+          min_side: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          kind: string;
+          max_bytes: number;
+          max_pixels: number;
+          max_pixels_whole: number;
+          max_side: number;
+          min_side: number;
+        };
+        Update: {
+          created_at?: string;
+          kind?: string;
+          max_bytes?: number;
+          max_pixels?: number;
+          max_pixels_whole?: number;
+          max_side?: number;
+          min_side?: number;
         };
         Relationships: [];
       };
@@ -11883,6 +18524,494 @@ export type Database = {
         };
         Relationships: [];
       };
+      provider_models: {
+        Row: {
+          charges_failures: boolean;
+          cost_micro: number;
+          cost_per: string;
+          created_at: string;
+          creation_type: string;
+          id: string;
+          is_enabled: boolean;
+          max_outputs: number;
+          model: string;
+          priority: number;
+          provider: string;
+          quality: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          charges_failures?: boolean;
+          cost_micro: number;
+          cost_per?: string;
+          created_at?: string;
+          creation_type: string;
+          id?: string;
+          is_enabled?: boolean;
+          max_outputs?: number;
+          model: string;
+          priority?: number;
+          provider: string;
+          quality: string;
+          updated_at?: string;
+        };
+        Update: {
+          charges_failures?: boolean;
+          cost_micro?: number;
+          cost_per?: string;
+          created_at?: string;
+          creation_type?: string;
+          id?: string;
+          is_enabled?: boolean;
+          max_outputs?: number;
+          model?: string;
+          priority?: number;
+          provider?: string;
+          quality?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "provider_models_provider_fkey";
+            columns: ["provider"];
+            isOneToOne: false;
+            referencedRelation: "providers";
+            referencedColumns: ["provider"];
+          },
+        ];
+      };
+      providers: {
+        Row: {
+          created_at: string;
+          is_enabled: boolean;
+          provider: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          is_enabled?: boolean;
+          provider: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          is_enabled?: boolean;
+          provider?: string;
+          updated_at?: string;
+        };
+        Relationships: [];
+      };
+      vr_garments: {
+        Row: {
+          category: string;
+          created_at: string;
+          description: string | null;
+          display_order: number;
+          garment_id: string;
+          garment_type: string;
+          id: string;
+          is_active: boolean;
+          model_glb_path: string;
+          name: string;
+          polygon_count: number | null;
+          price_cents: number | null;
+          shop_id: string;
+          texture_size: number | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          category?: string;
+          created_at?: string;
+          description?: string | null;
+          display_order?: number;
+          garment_id: string;
+          garment_type: string;
+          id?: string;
+          is_active?: boolean;
+          model_glb_path: string;
+          name: string;
+          polygon_count?: number | null;
+          price_cents?: number | null;
+          shop_id: string;
+          texture_size?: number | null;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          category?: string;
+          created_at?: string;
+          description?: string | null;
+          display_order?: number;
+          garment_id?: string;
+          garment_type?: string;
+          id?: string;
+          is_active?: boolean;
+          model_glb_path?: string;
+          name?: string;
+          polygon_count?: number | null;
+          price_cents?: number | null;
+          shop_id?: string;
+          texture_size?: number | null;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "vr_garments_garment_id_fkey";
+            columns: ["garment_id"];
+            isOneToOne: false;
+            referencedRelation: "wardrobe_garments";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "vr_garments_shop_id_fkey";
+            columns: ["workspace_id", "shop_id"];
+            isOneToOne: false;
+            referencedRelation: "vr_shops";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
+      vr_photos: {
+        Row: {
+          created_at: string;
+          expires_at: string;
+          id: string;
+          mime_type: string;
+          removal_job_id: number | null;
+          removed_at: string | null;
+          shop_id: string;
+          size_bytes: number;
+          storage_path: string;
+          token_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          expires_at: string;
+          id?: string;
+          mime_type: string;
+          removal_job_id?: number | null;
+          removed_at?: string | null;
+          shop_id: string;
+          size_bytes: number;
+          storage_path: string;
+          token_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          expires_at?: string;
+          id?: string;
+          mime_type?: string;
+          removal_job_id?: number | null;
+          removed_at?: string | null;
+          shop_id?: string;
+          size_bytes?: number;
+          storage_path?: string;
+          token_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "vr_photos_shop_id_fkey";
+            columns: ["workspace_id", "shop_id"];
+            isOneToOne: false;
+            referencedRelation: "vr_shops";
+            referencedColumns: ["workspace_id", "id"];
+          },
+          {
+            foreignKeyName: "vr_photos_token_id_fkey";
+            columns: ["token_id"];
+            isOneToOne: false;
+            referencedRelation: "vr_shop_tokens";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      vr_shop_tokens: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          expires_at: string | null;
+          id: string;
+          last_used_at: string | null;
+          name: string | null;
+          notes: string | null;
+          prefix: string;
+          rate_limit_per_day: number;
+          rate_limit_per_hour: number;
+          rate_limit_per_minute: number;
+          revoked_at: string | null;
+          shop_id: string;
+          token_hash: string;
+          total_failed: number;
+          total_successful: number;
+          total_uses: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          last_used_at?: string | null;
+          name?: string | null;
+          notes?: string | null;
+          prefix: string;
+          rate_limit_per_day?: number;
+          rate_limit_per_hour?: number;
+          rate_limit_per_minute?: number;
+          revoked_at?: string | null;
+          shop_id: string;
+          token_hash: string;
+          total_failed?: number;
+          total_successful?: number;
+          total_uses?: number;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          expires_at?: string | null;
+          id?: string;
+          last_used_at?: string | null;
+          name?: string | null;
+          notes?: string | null;
+          prefix?: string;
+          rate_limit_per_day?: number;
+          rate_limit_per_hour?: number;
+          rate_limit_per_minute?: number;
+          revoked_at?: string | null;
+          shop_id?: string;
+          token_hash?: string;
+          total_failed?: number;
+          total_successful?: number;
+          total_uses?: number;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "vr_shop_tokens_shop_id_fkey";
+            columns: ["workspace_id", "shop_id"];
+            isOneToOne: false;
+            referencedRelation: "vr_shops";
+            referencedColumns: ["workspace_id", "id"];
+          },
+        ];
+      };
+      vr_shops: {
+        Row: {
+          allowed_origins: string[];
+          brand: string | null;
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          environment_glb_path: string | null;
+          id: string;
+          is_active: boolean;
+          logo_path: string | null;
+          name: string;
+          quality: string;
+          retention_hours: number;
+          tryons_per_address_per_hour: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          allowed_origins?: string[];
+          brand?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          description?: string | null;
+          environment_glb_path?: string | null;
+          id?: string;
+          is_active?: boolean;
+          logo_path?: string | null;
+          name: string;
+          quality?: string;
+          retention_hours?: number;
+          tryons_per_address_per_hour?: number;
+          updated_at?: string;
+          workspace_id: string;
+        };
+        Update: {
+          allowed_origins?: string[];
+          brand?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          description?: string | null;
+          environment_glb_path?: string | null;
+          id?: string;
+          is_active?: boolean;
+          logo_path?: string | null;
+          name?: string;
+          quality?: string;
+          retention_hours?: number;
+          tryons_per_address_per_hour?: number;
+          updated_at?: string;
+          workspace_id?: string;
+        };
+        Relationships: [];
+      };
+      vr_token_usage: {
+        Row: {
+          cost_micro: number;
+          day: string;
+          failed: number;
+          successful: number;
+          token_id: string;
+          tryons: number;
+          uses: number;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          cost_micro?: number;
+          day: string;
+          failed?: number;
+          successful?: number;
+          token_id: string;
+          tryons?: number;
+          uses?: number;
+          workspace_id: string;
+        };
+        Update: {
+          cost_micro?: number;
+          day?: string;
+          failed?: number;
+          successful?: number;
+          token_id?: string;
+          tryons?: number;
+          uses?: number;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "vr_token_usage_token_id_fkey";
+            columns: ["token_id"];
+            isOneToOne: false;
+            referencedRelation: "vr_shop_tokens";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
+      vr_tryons: {
+        Row: {
+          completed_at: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          creation_id: string | null;
+          error_code: string | null;
+          error_message: string | null;
+          expires_at: string;
+          garment_id: string | null;
+          generation_time_ms: number | null;
+          id: string;
+          key: string | null;
+          photo_id: string | null;
+          progress: number;
+          removal_job_id: number | null;
+          removed_at: string | null;
+          result_paths: string[];
+          shop_id: string;
+          status: string;
+          token_id: string | null;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          completed_at?: string | null;
+          cost_micro?: number | null;
+          created_at?: string;
+          creation_id?: string | null;
+          error_code?: string | null;
+          error_message?: string | null;
+          expires_at: string;
+          garment_id?: string | null;
+          generation_time_ms?: number | null;
+          id?: string;
+          key?: string | null;
+          photo_id?: string | null;
+          progress?: number;
+          removal_job_id?: number | null;
+          removed_at?: string | null;
+          result_paths?: string[];
+          shop_id: string;
+          status?: string;
+          token_id?: string | null;
+          workspace_id: string;
+        };
+        Update: {
+          completed_at?: string | null;
+          cost_micro?: number | null;
+          created_at?: string;
+          creation_id?: string | null;
+          error_code?: string | null;
+          error_message?: string | null;
+          expires_at?: string;
+          garment_id?: string | null;
+          generation_time_ms?: number | null;
+          id?: string;
+          key?: string | null;
+          photo_id?: string | null;
+          progress?: number;
+          removal_job_id?: number | null;
+          removed_at?: string | null;
+          result_paths?: string[];
+          shop_id?: string;
+          status?: string;
+          token_id?: string | null;
+          workspace_id?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "vr_tryons_creation_id_fkey";
+            columns: ["creation_id"];
+            isOneToOne: false;
+            referencedRelation: "creations";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "vr_tryons_garment_id_fkey";
+            columns: ["garment_id"];
+            isOneToOne: false;
+            referencedRelation: "vr_garments";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "vr_tryons_photo_id_fkey";
+            columns: ["photo_id"];
+            isOneToOne: false;
+            referencedRelation: "vr_photos";
+            referencedColumns: ["id"];
+          },
+          {
+            foreignKeyName: "vr_tryons_shop_id_fkey";
+            columns: ["workspace_id", "shop_id"];
+            isOneToOne: false;
+            referencedRelation: "vr_shops";
+            referencedColumns: ["workspace_id", "id"];
+          },
+          {
+            foreignKeyName: "vr_tryons_token_id_fkey";
+            columns: ["token_id"];
+            isOneToOne: false;
+            referencedRelation: "vr_shop_tokens";
+            referencedColumns: ["id"];
+          },
+        ];
+      };
       wardrobe_collections: {
         Row: {
           auto_sync_enabled: boolean;
@@ -11896,6 +19025,7 @@ export type Database = {
           metadata: NonNullable<Json>;
           name: string;
           shopify_collection_id: string | null;
+          sync_wanted_at: string | null;
           thumbnail_path: string | null;
           updated_at: string;
           workspace_id: string;
@@ -11913,6 +19043,7 @@ export type Database = {
           metadata?: NonNullable<Json>;
           name: string;
           shopify_collection_id?: string | null;
+          sync_wanted_at?: string | null;
           thumbnail_path?: string | null;
           updated_at?: string;
           workspace_id: string;
@@ -11929,6 +19060,7 @@ export type Database = {
           metadata?: NonNullable<Json>;
           name?: string;
           shopify_collection_id?: string | null;
+          sync_wanted_at?: string | null;
           thumbnail_path?: string | null;
           updated_at?: string;
           workspace_id?: string;
@@ -11944,7 +19076,13 @@ export type Database = {
           file_size: number | null;
           filename: string;
           has_transparency: boolean;
+          height: number | null;
           id: string;
+          image_checked_at: string | null;
+          image_errors: NonNullable<Json>;
+          image_status: string;
+          image_version: number;
+          is_synced: boolean;
           last_used_at: string | null;
           leffa_metadata: Json | null;
           linked_source: string;
@@ -11955,10 +19093,13 @@ export type Database = {
           shopify_product_id: string | null;
           shopify_variant_id: string | null;
           sku: string | null;
+          source_url: string | null;
           storage_path: string;
           tags: string[];
+          thumbnail_path: string | null;
           updated_at: string;
           usage_count: number;
+          width: number | null;
           workspace_id: string;
         };
         ComputedFields: never;
@@ -11970,7 +19111,13 @@ export type Database = {
           file_size?: number | null;
           filename: string;
           has_transparency?: boolean;
+          height?: number | null;
           id?: string;
+          image_checked_at?: string | null;
+          image_errors?: NonNullable<Json>;
+          image_status?: string;
+          image_version?: number;
+          is_synced?: boolean;
           last_used_at?: string | null;
           leffa_metadata?: Json | null;
           linked_source?: string;
@@ -11981,10 +19128,13 @@ export type Database = {
           shopify_product_id?: string | null;
           shopify_variant_id?: string | null;
           sku?: string | null;
+          source_url?: string | null;
           storage_path: string;
           tags?: string[];
+          thumbnail_path?: string | null;
           updated_at?: string;
           usage_count?: number;
+          width?: number | null;
           workspace_id: string;
         };
         Update: {
@@ -11995,7 +19145,13 @@ export type Database = {
           file_size?: number | null;
           filename?: string;
           has_transparency?: boolean;
+          height?: number | null;
           id?: string;
+          image_checked_at?: string | null;
+          image_errors?: NonNullable<Json>;
+          image_status?: string;
+          image_version?: number;
+          is_synced?: boolean;
           last_used_at?: string | null;
           leffa_metadata?: Json | null;
           linked_source?: string;
@@ -12006,10 +19162,13 @@ export type Database = {
           shopify_product_id?: string | null;
           shopify_variant_id?: string | null;
           sku?: string | null;
+          source_url?: string | null;
           storage_path?: string;
           tags?: string[];
+          thumbnail_path?: string | null;
           updated_at?: string;
           usage_count?: number;
+          width?: number | null;
           workspace_id?: string;
         };
         Relationships: [
@@ -12063,6 +19222,89 @@ export type Database = {
       [_ in never]: never;
     };
     Functions: {
+      analysis_of: {
+        Args: { analysis_id: string };
+        Returns: {
+          bucket: string;
+          max_bytes: number;
+          path: string;
+          workspace_id: string;
+        }[];
+      };
+      analyze_garment: {
+        Args: { garment_id: string };
+        Returns: {
+          analyzer_version: string | null;
+          completed_at: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          created_by: string | null;
+          error_code: string | null;
+          error_message: string | null;
+          garment_id: string | null;
+          id: string;
+          image_version: number;
+          job_id: number | null;
+          result: Json | null;
+          status: string;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "garment_analyses";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      analyze_garments: {
+        Args: { garment_ids: string[] };
+        Returns: {
+          analyzer_version: string | null;
+          completed_at: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          created_by: string | null;
+          error_code: string | null;
+          error_message: string | null;
+          garment_id: string | null;
+          id: string;
+          image_version: number;
+          job_id: number | null;
+          result: Json | null;
+          status: string;
+          usage_event_id: string | null;
+          workspace_id: string;
+        }[];
+        SetofOptions: {
+          from: "*";
+          to: "garment_analyses";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      begin_vr_photo: {
+        Args: { address?: string; mime_type: string; size_bytes: number; token_id: string };
+        Returns: {
+          created_at: string;
+          expires_at: string;
+          id: string;
+          mime_type: string;
+          removal_job_id: number | null;
+          removed_at: string | null;
+          shop_id: string;
+          size_bytes: number;
+          storage_path: string;
+          token_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "vr_photos";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       cancel_creation: {
         Args: { creation_id: string };
         Returns: {
@@ -12087,9 +19329,11 @@ export type Database = {
           project_id: string | null;
           prompt: string | null;
           provider: string | null;
+          provider_model: string | null;
           provider_request_id: string | null;
           quality: string;
           result_paths: string[];
+          retry_of: string | null;
           settings: NonNullable<Json>;
           stage: string | null;
           started_at: string | null;
@@ -12105,7 +19349,446 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      cancel_lora_training: {
+        Args: { training_id: string };
+        Returns: {
+          alpha: number | null;
+          base_model: string;
+          charged_at: string | null;
+          completed_at: string | null;
+          content_hash: string;
+          cost_micro: number | null;
+          created_at: string;
+          created_by: string | null;
+          epochs: number;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          image_count: number;
+          images: NonNullable<Json>;
+          job_id: number | null;
+          key: string | null;
+          learning_rate: number | null;
+          lora_path: string | null;
+          lora_size_bytes: number | null;
+          persona_id: string;
+          processed_images: number | null;
+          progress: number;
+          provider: string | null;
+          provider_request_id: string | null;
+          rank: number | null;
+          refunded_at: string | null;
+          resolution: number | null;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          steps: number;
+          total_seconds: number | null;
+          training_seconds: number | null;
+          trigger_word: string;
+          usage_event_id: string | null;
+          version: number;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "lora_trainings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      choose_persona_face: {
+        Args: { face_index: number; persona_id: string };
+        Returns: {
+          age_range: string | null;
+          autonomy_level: number;
+          avg_satisfaction_score: number | null;
+          body_type: string | null;
+          created_at: string;
+          created_by: string | null;
+          default_pose: string;
+          disclosure_text: string;
+          ethnicity: string | null;
+          face_paths: string[];
+          face_prompt: string;
+          face_reference_path: string | null;
+          face_seed: number | null;
+          gender: string | null;
+          generation_settings: NonNullable<Json>;
+          height_cm: number | null;
+          id: string;
+          is_default: boolean;
+          is_favorite: boolean;
+          last_used_at: string | null;
+          lighting_preset: string;
+          lora_cost_micro: number;
+          lora_status: string;
+          lora_training_error: string | null;
+          lora_training_id: string | null;
+          lora_trigger_word: string;
+          lora_version: number;
+          max_autonomous_value_cents: number;
+          memory_categories: string[];
+          minor_interaction_mode: boolean;
+          name: string;
+          pinned_facts: string[];
+          requires_approval_for: string[];
+          role: string;
+          selected_face_index: number | null;
+          skin_tone: string | null;
+          status: string;
+          style: string;
+          style_aesthetic: string | null;
+          total_interactions: number;
+          updated_at: string;
+          usage_count: number;
+          voice_profile: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "personas";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      count_vr_address: { Args: { address: string }; Returns: undefined };
+      create_vr_token: {
+        Args: {
+          expires_at?: string;
+          name?: string;
+          notes?: string;
+          rate_limit_per_day?: number;
+          rate_limit_per_hour?: number;
+          rate_limit_per_minute?: number;
+          shop_id: string;
+        };
+        Returns: Database["studio"]["CompositeTypes"]["new_vr_token"];
+        SetofOptions: {
+          from: "*";
+          to: "new_vr_token";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      creation_has_fallback: { Args: { creation_id: string }; Returns: boolean };
+      drop_persona_face: {
+        Args: { face_index: number; persona_id: string };
+        Returns: {
+          age_range: string | null;
+          autonomy_level: number;
+          avg_satisfaction_score: number | null;
+          body_type: string | null;
+          created_at: string;
+          created_by: string | null;
+          default_pose: string;
+          disclosure_text: string;
+          ethnicity: string | null;
+          face_paths: string[];
+          face_prompt: string;
+          face_reference_path: string | null;
+          face_seed: number | null;
+          gender: string | null;
+          generation_settings: NonNullable<Json>;
+          height_cm: number | null;
+          id: string;
+          is_default: boolean;
+          is_favorite: boolean;
+          last_used_at: string | null;
+          lighting_preset: string;
+          lora_cost_micro: number;
+          lora_status: string;
+          lora_training_error: string | null;
+          lora_training_id: string | null;
+          lora_trigger_word: string;
+          lora_version: number;
+          max_autonomous_value_cents: number;
+          memory_categories: string[];
+          minor_interaction_mode: boolean;
+          name: string;
+          pinned_facts: string[];
+          requires_approval_for: string[];
+          role: string;
+          selected_face_index: number | null;
+          skin_tone: string | null;
+          status: string;
+          style: string;
+          style_aesthetic: string | null;
+          total_interactions: number;
+          updated_at: string;
+          usage_count: number;
+          voice_profile: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "personas";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      enqueue_picture_work: { Args: Record<PropertyKey, never>; Returns: number };
+      enter_vr_shop: {
+        Args: { origin?: string; token: string };
+        Returns: Database["studio"]["CompositeTypes"]["vr_entry"];
+        SetofOptions: {
+          from: "*";
+          to: "vr_entry";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      estimate_creation: {
+        Args: {
+          creation_type: string;
+          num_outputs?: number;
+          quality?: string;
+          settings?: Json;
+          workspace_id: string;
+        };
+        Returns: {
+          affordable: boolean;
+          amount_micro: number;
+          available_micro: number;
+          meter: string;
+          quantity: number;
+          unit_amount_micro: number;
+        }[];
+      };
+      generate_persona_faces: {
+        Args: { key?: string; num_faces?: number; persona_id: string; seed?: number };
+        Returns: {
+          category: string;
+          completed_at: string | null;
+          content_hash: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          created_by: string | null;
+          creation_type: string;
+          error_code: string | null;
+          error_message: string | null;
+          garment_id: string | null;
+          garment_path: string | null;
+          id: string;
+          job_id: number | null;
+          key: string | null;
+          model_id: string | null;
+          model_storage_path: string | null;
+          num_outputs: number;
+          progress: number;
+          project_id: string | null;
+          prompt: string | null;
+          provider: string | null;
+          provider_model: string | null;
+          provider_request_id: string | null;
+          quality: string;
+          result_paths: string[];
+          retry_of: string | null;
+          settings: NonNullable<Json>;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          thumbnail_path: string | null;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "creations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      import_product: {
+        Args: { collection_id?: string; image_index?: number; product_id: string; variant_id?: string };
+        Returns: {
+          collection_id: string | null;
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          file_size: number | null;
+          filename: string;
+          has_transparency: boolean;
+          height: number | null;
+          id: string;
+          image_checked_at: string | null;
+          image_errors: NonNullable<Json>;
+          image_status: string;
+          image_version: number;
+          is_synced: boolean;
+          last_used_at: string | null;
+          leffa_metadata: Json | null;
+          linked_source: string;
+          metadata: NonNullable<Json>;
+          mime_type: string | null;
+          name: string | null;
+          shopify_image_index: number;
+          shopify_product_id: string | null;
+          shopify_variant_id: string | null;
+          sku: string | null;
+          source_url: string | null;
+          storage_path: string;
+          tags: string[];
+          thumbnail_path: string | null;
+          updated_at: string;
+          usage_count: number;
+          width: number | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wardrobe_garments";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      link_shopify_collection: {
+        Args: { auto_sync?: boolean; collection_id?: string; shopify_collection_id: string };
+        Returns: {
+          auto_sync_enabled: boolean;
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          display_order: number;
+          id: string;
+          is_default: boolean;
+          last_shopify_sync_at: string | null;
+          metadata: NonNullable<Json>;
+          name: string;
+          shopify_collection_id: string | null;
+          sync_wanted_at: string | null;
+          thumbnail_path: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wardrobe_collections";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      on_analysis_job: { Args: { event: string; job: unknown }; Returns: undefined };
       on_creation_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_files_removed: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_lora_training_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      on_picture_job: { Args: { event: string; job: unknown }; Returns: undefined };
+      picture_of: {
+        Args: { id: string; kind: string; version: number };
+        Returns: {
+          bucket: string;
+          path: string;
+          rules: Json;
+          source_url: string;
+          thumbnail_path: string;
+          workspace_id: string;
+        }[];
+      };
+      read_vr_tryon: {
+        Args: { token_id: string; tryon_id: string };
+        Returns: {
+          completed_at: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          creation_id: string | null;
+          error_code: string | null;
+          error_message: string | null;
+          expires_at: string;
+          garment_id: string | null;
+          generation_time_ms: number | null;
+          id: string;
+          key: string | null;
+          photo_id: string | null;
+          progress: number;
+          removal_job_id: number | null;
+          removed_at: string | null;
+          result_paths: string[];
+          shop_id: string;
+          status: string;
+          token_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "vr_tryons";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      recheck_garment: {
+        Args: { garment_id: string };
+        Returns: {
+          collection_id: string | null;
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          file_size: number | null;
+          filename: string;
+          has_transparency: boolean;
+          height: number | null;
+          id: string;
+          image_checked_at: string | null;
+          image_errors: NonNullable<Json>;
+          image_status: string;
+          image_version: number;
+          is_synced: boolean;
+          last_used_at: string | null;
+          leffa_metadata: Json | null;
+          linked_source: string;
+          metadata: NonNullable<Json>;
+          mime_type: string | null;
+          name: string | null;
+          shopify_image_index: number;
+          shopify_product_id: string | null;
+          shopify_variant_id: string | null;
+          sku: string | null;
+          source_url: string | null;
+          storage_path: string;
+          tags: string[];
+          thumbnail_path: string | null;
+          updated_at: string;
+          usage_count: number;
+          width: number | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wardrobe_garments";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      recheck_model: {
+        Args: { model_id: string };
+        Returns: {
+          attributes: NonNullable<Json>;
+          created_at: string;
+          file_size: number | null;
+          has_transparency: boolean;
+          height: number | null;
+          id: string;
+          image_checked_at: string | null;
+          image_errors: NonNullable<Json>;
+          image_status: string;
+          image_version: number;
+          is_favorite: boolean;
+          last_used_at: string | null;
+          mime_type: string | null;
+          name: string | null;
+          storage_path: string;
+          thumbnail_path: string | null;
+          updated_at: string;
+          usage_count: number;
+          width: number | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "models";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       request_creation: {
         Args: {
           category?: string;
@@ -12143,9 +19826,11 @@ export type Database = {
           project_id: string | null;
           prompt: string | null;
           provider: string | null;
+          provider_model: string | null;
           provider_request_id: string | null;
           quality: string;
           result_paths: string[];
+          retry_of: string | null;
           settings: NonNullable<Json>;
           stage: string | null;
           started_at: string | null;
@@ -12161,12 +19846,399 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      request_persona_image: {
+        Args: {
+          key?: string;
+          lora_scale?: number;
+          num_outputs?: number;
+          persona_id: string;
+          project_id?: string;
+          prompt: string;
+          quality?: string;
+          settings?: Json;
+          version?: number;
+        };
+        Returns: {
+          category: string;
+          completed_at: string | null;
+          content_hash: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          created_by: string | null;
+          creation_type: string;
+          error_code: string | null;
+          error_message: string | null;
+          garment_id: string | null;
+          garment_path: string | null;
+          id: string;
+          job_id: number | null;
+          key: string | null;
+          model_id: string | null;
+          model_storage_path: string | null;
+          num_outputs: number;
+          progress: number;
+          project_id: string | null;
+          prompt: string | null;
+          provider: string | null;
+          provider_model: string | null;
+          provider_request_id: string | null;
+          quality: string;
+          result_paths: string[];
+          retry_of: string | null;
+          settings: NonNullable<Json>;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          thumbnail_path: string | null;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "creations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      request_vr_tryon: {
+        Args: { address?: string; garment_id: string; key?: string; photo_id: string; token_id: string };
+        Returns: {
+          completed_at: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          creation_id: string | null;
+          error_code: string | null;
+          error_message: string | null;
+          expires_at: string;
+          garment_id: string | null;
+          generation_time_ms: number | null;
+          id: string;
+          key: string | null;
+          photo_id: string | null;
+          progress: number;
+          removal_job_id: number | null;
+          removed_at: string | null;
+          result_paths: string[];
+          shop_id: string;
+          status: string;
+          token_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "vr_tryons";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      reroute_creations: { Args: Record<PropertyKey, never>; Returns: number };
+      retry_creation: {
+        Args: { creation_id: string };
+        Returns: {
+          category: string;
+          completed_at: string | null;
+          content_hash: string | null;
+          cost_micro: number | null;
+          created_at: string;
+          created_by: string | null;
+          creation_type: string;
+          error_code: string | null;
+          error_message: string | null;
+          garment_id: string | null;
+          garment_path: string | null;
+          id: string;
+          job_id: number | null;
+          key: string | null;
+          model_id: string | null;
+          model_storage_path: string | null;
+          num_outputs: number;
+          progress: number;
+          project_id: string | null;
+          prompt: string | null;
+          provider: string | null;
+          provider_model: string | null;
+          provider_request_id: string | null;
+          quality: string;
+          result_paths: string[];
+          retry_of: string | null;
+          settings: NonNullable<Json>;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          thumbnail_path: string | null;
+          usage_event_id: string | null;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "creations";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      revoke_vr_token: { Args: { token_id: string }; Returns: undefined };
+      set_default_collection: {
+        Args: { collection_id: string };
+        Returns: {
+          auto_sync_enabled: boolean;
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          display_order: number;
+          id: string;
+          is_default: boolean;
+          last_shopify_sync_at: string | null;
+          metadata: NonNullable<Json>;
+          name: string;
+          shopify_collection_id: string | null;
+          sync_wanted_at: string | null;
+          thumbnail_path: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wardrobe_collections";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_default_persona: {
+        Args: { persona_id: string };
+        Returns: {
+          age_range: string | null;
+          autonomy_level: number;
+          avg_satisfaction_score: number | null;
+          body_type: string | null;
+          created_at: string;
+          created_by: string | null;
+          default_pose: string;
+          disclosure_text: string;
+          ethnicity: string | null;
+          face_paths: string[];
+          face_prompt: string;
+          face_reference_path: string | null;
+          face_seed: number | null;
+          gender: string | null;
+          generation_settings: NonNullable<Json>;
+          height_cm: number | null;
+          id: string;
+          is_default: boolean;
+          is_favorite: boolean;
+          last_used_at: string | null;
+          lighting_preset: string;
+          lora_cost_micro: number;
+          lora_status: string;
+          lora_training_error: string | null;
+          lora_training_id: string | null;
+          lora_trigger_word: string;
+          lora_version: number;
+          max_autonomous_value_cents: number;
+          memory_categories: string[];
+          minor_interaction_mode: boolean;
+          name: string;
+          pinned_facts: string[];
+          requires_approval_for: string[];
+          role: string;
+          selected_face_index: number | null;
+          skin_tone: string | null;
+          status: string;
+          style: string;
+          style_aesthetic: string | null;
+          total_interactions: number;
+          updated_at: string;
+          usage_count: number;
+          voice_profile: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "personas";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      sweep_vr_files: { Args: Record<PropertyKey, never>; Returns: number };
+      sync_shop_collections: { Args: Record<PropertyKey, never>; Returns: number };
+      sync_shopify_collection: {
+        Args: { collection_id: string };
+        Returns: {
+          auto_sync_enabled: boolean;
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          display_order: number;
+          id: string;
+          is_default: boolean;
+          last_shopify_sync_at: string | null;
+          metadata: NonNullable<Json>;
+          name: string;
+          shopify_collection_id: string | null;
+          sync_wanted_at: string | null;
+          thumbnail_path: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wardrobe_collections";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      train_persona: {
+        Args: { image_paths?: string[]; key?: string; persona_id: string; steps?: number };
+        Returns: {
+          alpha: number | null;
+          base_model: string;
+          charged_at: string | null;
+          completed_at: string | null;
+          content_hash: string;
+          cost_micro: number | null;
+          created_at: string;
+          created_by: string | null;
+          epochs: number;
+          error_code: string | null;
+          error_message: string | null;
+          id: string;
+          image_count: number;
+          images: NonNullable<Json>;
+          job_id: number | null;
+          key: string | null;
+          learning_rate: number | null;
+          lora_path: string | null;
+          lora_size_bytes: number | null;
+          persona_id: string;
+          processed_images: number | null;
+          progress: number;
+          provider: string | null;
+          provider_request_id: string | null;
+          rank: number | null;
+          refunded_at: string | null;
+          resolution: number | null;
+          stage: string | null;
+          started_at: string | null;
+          status: string;
+          steps: number;
+          total_seconds: number | null;
+          training_seconds: number | null;
+          trigger_word: string;
+          usage_event_id: string | null;
+          version: number;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "lora_trainings";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      unlink_shopify_collection: {
+        Args: { collection_id: string };
+        Returns: {
+          auto_sync_enabled: boolean;
+          created_at: string;
+          created_by: string | null;
+          description: string | null;
+          display_order: number;
+          id: string;
+          is_default: boolean;
+          last_shopify_sync_at: string | null;
+          metadata: NonNullable<Json>;
+          name: string;
+          shopify_collection_id: string | null;
+          sync_wanted_at: string | null;
+          thumbnail_path: string | null;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "wardrobe_collections";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      use_lora_version: {
+        Args: { persona_id: string; version: number };
+        Returns: {
+          age_range: string | null;
+          autonomy_level: number;
+          avg_satisfaction_score: number | null;
+          body_type: string | null;
+          created_at: string;
+          created_by: string | null;
+          default_pose: string;
+          disclosure_text: string;
+          ethnicity: string | null;
+          face_paths: string[];
+          face_prompt: string;
+          face_reference_path: string | null;
+          face_seed: number | null;
+          gender: string | null;
+          generation_settings: NonNullable<Json>;
+          height_cm: number | null;
+          id: string;
+          is_default: boolean;
+          is_favorite: boolean;
+          last_used_at: string | null;
+          lighting_preset: string;
+          lora_cost_micro: number;
+          lora_status: string;
+          lora_training_error: string | null;
+          lora_training_id: string | null;
+          lora_trigger_word: string;
+          lora_version: number;
+          max_autonomous_value_cents: number;
+          memory_categories: string[];
+          minor_interaction_mode: boolean;
+          name: string;
+          pinned_facts: string[];
+          requires_approval_for: string[];
+          role: string;
+          selected_face_index: number | null;
+          skin_tone: string | null;
+          status: string;
+          style: string;
+          style_aesthetic: string | null;
+          total_interactions: number;
+          updated_at: string;
+          usage_count: number;
+          voice_profile: NonNullable<Json>;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "personas";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      withdraw_vr_photo: { Args: { photo_id: string; token_id: string }; Returns: undefined };
     };
     Enums: {
       [_ in never]: never;
     };
     CompositeTypes: {
-      [_ in never]: never;
+      new_vr_token: {
+        id: string | null;
+        workspace_id: string | null;
+        shop_id: string | null;
+        name: string | null;
+        prefix: string | null;
+        rate_limit_per_minute: number | null;
+        rate_limit_per_hour: number | null;
+        rate_limit_per_day: number | null;
+        expires_at: string | null;
+        created_at: string | null;
+        token: string | null;
+      };
+      vr_entry: {
+        token_id: string | null;
+        shop_id: string | null;
+        workspace_id: string | null;
+      };
     };
   };
 };
@@ -12277,6 +20349,9 @@ export type CompositeTypes<
     : never;
 
 export const Constants = {
+  ai: {
+    Enums: {},
+  },
   billing: {
     Enums: {},
   },
@@ -12296,6 +20371,12 @@ export const Constants = {
     Enums: {},
   },
   ref: {
+    Enums: {},
+  },
+  social: {
+    Enums: {},
+  },
+  staff: {
     Enums: {},
   },
   studio: {
