@@ -6,38 +6,13 @@ import { join } from "node:path";
 import { createClient } from "@supabase/supabase-js";
 import { beforeAll, expect, test } from "vitest";
 import { eventually, useStack } from "../e2e/stack.ts";
+import { blocks, runBlocks, type Values } from "./blocks.ts";
 
 const page = await readFile(join(import.meta.dirname, "../../docs/billing.md"), "utf8");
-// biome-ignore lint/suspicious/noExplicitAny: the values of the page's program.
-type Values = Record<string, any>;
-interface Block {
-  heading: string;
-  code: string;
-  names: string[];
-}
 
 const s = useStack({ functions: ["webhooks", "worker", "billing"] });
 const visited: string[] = [];
 let today: string;
-
-/** The blocks of one language with the heading above each, and what each declares. */
-function blocks(language: string): Block[] {
-  let heading = "";
-  const found: Block[] = [];
-  for (const [, title, lang, code = ""] of page.matchAll(/^#{1,3} ([^\n]*)$|^```(\w+)\n(.*?)^```$/gms)) {
-    if (title) heading = title;
-    else if (lang === language) found.push({ heading, code, names: declared(code) });
-  }
-  return found;
-}
-
-function declared(code: string): string[] {
-  const names = [...code.matchAll(/^const (\w+)/gm)].map(([, name]) => name!);
-  for (const [, list] of code.matchAll(/^const [{[]([^}\]]*)[}\]] =/gm)) {
-    names.push(...list!.split(",").map((part) => part.split(":").at(-1)!.trim()));
-  }
-  return names;
-}
 
 async function pay(path: string, form: Record<string, string>): Promise<void> {
   await fetch(path, { method: "POST", body: new URLSearchParams(form), redirect: "manual" });
@@ -280,17 +255,8 @@ beforeAll(async () => {
 });
 
 test("the page's examples run from top to bottom and show what it says", async () => {
-  const program = blocks("ts");
+  const program = blocks(page, "ts");
   expect(program.map(({ heading }) => heading)).toEqual(checks.map(([heading]) => heading));
-  const names = new Set<string>();
-  for (const name of program.flatMap((block) => block.names)) {
-    expect(names, "names are declared once").not.toContain(name);
-    names.add(name);
-  }
-  const source = program.map(({ code }, index) => {
-    const sofar = program.slice(0, index + 1).flatMap((block) => block.names);
-    return `${code.replace(/^import .*$/m, "")}\nawait after(${index}, { ${sofar.join(", ")} });`;
-  });
   const friend = createClient(s.stack.apiUrl, s.stack.publishableKey, { auth: { persistSession: false } });
   await friend.auth.signUp({ email: `${crypto.randomUUID()}@example.org`, password: "a long password" });
   const given: Values = {
@@ -303,15 +269,13 @@ test("the page's examples run from top to bottom and show what it says", async (
     email: `${crypto.randomUUID()}@example.com`,
     password: "a long password",
     location: { assign: (url: string) => visited.push(url) },
-    after: (index: number, values: Values) => checks[index]![1](values),
   };
-  const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
-  await new AsyncFunction(...Object.keys(given), source.join("\n"))(...Object.values(given));
+  await runBlocks(program, given, (index, values) => checks[index]![1](values));
   expect(await s.faults()).toEqual([]);
 });
 
 test("the operators' statements run", async () => {
-  const [insert, begin, look, verify, ...more] = blocks("sql").map(({ code }) =>
+  const [insert, begin, look, verify, ...more] = blocks(page, "sql").map(({ code }) =>
     code.replace(/;[^\n]*\n$/, ""),
   );
   expect(more).toEqual([]);

@@ -7,27 +7,15 @@ import { createClient } from "@supabase/supabase-js";
 import { expect, test } from "vitest";
 import { readError } from "../../types/errors.ts";
 import { useStack } from "../e2e/stack.ts";
+import { blocks, runBlocks, type Values } from "./blocks.ts";
 
 const root = join(import.meta.dirname, "../..");
 const page = await readFile(join(root, "docs/clients.md"), "utf8");
-// biome-ignore lint/suspicious/noExplicitAny: the values of the page's program.
-type Values = Record<string, any>;
 
 const s = useStack({ functions: ["webhooks", "worker"] });
 const price = 2298;
 const seen: unknown[][] = [];
 const friendEmail = `${crypto.randomUUID()}@example.org`;
-
-const blocks = (language: string) =>
-  [...page.matchAll(/^```(\w+)\n(.*?)^```$/gms)].filter(([, l]) => l === language).map(([, , code]) => code!);
-
-function declared(code: string): string[] {
-  const names = [...code.matchAll(/^const (\w+)/gm)].map(([, name]) => name!);
-  for (const [, list] of code.matchAll(/^const [{[]([^}\]]*)[}\]] =/gm)) {
-    names.push(...list!.split(",").map((part) => part.split(":").at(-1)!.trim()));
-  }
-  return names;
-}
 
 /** What is to be seen or done after each block, by a name that the block declares. */
 const checks: [string, (values: Values) => unknown][] = [
@@ -128,16 +116,9 @@ const checks: [string, (values: Values) => unknown][] = [
 ];
 
 test("the page's examples run from top to bottom and show what it says", async () => {
-  const program = blocks("ts");
+  const program = blocks(page, "ts");
   expect(program).toHaveLength(checks.length);
-  const names: string[] = [];
-  const source = program.map((code, index) => {
-    const mine = declared(code);
-    expect(mine, code).toContain(checks[index]![0]);
-    for (const name of mine) expect(names, "names are declared once").not.toContain(name);
-    names.push(...mine);
-    return `${code.replace(/^import .*$/m, "")}\nawait after(${index}, { ${names.join(", ")} });`;
-  });
+  for (const [index, { names }] of program.entries()) expect(names).toContain(checks[index]![0]);
   const friend = createClient(s.stack.apiUrl, s.stack.publishableKey, { auth: { persistSession: false } });
   const data = { full_name: "Ben" };
   await friend.auth.signUp({ email: friendEmail, password: "a long password", options: { data } });
@@ -154,9 +135,7 @@ test("the page's examples run from top to bottom and show what it says", async (
     person: await readFile(join(root, "samples/person-ada.jpg")),
     shirt: await readFile(join(root, "samples/garment-tee.png")),
     showProgress: (...what: unknown[]) => seen.push(what),
-    after: (index: number, values: Values) => checks[index]![1](values),
   };
-  const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
-  await new AsyncFunction(...Object.keys(given), source.join("\n"))(...Object.values(given));
+  await runBlocks(program, given, (index, values) => checks[index]![1](values));
   expect(await s.faults()).toEqual([]);
 });

@@ -12,12 +12,11 @@ import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import type { Row } from "../helpers/session.ts";
 import { makeQueue } from "../ops/queue.ts";
+import { blocks } from "./blocks.ts";
 
 const root = join(import.meta.dirname, "../..");
 const page = await readFile(join(root, "docs/jobs.md"), "utf8");
-const blocks = (language: string) =>
-  [...page.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "gms"))].map(([, code]) => code!);
-const statements = blocks("sql");
+const statements = blocks(page, "sql").map((block) => block.code);
 const tried = new Set<string>();
 
 const db = await createTestDatabase();
@@ -80,11 +79,11 @@ async function deadJob(more?: Record<string, unknown>): Promise<number> {
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "backlot-jobs-"));
-  const [code, ...more] = blocks("ts");
+  const [block, ...more] = blocks(page, "ts");
   expect(more).toEqual([]);
   const file = join(folder, "describe.ts");
   const job = pathToFileURL(join(root, "functions/worker/job.ts")).href;
-  await writeFile(file, code!.replace("../job.ts", job));
+  await writeFile(file, block!.code.replace("../job.ts", job));
   pageHandlers = await import(pathToFileURL(file).href);
   await run(/create function private\.on_describe_job/, [], "owner");
   database = createDatabase({ url: db.url, name: "jobs", most: 2 });

@@ -6,18 +6,10 @@ import { join } from "node:path";
 import { createClient } from "@supabase/supabase-js";
 import { expect, test } from "vitest";
 import { eventually, useStack } from "../e2e/stack.ts";
+import { blocks, runBlocks, type Values } from "./blocks.ts";
 
 const page = await readFile(join(import.meta.dirname, "../../docs/payouts.md"), "utf8");
 const s = useStack({ functions: ["webhooks", "worker", "billing"] });
-// biome-ignore lint/suspicious/noExplicitAny: the values of the page's program.
-type Values = Record<string, any>;
-
-const blocks = (language: string): string[] =>
-  [...page.matchAll(/^```(\w+)\n(.*?)^```$/gms)]
-    .filter(([, lang]) => lang === language)
-    .map(([, , code]) => code!);
-const declared = (code: string): string[] =>
-  [...code.matchAll(/^const (?:\{ data: (\w+) \}|(\w+)) =/gm)].map(([, data, name]) => (data ?? name)!);
 
 const visited: string[] = [];
 
@@ -101,7 +93,7 @@ const after: ((values: Values) => unknown)[] = [
 ];
 
 test("the page's examples run from top to bottom and show what it says", async () => {
-  const program = blocks("ts");
+  const program = blocks(page, "ts");
   expect(program).toHaveLength(after.length);
   const clientOf = (key: string) =>
     createClient(s.stack.apiUrl, key, { auth: { persistSession: false, autoRefreshToken: false } });
@@ -123,19 +115,13 @@ test("the page's examples run from top to bottom and show what it says", async (
     workspace_id: workspace.id,
     APP_URL: "https://app.example.com",
     location: { assign: (url: string) => visited.push(url) },
-    after: (index: number, values: Values) => after[index]!({ ...given, ...values }),
   };
-  const source = program.map((code, index) => {
-    const names = program.slice(0, index + 1).flatMap(declared);
-    return `${code}\nawait after(${index}, { ${names.join(", ")} });`;
-  });
-  const AsyncFunction = (async () => {}).constructor as FunctionConstructor;
-  await new AsyncFunction(...Object.keys(given), source.join("\n"))(...Object.values(given));
+  await runBlocks(program, given, (index, values) => after[index]!({ ...given, ...values }));
   expect(await s.faults()).toEqual([]);
 });
 
 test("the operators' statements run", async () => {
-  const [verify, margin, stuck, ...more] = blocks("sql");
+  const [verify, margin, stuck, ...more] = blocks(page, "sql").map(({ code }) => code);
   expect(more).toEqual([]);
   expect(await s.sql(verify!)).toEqual([]);
   expect((await s.sql(margin!)).length).toBeGreaterThan(1);

@@ -7,6 +7,7 @@ import { createDatabase } from "../../functions/_shared/db.ts";
 import { createLog } from "../../functions/_shared/log.ts";
 import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { blocks } from "./blocks.ts";
 
 const root = join(import.meta.dirname, "../..");
 const readme = await readFile(join(root, "README.md"), "utf8");
@@ -17,18 +18,11 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-/** The code blocks of a section, in order. */
-function blocks(heading: string): { language: string; code: string }[] {
-  const section = readme.split(/^## /m).find((part) => part.startsWith(heading));
-  if (!section) throw new Error(`The README has no section "${heading}".`);
-  return [...section.matchAll(/^```(\w+)\n(.*?)^```$/gms)].map(([, language, code]) => ({
-    language: language!,
-    code: code!,
-  }));
-}
+/** The code blocks under a heading, in order. */
+const under = (title: string) => blocks(readme).filter(({ heading }) => heading === title);
 
 test("the README's job kind works as it stands there", async () => {
-  const [migration, handler, enqueue] = blocks("Add your own job kind");
+  const [migration, handler, enqueue] = under("Add your own job kind");
   expect([migration, handler, enqueue].map((block) => block?.language)).toEqual(["sql", "ts", "sql"]);
   expect(migration!.code.split("\n").length + handler!.code.split("\n").length).toBeLessThanOrEqual(30);
 
