@@ -10,6 +10,7 @@ import { createApp } from "../../functions/webhooks/app.ts";
 import { createInbox as createWebhookInbox } from "../../functions/webhooks/inbox.ts";
 import type { SubscribedProvider, WebhookProvider } from "../../functions/webhooks/providers/provider.ts";
 import { createSubscriptions } from "../../functions/webhooks/subscriptions.ts";
+import { systemMailHandlers } from "../../functions/worker/handlers/system-mail.ts";
 import { applyMeta } from "../../functions/worker/handlers/webhook-meta.ts";
 import { applyRazorpay } from "../../functions/worker/handlers/webhook-razorpay.ts";
 import { applyShopEvent } from "../../functions/worker/handlers/webhook-shopify.ts";
@@ -102,6 +103,7 @@ export async function createInbox(
         "webhook.meta": applyMeta,
         "webhook.shopify": applyShopEvent,
         "webhook.razorpay": applyRazorpay(null),
+        ...systemMailHandlers({ resend: undefined }),
       },
       log,
       limits,

@@ -14,12 +14,33 @@ test("what realtime tells of is what clients wait for, and all of it is under ro
     where p.pubname = 'supabase_realtime' order by 1`,
   );
   expect(published.map(({ name }) => name)).toEqual([
+    "ai.autonomous_tasks",
+    "ai.brand_intelligence",
+    "ai.conversation_messages",
+    "ai.conversation_turns",
+    "ai.knowledge_ingestion_jobs",
+    "ai.knowledge_sources",
     "billing.payments",
     "billing.subscriptions",
+    "commerce.catalog_jobs",
     "commerce.product_import_batches",
     "commerce.shopify_syncs",
+    "messaging.email_accounts",
+    "messaging.email_messages",
     "messaging.notifications",
+    "social.account_sync",
+    "social.conversations",
+    "social.messages",
+    "social.order_attributions",
+    "social.tryons",
     "studio.creations",
+    "studio.garment_analyses",
+    "studio.lora_trainings",
+    "studio.models",
+    "studio.personas",
+    "studio.vr_tryons",
+    "studio.wardrobe_collections",
+    "studio.wardrobe_garments",
   ]);
   for (const table of published) expect(table).toMatchObject({ guarded: true, readable: true, open: false });
 });
