@@ -66,7 +66,8 @@ test("the README leads to every page, and no link of any page leads nowhere", as
   const pages = (await readdir(join(root, "docs"))).filter((name) => name.endsWith(".md"));
   expect(pages.filter((name) => !readme.includes(`](docs/${name})`))).toEqual([]);
   const dead: string[] = [];
-  for (const file of ["README.md", ...pages.map((name) => `docs/${name}`)]) {
+  const screens = (await readdir(join(root, "docs/selify"))).map((name) => `docs/selify/${name}`);
+  for (const file of ["README.md", ...pages.map((name) => `docs/${name}`), ...screens]) {
     const text = await readFile(join(root, file), "utf8");
     for (const [, path, anchor] of text.matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)/g)) {
       const target = path ? join(root, file, "..", path) : join(root, file);

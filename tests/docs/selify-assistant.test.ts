@@ -58,8 +58,7 @@ test("knowledge, assistant, tasks and figures work as their page says", async ()
         expect(approved.status).not.toBe("proposed");
         expect(task).toMatchObject({ status: "completed", error_message: null });
       },
-      voice: ({ voice }) =>
-        expect(voice).toMatchObject({ analysis_status: "ready", analysis_error: null }),
+      voice: ({ voice }) => expect(voice).toMatchObject({ analysis_status: "ready", analysis_error: null }),
       profile: ({ profile }) =>
         expect(profile).toMatchObject([{ preference_key: "fit", preference_value: "loose" }]),
       figures: ({ figures, brands }) => {

@@ -1,10 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { createClient } from "@supabase/supabase-js";
 import { expect, test } from "vitest";
 import { eventually, must, useStack } from "../e2e/stack.ts";
 import type { Values } from "./blocks.ts";
-import { hop, runPage, signUp, type Visitor } from "./selify.ts";
+import { hangTee, hop, runPage, signUp, type Visitor } from "./selify.ts";
 
 const s = useStack();
 const samples = join(import.meta.dirname, "../../samples");
@@ -14,16 +13,9 @@ const meta = async (path: string, body?: unknown): Promise<Values> => {
 };
 
 /** An Instagram account with a post, connected, and a garment in the wardrobe. */
-async function connect({ email, password, workspaceId: workspace_id }: Visitor) {
-  const client = createClient(s.stack.apiUrl, s.stack.publishableKey, { auth: { persistSession: false } });
-  must(await client.auth.signInWithPassword({ email, password }));
-  const storage_path = `${workspace_id}/tee.png`;
-  const tee = await readFile(join(samples, "garment-tee.png"));
-  must(await client.storage.from("studio-uploads").upload(storage_path, tee, { contentType: "image/png" }));
-  const garments = client.schema("studio").from("wardrobe_garments");
-  const row = { workspace_id, storage_path, filename: "tee.png" };
-  const garment = must(await garments.insert(row).select("id").single());
-
+async function connect(person: Visitor) {
+  const { client, garmentId } = await hangTee(s, person);
+  const workspace_id = person.workspaceId;
   const account = await meta("/_accounts", { username: "atelier" });
   const act = (...actions: unknown[][]) => meta(`/_accounts/${account.id}`, actions);
   await act(["post", { caption: "Summer", like_count: 20 }]);
@@ -38,7 +30,7 @@ async function connect({ email, password, workspaceId: workspace_id }: Visitor) 
   await eventually("the subscription", async () =>
     (await meta(`/_accounts/${account.id}`)).subscribedFields.includes("comments"),
   );
-  return { act, garmentId: garment.id as string, account };
+  return { act, garmentId, account };
 }
 
 test("Instagram's screens work as their page says", async () => {

@@ -36,6 +36,19 @@ export async function signUp(s: TestStack, credits: number): Promise<Visitor> {
   return { email, password, workspaceId };
 }
 
+/** Hangs a garment into the person's wardrobe, as the studio's page does. */
+export async function hangTee(s: TestStack, { email, password, workspaceId: workspace_id }: Visitor) {
+  const client = createClient(s.stack.apiUrl, s.stack.publishableKey, { auth: { persistSession: false } });
+  must(await client.auth.signInWithPassword({ email, password }));
+  const storage_path = `${workspace_id}/tee.png`;
+  const tee = await sample("garment-tee.png", "image/png");
+  must(await client.storage.from("studio-uploads").upload(storage_path, tee));
+  const garments = client.schema("studio").from("wardrobe_garments");
+  const row = { workspace_id, storage_path, filename: "tee.png" };
+  const { id } = must(await garments.insert(row).select("id").single());
+  return { client, garmentId: id as string };
+}
+
 /** Runs a page's program as this person; each of its blocks declares a name that is checked, or a function. */
 export async function runPage(
   s: TestStack,
