@@ -12,6 +12,31 @@ const meta = async (path: string, body?: unknown): Promise<Values> => {
   return (await fetch(`${s.stack.standins.meta}${path}`, init)).json();
 };
 
+const domain = "atelier.myshopify.com";
+const shop = async (...actions: unknown[][]): Promise<Values[]> => {
+  const init = actions.length === 0 ? {} : { method: "POST", body: JSON.stringify(actions) };
+  return (await fetch(`${s.stack.standins.shopify}/_shops/${domain}`, init)).json();
+};
+
+/** A connected shop that sells a tee; answers the tee's variant. */
+async function openShop({ client, workspace_id }: Values): Promise<string> {
+  await shop(["createProduct", { title: "Linen tee", variants: [{ price: "40.00" }] }]);
+  const body = { workspace_id, account: domain, return_to: "http://127.0.0.1:3000/connections" };
+  const started: Values = must(await client.functions.invoke("oauth/shopify/start", { body }));
+  const code = new URL(await hop(await hop(started.url))).searchParams.get("connection");
+  must(await client.schema("integrations").rpc("claim_connection", { code }));
+  const variants = client.schema("commerce").from("shopify_product_variants");
+  const variant = await eventually("the tee", async () => {
+    const { data } = await variants.select("shopify_variant_id");
+    return data?.[0]?.shopify_variant_id as string | undefined;
+  });
+  await eventually("the shop's webhooks", async () => {
+    const { subscriptions } = (await shop()) as Values;
+    return Object.values(subscriptions as Values).some(({ topic }) => topic === "orders/paid");
+  });
+  return variant;
+}
+
 /** An Instagram account with a post, connected, and a garment in the wardrobe. */
 async function connect(person: Visitor) {
   const { client, garmentId } = await hangTee(s, person);
@@ -85,14 +110,27 @@ test("Instagram's screens work as their page says", async () => {
         expect(hearted.direction).toBe("inbound");
         expect(handed.taken_over_at).toBeNull();
       },
-      funnel: ({ bars, days, best, history }) => {
+      funnel: async ({ bars, days, best, history, client, social, workspace_id }) => {
         expect(bars[0]).toMatchObject({ interactions: 1 });
         expect(days).toMatchObject([{ comment_received: 1, tryon_completed: 1 }]);
         expect(best).toMatchObject([{ caption: "Summer", tryon_completed: 1 }]);
         expect(history).toMatchObject([{ tryon_completed: 1 }]);
+        const variant = await openShop({ client, workspace_id });
+        const items = [{ variant, quantity: 2 }];
+        const [order] = await shop(["placeOrder", { items, discount_code: "summer10", discount: "8.00" }]);
+        await shop(["payOrder", order!.id]);
+        await eventually("the sale", async () => {
+          const { data } = await social.from("attributed_orders").select("order_id");
+          return data.length > 0;
+        });
       },
-      sales: ({ sales, perDay, perPost, perProduct }) =>
-        expect([sales, perDay, perPost, perProduct]).toEqual([[], [], [], []]),
+      sales: ({ sales, perDay, perPost, perProduct, posts }) => {
+        const sold = { currency: "USD", net_cents: 7200 };
+        expect(sales).toMatchObject([{ method: "promo_code", post_id: posts[0].id, ...sold }]);
+        expect(perDay).toMatchObject([{ orders: 1, ...sold }]);
+        expect(perPost).toMatchObject([{ orders: 1, post_id: posts[0].id, ...sold }]);
+        expect(perProduct).toMatchObject([{ title: "Linen tee", quantity: 2 }]);
+      },
     },
     { garmentId },
   );
