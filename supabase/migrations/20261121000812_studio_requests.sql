@@ -1,7 +1,8 @@
 -- Asking for creations and cancelling them: the request is checked, its charge held and its job enqueued in one
 -- transaction, or nothing happens.
 
--- An uploaded picture that a request may use. Errors: unknown_image, unsupported_image_type.
+-- An uploaded picture that a request may use. What lies in the folder `visitors` is lent to the service alone.
+-- Errors: unknown_image, unsupported_image_type.
 create function private.require_image(path text, workspace_id uuid) returns void
 language plpgsql stable
 set search_path = ''
@@ -10,7 +11,8 @@ declare
   v_mime_type text;
 begin
   select coalesce(o.metadata ->> 'mimetype', '') into v_mime_type from storage.objects o
-  where o.bucket_id = 'studio-uploads' and o.name = path and private.is_workspace_path(path, workspace_id);
+  where o.bucket_id = 'studio-uploads' and o.name = path and private.is_workspace_path(path, workspace_id)
+    and (split_part(path, '/', 2) <> 'visitors' or private.is_service());
   if not found then
     perform private.fail('unknown_image', format('There is no uploaded picture "%s" in this workspace.', path),
       jsonb_build_object('path', path));
@@ -208,6 +210,41 @@ comment on function private.begin_creation_attempt(studio.creations, studio.prov
   'Enqueues a creation''s next attempt, at one model of one provider.';
 revoke all on function private.begin_creation_attempt from public, anon, authenticated, service_role;
 
+-- One order for rows that point at each other (projects, garments, models, creations, analyses): whoever writes them
+-- for work shares this lock, and whoever deletes or moves them, in whatever order the planner likes, has it alone. It
+-- comes after the locks of jobs, by workspace, and before the rows and the wallet.
+create function private.share_studio(workspace_id uuid) returns void
+language sql
+set search_path = ''
+as $$
+  select pg_catalog.pg_advisory_xact_lock_shared(pg_catalog.hashtextextended('studio:' || workspace_id, 0))
+$$;
+comment on function private.share_studio(uuid) is 'Keeps deletions of a workspace''s things out until the transaction ends.';
+revoke all on function private.share_studio from public, anon, authenticated, service_role;
+
+-- Before the statement, because a row's own triggers come when the row is locked.
+create function private.hold_studio() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if auth.uid() is not null then
+    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('studio:' || w.id, 0))
+    from (select u.id from unnest(private.workspace_ids('editor')) u (id) order by u.id) w;
+  end if;
+  return null;
+end $$;
+comment on function private.hold_studio() is 'Trigger: deletions of a person''s things wait for work that uses them.';
+revoke all on function private.hold_studio from public, anon, authenticated, service_role;
+create trigger projects_delete_alone before delete on studio.projects
+  for each statement execute function private.hold_studio();
+create trigger garments_delete_alone before delete on studio.wardrobe_garments
+  for each statement execute function private.hold_studio();
+create trigger models_delete_alone before delete on studio.models
+  for each statement execute function private.hold_studio();
+create trigger creations_move_alone before delete or update of project_id on studio.creations
+  for each statement execute function private.hold_studio();
+
 create function private.request_creation(workspace_id uuid, creation_type text, garment_id uuid, model_id uuid,
   input_path text,
   prompt text, quality text, category text, num_outputs integer, settings jsonb, project_id uuid, key text,
@@ -249,6 +286,7 @@ begin
         num_outputs, creation_type, quality));
     end if;
     perform private.correlate();
+    perform private.share_studio(workspace_id);
     insert into studio.creations as c (workspace_id, project_id, created_by, creation_type, garment_id, model_id,
       garment_path, model_storage_path, prompt, quality, category, num_outputs, settings, key, content_hash, retry_of)
     values (workspace_id, project_id, auth.uid(), creation_type, garment_id, model_id, v_request.garment_path,
@@ -310,7 +348,12 @@ begin
     case when v_creation.created_by = auth.uid() then 'member' else 'editor' end);
   -- From 80 on the pictures are made and being stored where members read them: whoever could cancel then would
   -- have them for nothing. The worker says so before it stores the first, and the lock puts the two in order.
-  v_job := ops._lock_with_parent(v_creation.job_id);
+  -- It may have gone on with another provider's job while the lock was waited for.
+  loop
+    v_job := ops._lock_with_parent(v_creation.job_id);
+    exit when v_creation.job_id is not distinct from (select c.job_id from studio.creations c where c.id = creation_id);
+    select * into v_creation from studio.creations c where c.id = creation_id;
+  end loop;
   if v_job.progress >= 80 then
     perform private.fail('creation_ended', 'This creation is made, and its pictures are being stored.',
       jsonb_build_object('status', v_creation.status));

@@ -127,24 +127,35 @@ revoke all on function private.follow_vr_creation from public, anon, authenticat
 create trigger creations_of_visitors after update of status, progress on studio.creations
   for each row when (new.settings ? 'vr_tryon_id') execute function private.follow_vr_creation();
 
--- A member knows the path of a visitor's photo from the creation, and can still make nothing of it.
+-- A member knows the path of a visitor's photo from the creation, and can still make nothing of it, nor have the
+-- service make it, as a task does: its one creation is that of the visitor's own try-on, which has none yet.
 create function private.guard_visitors_photos() returns trigger
 language plpgsql
 set search_path = ''
 as $$
 begin
-  if not private.is_service() then
+  if not private.is_service() or split_part(new.garment_path, '/', 2) = 'visitors' or not exists (
+    select from studio.vr_tryons y join studio.vr_photos p on p.id = y.photo_id
+    where y.id = private.try_uuid(new.settings ->> 'vr_tryon_id') and y.status = 'pending' and y.creation_id is null
+      and p.storage_path = new.model_storage_path and p.workspace_id = new.workspace_id) then
     perform private.fail('unknown_image', 'Visitors'' photos are for their own try-ons.',
       jsonb_build_object('path', new.model_storage_path));
   end if;
   return new;
 end $$;
-comment on function private.guard_visitors_photos() is 'Trigger: refuses members'' creations of visitors'' photos.';
+comment on function private.guard_visitors_photos() is
+  'Trigger: refuses creations of visitors'' photos but for their own try-ons.';
 revoke all on function private.guard_visitors_photos from public, anon, authenticated, service_role;
 create trigger creations_guard_visitors before insert on studio.creations
   for each row when (split_part(new.model_storage_path, '/', 2) = 'visitors'
     or split_part(new.garment_path, '/', 2) = 'visitors')
   execute function private.guard_visitors_photos();
+-- Nor are they models, garments or references, of which members see thumbnails and the worker makes pictures.
+alter table studio.models add constraint models_no_visitors check (split_part(storage_path, '/', 2) <> 'visitors');
+alter table studio.wardrobe_garments
+  add constraint wardrobe_garments_no_visitors check (split_part(storage_path, '/', 2) <> 'visitors');
+alter table studio.personas
+  add constraint personas_no_visitors check (split_part(face_reference_path, '/', 2) <> 'visitors');
 
 -- Rows that clients wait for.
 do $$
