@@ -73,4 +73,4 @@ test("knowledge, assistant, tasks and figures work as their page says", async ()
       }),
     },
   );
-}, 90_000);
+}, 180_000);

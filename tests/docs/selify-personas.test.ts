@@ -43,4 +43,4 @@ test("personas and VR shops work as their page says", async () => {
       dressModel: new Blob(["glTF"]),
     },
   );
-}, 120_000);
+}, 180_000);

@@ -84,4 +84,4 @@ test("members, mail, notifications, forms, running jobs and QA work as their pag
       },
     },
   );
-}, 120_000);
+}, 180_000);

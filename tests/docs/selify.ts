@@ -39,7 +39,8 @@ export async function signUp(s: TestStack, credits: number): Promise<Visitor> {
 /** Hangs a garment into the person's wardrobe, as the studio's page does. */
 export async function hangTee(s: TestStack, { email, password, workspaceId: workspace_id }: Visitor) {
   const client = createClient(s.stack.apiUrl, s.stack.publishableKey, { auth: { persistSession: false } });
-  must(await client.auth.signInWithPassword({ email, password }));
+  const { error } = await client.auth.signInWithPassword({ email, password });
+  if (error) throw error;
   const storage_path = `${workspace_id}/tee.png`;
   const tee = await sample("garment-tee.png", "image/png");
   must(await client.storage.from("studio-uploads").upload(storage_path, tee));
