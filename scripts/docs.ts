@@ -3,6 +3,7 @@
 import pg from "pg";
 import { readCatalog } from "./catalog/read.ts";
 import { exposedSchemas } from "./catalog/schemas.ts";
+import { environmentPage } from "./docs/environment.ts";
 import { assembleLegacyMap } from "./docs/legacy-map.ts";
 import { type ErrorCode, errorsPage, indexPage } from "./docs/overview.ts";
 import { schemaPage } from "./docs/schema-page.ts";
@@ -23,6 +24,7 @@ export async function generateDocs(databaseUrl: string): Promise<Files> {
     const files: Files = new Map();
     files.set(`${folder}/README.md`, indexPage(schemas, exposedSchemas));
     files.set(`${folder}/errors.md`, errorsPage(errors.rows));
+    files.set(`${folder}/environment.md`, await environmentPage());
     for (const schema of schemas) {
       files.set(`${folder}/${schema.name}.md`, schemaPage(schema, exposedSchemas.includes(schema.name)));
     }

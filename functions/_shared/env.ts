@@ -31,24 +31,33 @@ const encryptionKeys = text.transform((value, context) => {
   return z.NEVER;
 });
 
-const variables = {
+/** Every variable; docs/reference/environment.md is made from this. */
+export const variables = {
+  /** The project's address. */
   SUPABASE_URL: url,
+  /** Connection string of the database; the functions take the role of the service. */
   SUPABASE_DB_URL: text,
+  /** The key that clients bring. */
   SUPABASE_PUBLISHABLE_KEY: text,
+  /** The key of the service, which starts the worker. */
   SUPABASE_SECRET_KEY: text,
   /** Every secret key that is valid now, the one to use first; several during a rotation. */
   SUPABASE_SECRET_KEYS: z.array(text).min(1),
   /** Public base of the functions: `<SUPABASE_URL>/functions/v1`. */
   FUNCTIONS_URL: url,
+  /** Stripe's API. */
   STRIPE_API_URL: url.default("https://api.stripe.com"),
+  /** Stripe's secret key. */
   STRIPE_SECRET_KEY: text,
   /** Comma separated; several may be live while an endpoint's secret is rolled. */
   STRIPE_WEBHOOK_SECRETS: list,
   /** Senders of webhooks without these are not there; each list is comma separated, several during a rotation. */
   RAZORPAY_WEBHOOK_SECRETS: list.optional(),
+  /** Razorpay's API. */
   RAZORPAY_API_URL: url.default("https://api.razorpay.com"),
   /** Without these two nothing can be paid through Razorpay. */
   RAZORPAY_KEY_ID: text.optional(),
+  /** The secret of that key. */
   RAZORPAY_KEY_SECRET: text.optional(),
   /** Answers {"rates": {"INR": 83.2, ...}} for the dollar; without it only prices in a package's own currency. */
   CURRENCY_RATES_URL: url.optional(),
@@ -60,6 +69,7 @@ const variables = {
   SHOPIFY_SHOP_URL: text.refine((value) => value.includes("{shop}")).default("https://{shop}"),
   /** Our app at Shopify; without it, no shop can be connected. */
   SHOPIFY_CLIENT_ID: text.optional(),
+  /** The secret of that app. */
   SHOPIFY_CLIENT_SECRET: text.optional(),
   /** Where shops keep the pictures of their products; from nowhere else is one copied. */
   SHOPIFY_FILES_URLS: bases.default(basesOf("https://cdn.shopify.com")),
@@ -70,15 +80,19 @@ const variables = {
     .transform((value) => parseJson(value))
     .pipe(oauthClients)
     .default({}),
+  /** App secrets that sign Meta's webhooks: Instagram, Messenger, WhatsApp. */
   META_APP_SECRETS: list.optional(),
   /** What Meta is told to show when it asks whether the webhook address is ours. */
   META_VERIFY_TOKEN: text.optional(),
+  /** Signing secrets of Replicate's webhooks. */
   REPLICATE_WEBHOOK_SECRETS: list.optional(),
+  /** Signing secrets of Resend's webhooks. */
   RESEND_WEBHOOK_SECRETS: list.optional(),
   /** In place of Amazon's own hosts, which are known by region. */
   AMAZON_API_URL: url.optional(),
   /** Resend, for mail of our own: without the key and the sender, such mail waits. */
   RESEND_API_URL: url.default("https://api.resend.com"),
+  /** The key of Resend. */
   RESEND_API_KEY: text.optional(),
   /** `Name <address>` of a domain that Resend knows. */
   MAIL_FROM: text.optional(),
@@ -86,8 +100,11 @@ const variables = {
   MAIL_ALLOW_LOCAL: z.stringbool().default(false),
   /** Keys of secrets that the database keeps; the first encrypts, all decrypt. */
   ENCRYPTION_KEYS: encryptionKeys.optional(),
+  /** fal's queue. */
   FAL_QUEUE_URL: url.default("https://queue.fal.run"),
+  /** The public keys by which fal signs its webhooks. */
   FAL_JWKS_URL: url.default("https://rest.fal.ai/.well-known/jwks.json"),
+  /** The key of fal. */
   FAL_KEY: text,
   /** Where fal keeps results; a picture is fetched from nowhere else. Source: https://docs.fal.ai, "fal CDN". */
   FAL_FILES_URLS: bases.default(
@@ -95,6 +112,7 @@ const variables = {
   ),
   /** Our accounts at fal. It signs the webhooks of all its customers with one key; these are ours. */
   FAL_USER_IDS: list.optional(),
+  /** Gemini's API. */
   GEMINI_API_URL: url.default("https://generativelanguage.googleapis.com"),
   /** Without it nothing that needs a model of Gemini's can be asked for. */
   GEMINI_API_KEY: text.optional(),
@@ -104,10 +122,13 @@ const variables = {
   GEMINI_VISION_MODEL: text.default("gemini-3.8-flash"),
   /** Embeddings come from an API that speaks OpenAI's where these two are set, else from Gemini. */
   EMBEDDINGS_API_URL: url.optional(),
+  /** The key of that API. */
   EMBEDDINGS_API_KEY: text.optional(),
+  /** The model that embeddings are made by; texts of two models are not compared. */
   EMBEDDING_MODEL: text.default("gemini-embedding-001"),
   /** Least pause between two pages of a website that is read, in seconds. */
   CRAWL_PAUSE_SECONDS: seconds.default(1),
+  /** Replicate's API. */
   REPLICATE_API_URL: url.default("https://api.replicate.com"),
   /** Without it nothing is made at Replicate, and its row of studio.providers must stay disabled. */
   REPLICATE_API_TOKEN: text.optional(),

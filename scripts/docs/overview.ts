@@ -13,7 +13,7 @@ export function indexPage(schemas: Schema[], exposed: string[]): string {
   return page([
     notice,
     "# Reference",
-    "Made from the live catalog: what the migrations really build. Errors have [a page of their own](errors.md).",
+    "Made from the live catalog: what the migrations really build. Errors have [a page of their own](errors.md), and so has the [environment](environment.md) of the functions.",
     table(
       ["schema", "over the API", "tables", "functions", "about"],
       schemas.map((schema) => [
