@@ -220,6 +220,9 @@ declare
     else 'internal_error: The work failed for a reason on our side.' end;
 begin
   -- the job's lock guards what follows; the creation's own comes last (see complete_creation)
+  if job.workspace_id is not null then
+    perform private.share_studio(job.workspace_id);
+  end if;
   select * into v_creation from studio.creations c where c.id = (job.payload ->> 'creation_id')::uuid;
   if v_creation.id is null or v_creation.job_id <> job.id then
     if event = 'replayed' then

@@ -102,6 +102,7 @@ declare
   v_garment studio.wardrobe_garments;
   v_analysis studio.garment_analyses;
 begin
+  perform private.share_studio(g.workspace_id) from studio.wardrobe_garments g where g.id = analyze_garment.garment_id;
   select * into v_garment from studio.wardrobe_garments g where g.id = analyze_garment.garment_id
     and (private.is_service() or private.has_role(g.workspace_id, 'viewer')) for key share;
   if not found then

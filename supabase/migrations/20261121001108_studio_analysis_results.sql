@@ -9,6 +9,9 @@ as $$
 declare
   v_analysis studio.garment_analyses;
 begin
+  if job.workspace_id is not null then
+    perform private.share_studio(job.workspace_id);
+  end if;
   select * into v_analysis from studio.garment_analyses a where a.id = (job.payload ->> 'analysis_id')::uuid;
   if not found then
     if event = 'replayed' then

@@ -23,6 +23,9 @@ begin
       and j.state = 'queued' and j.kind = 'studio.creation' and j.parent_id is null
       and not (j.checkpoint ? 'request_id') for update skip locked;
     continue when not found or exists (select from ops.claims c where v_job.id = any (c.job_ids));
+    -- many workspaces in no order: one whose things are being deleted has its turn next time
+    continue when not pg_catalog.pg_try_advisory_xact_lock_shared(
+      pg_catalog.hashtextextended('studio:' || v_job.workspace_id, 0));
     select * into v_creation from studio.creations c where c.job_id = v_job.id;
     continue when not found;
     v_model := private.choose_provider_model(v_creation);

@@ -53,7 +53,7 @@ test("the clock, claims and batches take wallets in one order: timeouts by the d
   }
 });
 
-test("deleting a garment waits for no wallet and deadlocks with no creation that completes with it", async () => {
+test("deleting a garment waits for a creation that completes with it, and deadlocks with none", async () => {
   const brand = brands[0]!;
   const creation = await db.request(brand);
   await db.claim();
@@ -63,11 +63,14 @@ test("deleting a garment waits for no wallet and deadlocks with no creation that
   const results = [{ id: creation.job_id, output: { result_paths: resultPaths(creation) } }];
   const completing = worker.rpc("ops.complete_jobs", { worker: "w", results });
   await untilWaiting(db, worker.pid);
-  await db.user(brand.id).query("delete from studio.wardrobe_garments where id = $1", [brand.garmentId]);
+  const person = await db.connect({ user: brand.id });
+  const deleting = person.query("delete from studio.wardrobe_garments where id = $1", [brand.garmentId]);
+  await untilWaiting(db, person.pid);
   await blocker.rollback();
   expect(await completing).toEqual([{ job_id: creation.job_id, result: "completed" }]);
+  await deleting;
   expect(await db.creation(creation.id)).toMatchObject({ status: "completed", garment_id: null });
-  await Promise.all([blocker.close(), worker.close()]);
+  await Promise.all([blocker, worker, person].map((connection) => connection.close()));
 });
 
 test("fifty requests at once hold no more than there is, and each that is refused leaves nothing", async () => {

@@ -1,5 +1,6 @@
 import pg from "pg";
 import { beforeAll, expect, test } from "vitest";
+import { idleHolds } from "../helpers/holds.ts";
 import type { Connection, Row } from "../helpers/session.ts";
 import {
   type Brand,
@@ -208,5 +209,6 @@ test("a crowd loses no job, charges nothing twice, and rarely deadlocks", async 
   expect(sum(deadlocks), JSON.stringify({ calls, deadlocks })).toBeLessThanOrEqual(sum(calls) / 100);
   expect(await db.service.rpc("billing.verify_ledger")).toEqual([]);
   expect(await db.query(inconsistent)).toEqual([]);
+  expect(await db.query(idleHolds)).toEqual([]);
   expect(await db.query("select from billing.usage_events where status = 'held'")).toEqual([]);
 });
