@@ -10,7 +10,17 @@ export interface ArchivedFile {
  * are stored as they are.
  */
 export function zipOf(files: AsyncIterable<ArchivedFile>): ReadableStream<Uint8Array> {
-  return ReadableStream.from(parts(files));
+  const made = parts(files);
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await made.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    async cancel() {
+      await made.return(undefined);
+    },
+  });
 }
 
 async function* parts(files: AsyncIterable<ArchivedFile>): AsyncGenerator<Uint8Array> {
