@@ -47,6 +47,24 @@ $$;
 comment on function private.product_texts(uuid) is 'What there is to know of each product of a workspace.';
 revoke all on function private.product_texts from public, anon, authenticated, service_role;
 
+-- A reading that goes on, locked, its source first, as whoever deletes that locks them.
+create function private.lock_reading(ingestion_id uuid) returns ai.knowledge_ingestion_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_ingestion ai.knowledge_ingestion_jobs;
+begin
+  perform from ai.knowledge_sources s
+  where s.id = (select i.source_id from ai.knowledge_ingestion_jobs i where i.id = lock_reading.ingestion_id)
+  for key share;
+  select * into v_ingestion from ai.knowledge_ingestion_jobs i where i.id = lock_reading.ingestion_id
+    and i.status in ('pending', 'running') for no key update;
+  return v_ingestion;
+end $$;
+comment on function private.lock_reading(uuid) is 'Locks a reading that goes on, its source first.';
+revoke all on function private.lock_reading from public, anon, authenticated, service_role;
+
 -- Documents of products that are gone go too; the others that were seen count as verified.
 create function ai.begin_product_reading(ingestion_id uuid) returns integer
 language plpgsql security definer
@@ -56,8 +74,7 @@ declare
   v_ingestion ai.knowledge_ingestion_jobs;
   v_changed integer;
 begin
-  select * into v_ingestion from ai.knowledge_ingestion_jobs i where i.id = ingestion_id
-    and i.status in ('pending', 'running') for no key update;
+  v_ingestion := private.lock_reading(ingestion_id);
   if v_ingestion.id is null then
     return 0;
   end if;
@@ -185,8 +202,7 @@ declare
   v_room integer;
   v_added integer := 0;
 begin
-  select * into v_ingestion from ai.knowledge_ingestion_jobs i where i.id = finish_ingestion_item.ingestion_id
-    and i.status in ('pending', 'running') for no key update;
+  v_ingestion := private.lock_reading(finish_ingestion_item.ingestion_id);
   if v_ingestion.id is null then
     return false;
   end if;
@@ -241,6 +257,10 @@ as $$
 declare
   v_ingestion ai.knowledge_ingestion_jobs;
 begin
+  -- the source first, as in private.lock_reading
+  perform from ai.knowledge_sources s
+  where s.id = (select i.source_id from ai.knowledge_ingestion_jobs i where i.id = end_ingestion.ingestion_id)
+  for no key update;
   update ai.knowledge_ingestion_jobs i
   set status = end_ingestion.status, completed_at = private.now(), stage = null,
     started_at = coalesce(i.started_at, private.now()),

@@ -74,6 +74,8 @@ begin
     return 0;
   end if;
   v_price := (billing._price('knowledge', (select sum(b.token_count) from unnest(v_batches) b) / 1000.0)).amount_micro;
+  -- with what the reading has cost already
+  v_price := v_price + v_ingestion.cost_micro;
   if v_price > v_ingestion.max_cost_micro then
     perform private.fail('task_budget_exceeded', format('Embedding costs %s micro-units and %s were approved.', v_price,
       v_ingestion.max_cost_micro), jsonb_build_object('cost_micro', v_price));

@@ -40,6 +40,31 @@ end $$;
 comment on function private.estimate_task is 'The price of a task and how many items it has; refuses what cannot be.';
 revoke all on function private.estimate_task from public, anon, authenticated, service_role;
 
+-- What a task that has ended costs: what it asked for goes on when it is cancelled, and counts with its hold until then.
+-- A creation that has been deleted is found by the name of its charge.
+create function private.task_spent(task ai.autonomous_tasks) returns bigint
+language sql stable
+set search_path = ''
+as $$
+  select greatest(task.cost_micro, case task.task_type
+    when 'creations' then (
+      select coalesce(sum(case e.status when 'held' then e.amount_micro else e.captured_micro end), 0)::bigint
+      from jsonb_array_elements(coalesce(task.result -> 'creations', '[]')) r
+      left join studio.creations c on c.id = (r ->> 'creation_id')::uuid
+      join billing.usage_events e on e.workspace_id = task.workspace_id and (e.id = c.usage_event_id
+        or (c.id is null and e.key = 'creation:' || (r ->> 'creation_id'))))
+    when 'refresh_knowledge' then (
+      select case when i.completed_at is null then greatest(i.cost_micro, i.max_cost_micro) else i.cost_micro end
+      from ai.knowledge_ingestion_jobs i where i.id = (task.result ->> 'ingestion_id')::uuid)
+    else (
+      select case b.analysis_status when 'pending' then task.estimated_cost_micro end
+      from ai.brand_intelligence b where b.workspace_id = task.workspace_id and task.status = 'cancelled'
+        and task.result is not null) end)
+$$;
+comment on function private.task_spent(ai.autonomous_tasks) is
+  'What a task has cost and what it set going may still cost, in micro-units.';
+revoke all on function private.task_spent from public, anon, authenticated, service_role;
+
 -- What is left of the month's budget; null: no bound. Locks the settings, so that approvals are one after the other.
 create function private.task_budget_left(workspace_id uuid) returns bigint
 language plpgsql
@@ -53,7 +78,7 @@ begin
   for no key update;
   return v_settings.monthly_budget_micro - (
     select coalesce(sum(case when t.status in ('approved', 'running') then t.estimated_cost_micro
-      else t.cost_micro end), 0)
+      else private.task_spent(t) end), 0)
     from ai.autonomous_tasks t
     where t.workspace_id = v_settings.workspace_id and t.approval is not null
       and t.decided_at >= date_trunc('month', private.now() at time zone 'UTC') at time zone 'UTC');

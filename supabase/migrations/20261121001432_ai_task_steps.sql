@@ -115,6 +115,11 @@ declare
   v_brand ai.brand_intelligence;
 begin
   if task.result is null then
+    if (private.estimate_task(task.workspace_id, task.task_type, task.config)).amount_micro
+      > task.estimated_cost_micro then
+      perform private.fail('task_budget_exceeded', 'Its price has risen since the approval.',
+        jsonb_build_object('estimated_cost_micro', task.estimated_cost_micro));
+    end if;
     v_brand := private.analyze_voice(task.workspace_id);
   else
     select * into v_brand from ai.brand_intelligence b where b.workspace_id = task.workspace_id;
