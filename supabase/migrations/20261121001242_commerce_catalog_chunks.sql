@@ -1,6 +1,6 @@
 -- Chunks: some products of a catalog job, their hold of credits and their jobs in the queue, begun in one transaction
 -- and settled in the one that ends the chunk's job. Locks are taken in the order of the queue: the job that
--- coordinates, the chunk's, the products', then the catalog job's row, then the wallet.
+-- coordinates, the chunk's, the products', then the catalog job's row, then the wallet, then the shop.
 
 -- Products at once in a chunk: each number has a prefix of limit keys of its own, and a chunk is one key of it.
 insert into ops.limits (scope, subject, max_running, description)
@@ -129,11 +129,12 @@ begin
   into v_chunk.succeeded, v_chunk.failed, v_chunk.pictures_made, v_units
   from commerce.catalog_job_products i join commerce.catalog_jobs j on j.id = i.catalog_job_id
   where i.chunk_id = v_chunk.id;
+  -- the wallet before the shop: chunks of several shops end in one transaction
+  v_charge := private.charge_catalog_chunk(v_chunk, v_units, coalesce(error, 'no picture was made'));
+  perform private.record_catalog_cost(v_chunk, v_charge.usage_event_id);
   if v_chunk.succeeded > 0 then
     perform private.note_generated_products(v_chunk.id);
   end if;
-  v_charge := private.charge_catalog_chunk(v_chunk, v_units, coalesce(error, 'no picture was made'));
-  perform private.record_catalog_cost(v_chunk, v_charge.usage_event_id);
   update commerce.catalog_job_chunks c
   set status = case when v_chunk.succeeded = 0 and v_chunk.failed > 0 then 'failed' else 'completed' end,
     succeeded = v_chunk.succeeded, failed = v_chunk.failed, pictures_made = v_chunk.pictures_made,
