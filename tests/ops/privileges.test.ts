@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
 import type { TestUser } from "../helpers/users.ts";
 import type { Scene } from "../security/attacks/attack.ts";
+import { fingerprint } from "../security/attacks/fingerprint.ts";
 import { attacks, prepare } from "../security/attacks/index.ts";
 import { type Brand, createStudio, type Studio, tryon } from "../studio/studio.ts";
 
@@ -18,29 +19,8 @@ beforeAll(async () => {
   [victim, thief] = await Promise.all([db.brand(10_000_000), db.createUser()]);
   scene = { db, victim, thief, ids: {} };
   await prepare(scene);
-  before = await fingerprint();
+  before = await fingerprint(scene);
 });
-
-/** All that tables hold of the victim, and of mail accounts, forms and tests, which no workspace column names. */
-async function fingerprint(): Promise<string> {
-  const tables = await db.query(
-    `select format('%I.%I', n.nspname, c.relname) as name, exists (select from pg_attribute a
-        where a.attrelid = c.oid and a.attname = 'workspace_id' and a.atttypid = 'uuid'::regtype) as has_workspace
-      from pg_class c join pg_namespace n on n.oid = c.relnamespace
-      where c.relkind = 'r' and n.nspname in ('identity', 'billing', 'integrations', 'studio', 'commerce', 'social', 'ai',
-        'messaging', 'ops') and c.relname not in ('rate_limits')
-      order by 1`,
-  );
-  const sums = tables.map(
-    ({
-      name,
-      has_workspace,
-    }) => `select '${name}' as name, md5(string_agg(t::text, ',' order by t::text)) as sum
-      from ${name} t ${has_workspace ? `where t.workspace_id = '${victim.workspaceId}'` : ""}`,
-  );
-  const rows = await db.query(sums.join(" union all "));
-  return rows.map(({ name, sum }) => `${name} ${sum}`).join("\n");
-}
 
 const executable = async (role: string): Promise<string[]> =>
   (
@@ -142,7 +122,7 @@ describe("a thief's call on a victim's rows", () => {
   });
 
   test("leaves everything of the victim as it was", async () => {
-    expect(await fingerprint()).toBe(before);
+    expect(await fingerprint(scene)).toBe(before);
   });
 
   test("gives no rows of staff", async () => {

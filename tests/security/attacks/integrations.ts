@@ -1,13 +1,12 @@
 import { type Attack, add, connect, has, type Scene, there } from "./attack.ts";
 
-/** The code of a connection that the victim has begun and not claimed. */
-const code = "the victim's code";
-
 export async function ownIntegrations(scene: Scene): Promise<void> {
   const { ids, victim } = scene;
   ids.shop = await connect(scene, "shopify");
   ids.amazon = await connect(scene, "amazon");
   ids.instagram = await connect(scene, "instagram");
+  // of a connection that the victim has begun and not claimed
+  ids.code = crypto.randomUUID();
   const endpoint = { ...there(scene), url: "https://hooks.example.com/" };
   ids.endpoint = (await has(scene, "integrations.create_webhook_endpoint", endpoint)).id;
   await add(
@@ -15,7 +14,7 @@ export async function ownIntegrations(scene: Scene): Promise<void> {
     `insert into integrations.pending_connections (workspace_id, user_id, provider, external_account_id, account,
         secrets, code_hash)
       values ($1, $2, 'shopify', 'x', '{}', '[]', sha256(convert_to($3, 'UTF8')))`,
-    [victim.id, code],
+    [victim.id, ids.code],
   );
 }
 
@@ -23,7 +22,7 @@ const endpoint = { event_types: null, description: null, ordered: false };
 const elsewhere = "https://thief.example.com/";
 
 export const integrations: Attack[] = [
-  ["private.claim_connection", () => ({ code }), "unknown_connection"],
+  ["private.claim_connection", ({ ids }) => ({ code: ids.code }), "unknown_connection"],
   [
     "private.create_webhook_endpoint",
     (s) => ({ ...there(s), ...endpoint, url: elsewhere }),

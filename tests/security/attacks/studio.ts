@@ -16,6 +16,7 @@ export async function ownStudio(scene: Scene): Promise<void> {
   const shop = await openShop(db, victim);
   ids.vrShop = shop.id;
   ids.vrToken = shop.tokenId;
+  ids.project = await add(scene, "insert into studio.projects (workspace_id, name) values ($1, 'Spring')");
   ids.collection = await add(
     scene,
     "insert into studio.wardrobe_collections (workspace_id, name) values ($1, 'Summer')",
