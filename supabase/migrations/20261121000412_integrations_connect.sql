@@ -34,8 +34,8 @@ revoke all on function private.keep_secrets from public, anon, authenticated, se
 grant execute on function private.keep_secrets to service_role;
 
 -- account: {provider, external_account_id, username, display_name, email, avatar_url, scopes, token_expires_at,
--- marketplace_id, region, selling_status, provider_data}. An account that was connected before is the same row again, with its
--- settings. Errors: account_taken.
+-- marketplace_id, region, selling_status, provider_data}. An account that was connected before is the same row again,
+-- with its settings. Errors: account_taken.
 create function integrations.connect_account(workspace_id uuid, user_id uuid, account jsonb, secrets jsonb)
 returns integrations.connected_accounts
 language plpgsql security definer

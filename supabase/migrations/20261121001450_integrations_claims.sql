@@ -99,7 +99,7 @@ language sql
 set search_path = ''
 as $$ select private.claim_connection(claim_connection.code) $$;
 comment on function integrations.claim_connection(text) is
-  'Connects what the caller has just granted at a provider: code is the parameter "connection" of the page returned to.';
+  'Connects what the caller has just granted: code is the parameter "connection" of the page returned to.';
 revoke all on function integrations.claim_connection from public, anon, authenticated, service_role;
 grant execute on function integrations.claim_connection to authenticated;
 
