@@ -219,7 +219,8 @@ set search_path = ''
 as $$
   select pg_catalog.pg_advisory_xact_lock_shared(pg_catalog.hashtextextended('studio:' || workspace_id, 0))
 $$;
-comment on function private.share_studio(uuid) is 'Keeps deletions of a workspace''s things out until the transaction ends.';
+comment on function private.share_studio(uuid) is
+  'Keeps deletions of a workspace''s things out until the transaction ends.';
 revoke all on function private.share_studio from public, anon, authenticated, service_role;
 
 -- Before the statement, because a row's own triggers come when the row is locked.

@@ -254,6 +254,8 @@ end $$;
 comment on function private.release_deleted_hold() is 'Trigger: gives back what a deleted row still holds.';
 revoke all on function private.release_deleted_hold from public, anon, authenticated, service_role;
 create constraint trigger release_deleted_turns after delete on ai.conversation_turns
-  deferrable initially deferred for each row when (old.status = 'running') execute function private.release_deleted_hold();
+  deferrable initially deferred
+  for each row when (old.status = 'running') execute function private.release_deleted_hold();
 create constraint trigger release_deleted_batches after delete on ai.embedding_batches
-  deferrable initially deferred for each row when (old.status = 'pending') execute function private.release_deleted_hold();
+  deferrable initially deferred
+  for each row when (old.status = 'pending') execute function private.release_deleted_hold();

@@ -40,7 +40,7 @@ end $$;
 comment on function private.estimate_task is 'The price of a task and how many items it has; refuses what cannot be.';
 revoke all on function private.estimate_task from public, anon, authenticated, service_role;
 
--- What a task that has ended costs: what it asked for goes on when it is cancelled, and counts with its hold until then.
+-- What a task that has ended costs: what it asked for goes on when it is cancelled, and counts with its hold till then.
 -- A creation that has been deleted is found by the name of its charge.
 create function private.task_spent(task ai.autonomous_tasks) returns bigint
 language sql stable
