@@ -150,7 +150,7 @@ revoke all on function ops._record_provider_calls from public, anon, authenticat
 -- with provider_failed: true a failure also counts against the circuit of the job's provider). Answers one row
 -- a result: completed, waiting, queued, paused, busy, retrying, dead, or lost when the lease was lost and nothing
 -- changed. One result's failure does not touch the others. All take their locks in one order: jobs with their
--- parents by id, then claims, then what the kinds' functions touch, by workspace.
+-- parents by id, then claims, then wallets, then what else the kinds' functions touch, by workspace.
 create function ops.complete_jobs(worker text, results jsonb) returns table (job_id bigint, result text)
 language plpgsql security definer
 set search_path = ''
@@ -195,6 +195,8 @@ begin
   where c.id in (select (r ->> 'claim')::bigint from jsonb_array_elements(results) r)
     or (c.worker = complete_jobs.worker and c.job_ids && v_ids)
   order by c.id for update;
+  perform private.lock_wallets(array(
+    select distinct j.workspace_id from ops.live_jobs j where j.id = any (v_ids) and j.is_heard));
   for v_result in
     select r.result
     from (select e.result, (e.result ->> 'id')::bigint as id,

@@ -64,6 +64,8 @@ begin
         and not exists (select from ops.claims c where j.id = any (c.job_ids))
       order by j.deadline_at limit most for update skip locked
     ) || array(select j.id from ops.live_jobs j where j.id = any (v_lost) order by j.id for update skip locked);
+  perform private.lock_wallets(array(
+    select distinct j.workspace_id from ops.live_jobs j where j.id = any (v_ids) and j.is_heard));
   for v_id in select j.id from ops.live_jobs j where j.id = any (v_ids) order by j.workspace_id, j.parent_id, j.id loop
     -- read here: the end of one job may have ended another
     select * into v_job from ops.live_jobs j where j.id = v_id;

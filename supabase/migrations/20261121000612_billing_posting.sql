@@ -156,3 +156,24 @@ begin
 end $$;
 comment on function billing._lock_wallet(uuid) is 'Locks and returns a workspace''s wallet.';
 revoke all on function billing._lock_wallet from public, anon, authenticated, service_role;
+
+-- Locks the wallets of workspaces, in their order, and before each keeps deletions of the workspace's things out. Whoever
+-- ends jobs of many workspaces does so before anything of theirs is touched: some kinds' functions charge first and
+-- then change rows, others only change rows.
+create function private.lock_wallets(workspace_ids uuid[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_id uuid;
+begin
+  for v_id in select distinct w.workspace_id from billing.wallets w
+    where w.workspace_id = any (lock_wallets.workspace_ids) order by w.workspace_id
+  loop
+    perform private.share_studio(v_id);
+    perform from billing.wallets w where w.workspace_id = v_id for no key update;
+  end loop;
+end $$;
+comment on function private.lock_wallets(uuid[]) is
+  'Locks the wallets of workspaces until the transaction ends, and keeps deletions out.';
+revoke all on function private.lock_wallets from public, anon, authenticated, service_role;
