@@ -157,9 +157,9 @@ end $$;
 comment on function billing._lock_wallet(uuid) is 'Locks and returns a workspace''s wallet.';
 revoke all on function billing._lock_wallet from public, anon, authenticated, service_role;
 
--- Locks the wallets of workspaces, in their order, and before each keeps deletions of the workspace's things out. Whoever
--- ends jobs of many workspaces does so before anything of theirs is touched: some kinds' functions charge first and
--- then change rows, others only change rows.
+-- Locks the wallets of workspaces, in their order, and before each keeps deletions of the workspace's things out.
+-- Whoever ends jobs of many workspaces does so before anything of theirs is touched: some kinds' functions charge
+-- first and then change rows, others only change rows.
 create function private.lock_wallets(workspace_ids uuid[]) returns void
 language plpgsql
 set search_path = ''
