@@ -67,7 +67,6 @@ declare
   -- these are rare, and where there are none nobody asks each key for them
   v_any_closed boolean := exists (select from ops.limit_keys k where k.closed_until > _admit.now);
   v_any_trouble boolean := exists (select from ops.circuit_breakers c where c.state <> 'closed');
-  v_any_parked boolean := exists (select from ops.parked_slots);
   v_any_held boolean := exists (select from ops.held_back);
   v_pairs ops.limit_pair[];
   v_demands ops.limit_demand[];
@@ -75,10 +74,13 @@ declare
   v_is_probed boolean;
   v_blocked_keys bigint[];
 begin
-  with pairs as materialized (
+  -- by the statement that counts, because a job may go from its claim to a parked slot at any moment
+  with parked as materialized (
+    select exists (select from ops.parked_slots) as is_any
+  ), pairs as materialized (
     select p.* from ops._rules_of(_admit.jobs) p
     -- a job that holds its slots is asked nothing again
-    where not (v_any_parked and exists (select from ops.parked_slots s where s.job_id = p.job_id))
+    where not ((select is_any from parked) and exists (select from ops.parked_slots s where s.job_id = p.job_id))
   ), keys as materialized (
     select p.key, min(p.name) as name, min(p.max_running) as max_running, min(p.max_starts) as max_starts,
       min(p.per) as per, count(*)::integer as wanted
@@ -95,7 +97,8 @@ begin
       k.max_starts is not null as is_rated, l.total, l.started_at, c.name as probe,
       least(
         k.max_running - coalesce(h.n, 0)
-          - case when v_any_parked then (select count(*) from ops.parked_slots s where s.key = k.key) else 0 end,
+          - case when (select is_any from parked)
+            then (select count(*) from ops.parked_slots s where s.key = k.key) else 0 end,
         (select min(w.max_starts - case
             -- so few have ever started that when does not matter
             when l.total + k.wanted <= w.max_starts then l.total

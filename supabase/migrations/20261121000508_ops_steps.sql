@@ -101,14 +101,17 @@ as $$
 declare
   v_parent ops.live_jobs;
 begin
-  update ops.live_jobs p
-  set pending_children = p.pending_children + pending, failed_children = p.failed_children + failed
-  where p.id = _count_children.parent_id returning p.* into v_parent;
-  if not found then
+  loop
+    update ops.live_jobs p
+    set pending_children = p.pending_children + pending, failed_children = p.failed_children + failed
+    where p.id = _count_children.parent_id returning p.* into v_parent;
+    exit when found;
     update ops.finished_jobs p
     set pending_children = p.pending_children + pending, failed_children = p.failed_children + failed
     where p.id = _count_children.parent_id;
-  end if;
+    -- one that was being replayed at this moment was not there yet, and is not here any more
+    exit when found or not exists (select from ops.jobs p where p.id = _count_children.parent_id);
+  end loop;
   return v_parent;
 end $$;
 comment on function ops._count_children(bigint, integer, integer) is

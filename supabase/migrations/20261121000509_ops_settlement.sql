@@ -159,6 +159,7 @@ as $$
 #variable_conflict use_column
 declare
   v_ids bigint[];
+  v_parents bigint[];
   v_plain bigint[];
   v_result jsonb;
   v_job ops.live_jobs;
@@ -187,10 +188,13 @@ begin
   end if;
   v_ids := array(select (r ->> 'id')::bigint from jsonb_array_elements(results) r
     where (r ->> 'id')::bigint <> all (v_plain));
-  -- all locks on jobs first, so that nobody waits for a job while holding a wallet
-  perform from ops.live_jobs j
-  where j.id = any (v_ids || array(select c.parent_id from ops.live_jobs c where c.id = any (v_ids)))
-  order by j.id for update;
+  -- all locks on jobs first, so that nobody waits for a job while holding a wallet; parents have lower ids
+  v_parents := array(
+    select distinct c.parent_id from ops.live_jobs c where c.id = any (v_ids) and c.parent_id is not null);
+  if v_parents <> '{}' then
+    perform from ops.finished_jobs p where p.id = any (v_parents) order by p.id for key share;
+  end if;
+  perform from ops.live_jobs j where j.id = any (v_ids || v_parents) order by j.id for update;
   perform from ops.claims c
   where c.id in (select (r ->> 'claim')::bigint from jsonb_array_elements(results) r)
     or (c.worker = complete_jobs.worker and c.job_ids && v_ids)

@@ -129,8 +129,7 @@ declare
 begin
   select * into v_job from ops.finished_jobs f where f.id = replay_job.id;
   if v_job.parent_id is not null then
-    perform from ops.live_jobs p where p.id = v_job.parent_id for update;
-    perform from ops.finished_jobs p where p.id = v_job.parent_id for update;
+    perform ops._lock_parents(array[v_job.parent_id]);
   end if;
   select * into v_job from ops.finished_jobs f where f.id = replay_job.id for update;
   if not found then

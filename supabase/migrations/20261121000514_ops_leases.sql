@@ -23,16 +23,31 @@ comment on function ops.heartbeat_jobs is 'Extends leases; tells for each job wh
 revoke all on function ops.heartbeat_jobs from public, anon, authenticated, service_role;
 grant execute on function ops.heartbeat_jobs to service_role;
 
+-- Locks parents before their children. One that has ended is kept from being replayed and may be counted on by many;
+-- for one that is being replayed at this moment this waits, and locks it as a live one. The caller locks jobs after it.
+create function ops._lock_parents(ids bigint[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform from ops.finished_jobs p where p.id = any (ids) order by p.id for key share;
+  perform from ops.live_jobs p where p.id = any (ids) order by p.id for update;
+end $$;
+comment on function ops._lock_parents(bigint[]) is 'Locks parents, live or ended.';
+revoke all on function ops._lock_parents from public, anon, authenticated, service_role;
+
 -- Locks a job after its parent, the order of complete_jobs.
 create function ops._lock_with_parent(id bigint) returns ops.live_jobs
 language plpgsql
 set search_path = ''
 as $$
 declare
+  v_parent bigint := (select j.parent_id from ops.live_jobs j where j.id = _lock_with_parent.id);
   v_job ops.live_jobs;
 begin
-  perform from ops.live_jobs p
-  where p.id = (select j.parent_id from ops.live_jobs j where j.id = _lock_with_parent.id) for update;
+  if v_parent is not null then
+    perform ops._lock_parents(array[v_parent]);
+  end if;
   select * into v_job from ops.live_jobs j where j.id = _lock_with_parent.id for update;
   return v_job;
 end $$;

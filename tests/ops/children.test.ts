@@ -1,6 +1,7 @@
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
 import { clearJobs } from "../helpers/jobs.ts";
+import type { Connection } from "../helpers/session.ts";
 import { createQueueDatabase, noon, type QueueDatabase, untilWaiting } from "./queue.ts";
 
 let db: QueueDatabase;
@@ -115,6 +116,28 @@ describe("a parent", () => {
       pending_children: 0,
       failed_children: 0,
     });
+  });
+
+  test.each([
+    ["ends", 1, 0, (c: Connection, id: number) => c.rpc("ops.complete_jobs", { worker: "w", results: [{ id }] })],
+    ["is cancelled", 1, 1, (c: Connection, id: number) => c.rpc("ops.cancel_job", { id })],
+  ])("counts a child that %s while it is being replayed", async (_, pending, failed, end) => {
+    const { parent, ids } = await family(2);
+    await db.query("update ops.live_jobs set deadline_at = $2 where id = $1", [parent, noon]);
+    await db.service.rpc("ops.tick");
+    const [replayer, other] = await Promise.all([db.connect("service"), db.connect("service")]);
+    await replayer.begin();
+    await replayer.rpc("ops.replay_job", { id: parent });
+    const ending = end(other, ids[0]!);
+    await untilWaiting(db, other.pid);
+    await replayer.commit();
+    await ending;
+    expect(await db.jobs.job(parent)).toMatchObject({
+      state: "queued",
+      pending_children: pending,
+      failed_children: failed,
+    });
+    await Promise.all([replayer.close(), other.close()]);
   });
 
   test("waits anew for a child that is replayed", async () => {

@@ -68,11 +68,7 @@ async function watch(connection: Connection): Promise<void> {
   await db.advanceClock("5 seconds");
 }
 
-// A deadlock was seen once in some ten runs on a busy machine, its cause not yet found; whoever calls tries again.
-test("families in a crowd seldom deadlock, end to the last job, and parents count their children right", {
-  retry: 2,
-}, async () => {
-  deadlocks.length = 0;
+test("families in a crowd never deadlock, end to the last job, and parents count their children right", async () => {
   const until = Date.now() + seconds * 1000;
   const connections = await Promise.all(Array.from({ length: 12 }, () => db.connect("service")));
   const turns = [plan, plan, meddle, meddle, watch, watch];

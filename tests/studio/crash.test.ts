@@ -108,8 +108,10 @@ test("after crashes at random points every creation ends completed and charged o
       await new Promise((resolve) => setTimeout(resolve, 5 + Math.random() * 25));
       if (alive.size > 0) await db.query("select pg_terminate_backend($1)", [pick([...alive]).pid]);
       if (!enough && Date.now() > clock) {
-        const [seen] = await db.query("select count(*) from studio.creations");
-        enough = crashes > 20 && seen!.count > 15;
+        const [seen] = await db.query(
+          "select count(*) as made, count(*) filter (where status = 'completed') as ended from studio.creations",
+        );
+        enough = crashes > 20 && seen!.made > 15 && seen!.ended > 5;
       }
     }
   };
