@@ -49,6 +49,7 @@ create table studio.creation_settings (
   kind text not null,
   minimum numeric,
   maximum numeric,
+  maximum_by_quality jsonb not null default '{}',
   choices jsonb,
   description text not null,
   created_at timestamptz not null default now(),
@@ -58,11 +59,16 @@ create table studio.creation_settings (
   constraint creation_settings_kind_known check (kind in ('integer', 'number', 'text', 'choice')),
   constraint creation_settings_choice_has_choices
     check ((kind = 'choice') = (choices is not null) and (choices is null or jsonb_typeof(choices) = 'array')),
-  constraint creation_settings_bounds_in_order check (minimum <= maximum)
+  constraint creation_settings_bounds_in_order check (minimum <= maximum),
+  constraint creation_settings_qualities_known check (jsonb_typeof(maximum_by_quality) = 'object'
+    and maximum_by_quality - array['fast', 'balanced', 'high', 'ultra'] = '{}'
+    and not maximum_by_quality @? '$.* ? (@.type() != "number")')
 );
 comment on table studio.creation_settings is
   'What may stand in a creation''s settings, by type: a client''s form. Other keys are kept and ignored.';
 comment on column studio.creation_settings.maximum is 'Of a number; of a text its length.';
+comment on column studio.creation_settings.maximum_by_quality is
+  'By quality, where less than maximum is allowed: {"fast": 2}. What costs more to make is paid for by the quality.';
 alter table studio.creation_settings enable row level security;
 create policy "Everybody may read the creation settings" on studio.creation_settings for select to anon, authenticated
   using (true);
@@ -83,6 +89,9 @@ values
   ('image_to_image', 'strength', 'number', 0.01, 1, null,
     'How far the result may depart from the picture; 0.8 without it.'),
   ('video', 'duration', 'choice', null, null, '[5, 10]', 'Seconds; 5 without it.');
+-- Eight times each side are 64 times the pixels: who wants more of them takes a quality that costs more.
+update studio.creation_settings s set maximum_by_quality = '{"fast": 2, "balanced": 4, "high": 4}'
+where s.creation_type = 'upscale' and s.setting = 'scale';
 
 -- The price is the meter's, times units for an output, or for a second of it. A person is charged this whoever makes
 -- it.

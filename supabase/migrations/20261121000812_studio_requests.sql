@@ -41,26 +41,28 @@ revoke all on function private.refuse_image from public, anon, authenticated, se
 
 -- What is wrong with a creation's settings; null: nothing. Keys that the type does not know are passed over, a null
 -- is as none.
-create function private.wrong_setting(creation_type text, settings jsonb) returns text
+create function private.wrong_setting(creation_type text, settings jsonb, quality text) returns text
 language sql stable
 set search_path = ''
 as $$
   select format('settings.%s: must be %s', s.setting, case s.kind
     when 'choice' then 'one of ' || (select string_agg(c #>> '{}', ', ') from jsonb_array_elements(s.choices) c)
-    when 'text' then format('a text of at most %s characters', s.maximum)
-    else format('%s from %s to %s', case s.kind when 'integer' then 'a whole number' else 'a number' end, s.minimum,
-      s.maximum) end)
+    when 'text' then format('a text of at most %s characters', m.most)
+    else format('%s from %s to %s%s', case s.kind when 'integer' then 'a whole number' else 'a number' end, s.minimum,
+      m.most, case when m.most < s.maximum then ' in the quality ' || wrong_setting.quality end) end)
   from studio.creation_settings s cross join lateral (select wrong_setting.settings -> s.setting as value) g
+  cross join lateral (
+    select least(s.maximum, (s.maximum_by_quality ->> wrong_setting.quality)::numeric) as most) m
   where s.creation_type = wrong_setting.creation_type and jsonb_typeof(g.value) <> 'null'
     and case s.kind
       when 'choice' then s.choices @> jsonb_build_array(g.value)
-      when 'text' then jsonb_typeof(g.value) = 'string' and length(g.value #>> '{}') between s.minimum and s.maximum
-      else case when jsonb_typeof(g.value) = 'number' then (g.value #>> '{}')::numeric between s.minimum and s.maximum
+      when 'text' then jsonb_typeof(g.value) = 'string' and length(g.value #>> '{}') between s.minimum and m.most
+      else case when jsonb_typeof(g.value) = 'number' then (g.value #>> '{}')::numeric between s.minimum and m.most
         and (s.kind = 'number' or (g.value #>> '{}')::numeric % 1 = 0) else false end
     end is not true
   order by s.setting limit 1
 $$;
-comment on function private.wrong_setting(text, jsonb) is 'The first fault of a creation''s settings, or null.';
+comment on function private.wrong_setting(text, jsonb, text) is 'The first fault of a creation''s settings, or null.';
 revoke all on function private.wrong_setting from public, anon, authenticated, service_role;
 grant execute on function private.wrong_setting to authenticated, service_role;
 
@@ -128,7 +130,7 @@ declare
     when v_type.needs_prompt and coalesce(trim(request.prompt), '') = ''
       and coalesce(trim(request.settings ->> v_type.prompt_setting), '') = ''
       then 'prompt: is required' || coalesce(', or settings.' || v_type.prompt_setting, '')
-    else private.wrong_setting(request.creation_type, request.settings)
+    else private.wrong_setting(request.creation_type, request.settings, request.quality)
   end;
 begin
   if v_wrong is not null then

@@ -18,7 +18,8 @@ declare
     when v_type.creation_type is null then 'creation_type: is not known'
     when estimate_creation.num_outputs between 1 and v_type.max_outputs is not true
       then format('num_outputs: must be 1 to %s', v_type.max_outputs)
-    else private.wrong_setting(estimate_creation.creation_type, coalesce(estimate_creation.settings, '{}')) end;
+    else private.wrong_setting(estimate_creation.creation_type, coalesce(estimate_creation.settings, '{}'),
+      estimate_creation.quality) end;
 begin
   select q.meter, q.quantity into meter, quantity from private.creation_quantity(estimate_creation.creation_type,
     estimate_creation.quality, estimate_creation.num_outputs, estimate_creation.settings) q;

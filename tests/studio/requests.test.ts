@@ -178,6 +178,12 @@ describe("a request is refused and leaves nothing", () => {
       "PT400",
     ],
     [
+      "with a scale that the quality does not pay for",
+      { creation_type: "upscale", quality: "fast", settings: { scale: 8 } },
+      "invalid_argument",
+      "PT400",
+    ],
+    [
       "with a length that is no choice",
       { creation_type: "video", prompt: "walk", settings: { duration: 7 } },
       "invalid_argument",

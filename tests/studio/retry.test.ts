@@ -232,6 +232,20 @@ describe("an estimate", () => {
     await expectError(estimate(more), "invalid_argument", "PT400");
   });
 
+  // the pixels of a result grow with the square of the scale, and what they cost to make with them
+  test.each([
+    ["fast", 2],
+    ["balanced", 4],
+    ["high", 4],
+    ["ultra", 8],
+  ])("of an upscale in %s goes up to %s times the side", async (quality, most) => {
+    const upscale = (scale: number) => estimate({ creation_type: "upscale", quality, settings: { scale } });
+    expect(await upscale(most)).toMatchObject({ amount_micro: (quality === "ultra" ? 2 : 1) * price });
+    const { message } = await expectError(upscale(most + 0.1), "invalid_argument", "PT400");
+    const where = quality === "ultra" ? "" : ` in the quality ${quality}`;
+    expect(message).toContain(`settings.scale: must be a number from 1 to ${most}${where}.`);
+  });
+
   test("is for the workspace's members", async () => {
     const stranger = await db.createUser();
     await expectError(estimate({}, db.user(stranger.id)), "unknown_workspace", "PT404");
