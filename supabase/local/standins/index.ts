@@ -12,6 +12,7 @@ import { forStandIns, type StandInName } from "./names.ts";
 import { startRazorpay } from "./razorpay/start.ts";
 import { startReplicate } from "./replicate/start.ts";
 import { startShopify } from "./shopify/start.ts";
+import type { Started } from "./stand-in.ts";
 import { startStripe } from "./stripe/start.ts";
 
 export type StandIn = { url: string; env: Record<string, string> };
@@ -24,15 +25,6 @@ export type StandInOptions = {
   ports?: Partial<Record<StandInName, number>>;
   /** The first pause before a webhook is sent again; 500 ms when not given. */
   retryMs?: number;
-};
-
-/** What each stand-in's `start` returns. */
-type Started = {
-  app: Hono;
-  env(url: string): Record<string, string>;
-  /** Called once all of them listen. */
-  resume?(): void;
-  close(): Promise<void>;
 };
 
 /** Starts the stand-ins of the outside services; `env` is what the edge functions need to use them. */

@@ -1,17 +1,10 @@
-import type { Hono } from "hono";
 import { Control } from "../control.ts";
+import type { Started } from "../stand-in.ts";
 import { Store } from "../store.ts";
 import { createAmazonStandIn } from "./app.ts";
 import { type AmazonData, emptyAmazonData, marketplace } from "./state.ts";
 
-export type AmazonStandIn = {
-  app: Hono;
-  data: AmazonData;
-  env(url: string): Record<string, string>;
-  close(): Promise<void>;
-};
-
-export function startAmazon({ path }: { path: string }): AmazonStandIn {
+export function startAmazon({ path }: { path: string }): Started<AmazonData> {
   const store = new Store(path, emptyAmazonData);
   const { data } = store;
   return {

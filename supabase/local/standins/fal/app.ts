@@ -1,7 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Context, Hono, type MiddlewareHandler } from "hono";
-import { controlRoutes, type Rule, visibleHeaders } from "../control.ts";
+import { controlRoutes } from "../control.ts";
+import { inputName, ordered, recorder } from "../recorder.ts";
 import { keySet } from "./keys.ts";
 import { checkInput, FalError, isModel } from "./models.ts";
 import { type Queue, resultOf } from "./queue.ts";
@@ -21,7 +22,14 @@ export function createFalStandIn(deps: Deps, queue: Queue): Hono {
     return c.json(keySet(deps.data.signingKey), 200, { "cache-control": "max-age=3600" });
   });
   app.get("/files/:id/:name", (c) => file(deps, c, c.req.param("id"), c.req.param("name")));
-  app.use(recorder(deps), authentication(deps));
+  app.use(
+    recorder(deps.control, {
+      failures: (c) => (isSubmit(c) ? ["submit", "answer"] : ["status"]),
+      refuse: (c, rule) => ordered(c, rule, { detail: "The stand-in was told to fail." }),
+      name: (c) => (isSubmit(c) ? "submit" : c.req.path.split("/")[5] || "result"),
+    }),
+    authentication(deps),
+  );
   app.get("/:owner/:alias/requests/:id/status", (c) => status(c, queue, deps));
   app.get("/:owner/:alias/requests/:id", (c) => {
     const request = find(deps, c);
@@ -95,47 +103,7 @@ async function jsonBody(c: Context): Promise<unknown> {
   }
 }
 
-/** Names a submission by what was asked for, so that a repeated one shows: signatures of URLs are left out. */
-function inputName(model: string, input: Record<string, unknown>): string {
-  const pictures = Object.values(input).filter((value) => /^https?:/.test(String(value)));
-  return [model, ...pictures.map((url) => new URL(String(url)).pathname)].join(" ");
-}
-
-/** The rule field `fail` names submissions and all other calls apart. */
-function recorder(deps: Deps): MiddlewareHandler {
-  return async (c, next) => {
-    const submit = c.req.method === "POST";
-    const failures: Rule["fail"][] = submit ? ["submit", "answer"] : ["status"];
-    const rule = deps.control.take("api", { failures });
-    if (rule.answer_ms) await new Promise((resolve) => setTimeout(resolve, rule.answer_ms));
-    const fails = rule.fail !== undefined && failures.includes(rule.fail);
-    const body = submit ? await c.req.raw.clone().text() : "";
-    if (!fails || rule.fail === "answer") await next();
-    if (fails) c.res = c.json({ detail: "The stand-in was told to fail." }, (rule.http_status ?? 500) as 500);
-    if (fails && rule.retry_after !== undefined) c.res.headers.set("retry-after", String(rule.retry_after));
-    deps.control.count("requests", submit ? "submit" : c.req.path.split("/")[5] || "result");
-    const { method, path } = c.req;
-    const headers = visibleHeaders(c.req.raw.headers);
-    const query = c.req.query();
-    deps.control.record({
-      at: new Date().toISOString(),
-      method,
-      path,
-      query,
-      headers,
-      body: parsed(body),
-      status: c.res.status,
-    });
-  };
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
-}
+const isSubmit = (c: Context) => c.req.method === "POST";
 
 function authentication(deps: Deps): MiddlewareHandler {
   return async (c, next) => {

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { Runs } from "../runs.ts";
 import { FalError, type ModelName } from "./models.ts";
 import { makePictures } from "./pictures.ts";
 import type { Deps, Ending, FalRequest } from "./state.ts";
@@ -6,10 +7,7 @@ import type { Deps, Ending, FalRequest } from "./state.ts";
 /** Accepts requests, runs them one picture at a time, ends each with a webhook. */
 export class Queue {
   #deps: Deps;
-  #waits = new Map<string, () => void>();
-  #running = new Set<Promise<void>>();
-  #turn: Promise<unknown> = Promise.resolve();
-  #closed = false;
+  #runs = new Runs();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -48,7 +46,7 @@ export class Queue {
     const waiting = request.state === "IN_QUEUE";
     if (waiting || !request.rule.ignore_cancel) {
       request.cancel_asked = true;
-      this.#waits.get(request.id)?.();
+      this.#runs.wake(request.id);
     }
     this.#deps.changed();
     return waiting ? "OK" : "CANCELLATION_REQUESTED";
@@ -62,30 +60,27 @@ export class Queue {
   }
 
   /** Stops running; what is unfinished starts again with the next stack. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    for (const wake of this.#waits.values()) wake();
-    await Promise.allSettled(this.#running);
+  close(): Promise<void> {
+    return this.#runs.close();
   }
 
   #start(request: FalRequest): void {
-    const run = this.#run(request).finally(() => this.#running.delete(run));
-    this.#running.add(run);
+    this.#runs.begin(() => this.#run(request));
   }
 
   async #run(request: FalRequest): Promise<void> {
     const { rule } = request;
-    await this.#wait(request, rule.queue_ms ?? 0);
-    if (this.#closed) return;
+    await this.#runs.wait(request, rule.queue_ms ?? 0);
+    if (this.#runs.closed) return;
     if (request.cancel_asked) return this.#end(request, cancelled, false);
     request.state = "IN_PROGRESS";
     log(request, `Running ${request.model}`);
     if (request.model === "fal-ai/flux-lora-fast-training") log(request, " 40%|████      | 400/1000");
     const started = Date.now();
-    await this.#wait(request, rule.delay_ms ?? 0);
-    if (this.#closed) return;
+    await this.#runs.wait(request, rule.delay_ms ?? 0);
+    if (this.#runs.closed) return;
     const ending = request.cancel_asked ? cancelled : await this.#outcome(request, started);
-    if (!this.#closed) this.#end(request, ending, true);
+    if (!this.#runs.closed) this.#end(request, ending, true);
   }
 
   async #outcome(request: FalRequest, started: number): Promise<Ending> {
@@ -99,10 +94,9 @@ export class Queue {
         seconds: seconds(),
       };
     }
-    const turn = this.#turn.then(() => makePictures(this.#deps, request));
-    this.#turn = turn.catch(() => undefined);
     try {
-      return { ok: true, files: await turn, seconds: seconds() };
+      const files = await this.#runs.inTurn(() => makePictures(this.#deps, request));
+      return { ok: true, files, seconds: seconds() };
     } catch (error) {
       if (error instanceof FalError)
         return { ok: false, status: error.status, detail: error.detail, seconds: seconds() };
@@ -121,20 +115,6 @@ export class Queue {
     void this.#deps.delivery.send([
       { id: request.id, type: ending.ok ? "OK" : "ERROR", url: request.webhook, body },
     ]);
-  }
-
-  /** Waits so long, or until cancelled or closed. */
-  #wait(request: FalRequest, ms: number): Promise<void> {
-    if (ms === 0 || request.cancel_asked || this.#closed) return Promise.resolve();
-    return new Promise((resolve) => {
-      const wake = () => {
-        clearTimeout(timer);
-        this.#waits.delete(request.id);
-        resolve();
-      };
-      const timer = setTimeout(wake, ms);
-      this.#waits.set(request.id, wake);
-    });
   }
 }
 

@@ -1,37 +1,22 @@
 import { join } from "node:path";
-import type { Hono } from "hono";
-import { Control } from "../control.ts";
-import { Delivery } from "../delivery.ts";
-import { Store } from "../store.ts";
+import { openStandIn, type Started } from "../stand-in.ts";
 import { createFalStandIn } from "./app.ts";
 import { signedHeaders } from "./keys.ts";
 import { Queue } from "./queue.ts";
 import { emptyFalData, type FalData } from "./state.ts";
 
-export type FalStandIn = {
-  app: Hono;
-  data: FalData;
-  env(url: string): Record<string, string>;
-  /** To be called once the server listens: its URL is part of the answers. */
-  resume(): void;
-  close(): Promise<void>;
-};
-
 type Options = { dataDir: string; baseUrl(): string; reachable(url: string): string; retryMs?: number };
 
-export function startFal({ dataDir, baseUrl, reachable, retryMs }: Options): FalStandIn {
-  const store = new Store(join(dataDir, "fal.json"), emptyFalData);
-  const { data } = store;
-  const control = new Control();
-  const changed = () => store.changed();
-  const delivery = new Delivery({
-    control,
-    pending: data.pending,
-    changed,
-    sign: ({ id, body }) => signedHeaders(data.signingKey, id, data.userId, body),
-    ...(retryMs && { retryMs }),
+export function startFal({ dataDir, baseUrl, reachable, retryMs }: Options): Started<FalData> {
+  const { close, ...parts } = openStandIn({
+    path: join(dataDir, "fal.json"),
+    empty: emptyFalData,
+    slow: "run",
+    sign: ({ id, body }, data) => signedHeaders(data.signingKey, id, data.userId, body),
+    retryMs,
   });
-  const deps = { data, changed, control, delivery, filesDir: join(dataDir, "fal-files"), baseUrl, reachable };
+  const { data } = parts;
+  const deps = { ...parts, filesDir: join(dataDir, "fal-files"), baseUrl, reachable };
   const queue = new Queue(deps);
   return {
     app: createFalStandIn(deps, queue),
@@ -46,8 +31,7 @@ export function startFal({ dataDir, baseUrl, reachable, retryMs }: Options): Fal
     }),
     close: async () => {
       await queue.close();
-      await delivery.close();
-      store.flush();
+      await close();
     },
   };
 }

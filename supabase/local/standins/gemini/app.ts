@@ -1,5 +1,6 @@
-import { type Context, Hono, type MiddlewareHandler } from "hono";
-import { type Control, controlRoutes, type Rule, visibleHeaders } from "../control.ts";
+import { type Context, Hono } from "hono";
+import { type Control, controlRoutes } from "../control.ts";
+import { recorder } from "../recorder.ts";
 import { openaiEmbeddings } from "./embed.ts";
 import { GoogleError, tooMany } from "./errors.ts";
 import { methods } from "./methods.ts";
@@ -15,7 +16,17 @@ export function createGeminiStandIn({ data, control }: Deps): Hono {
     return c.json(new GoogleError(500, "Internal error encountered.").body, 500);
   });
   app.route("/", controlRoutes(control));
-  app.use(recorder(control));
+  app.use(
+    recorder(control, {
+      failures: () => ["submit", "answer"],
+      refuse: (c, rule) => {
+        const error = tooMany(rule.http_status ?? 503, rule.retry_after);
+        return c.json(error.body, error.code as 503);
+      },
+      name: (c) => c.req.path.split(":").at(-1) ?? "",
+      body: shortened,
+    }),
+  );
   app.use(async (c, next) => {
     if (c.req.header("x-goog-api-key") === data.key) return next();
     if (c.req.path.includes("/openai/") && c.req.header("authorization") === `Bearer ${data.key}`)
@@ -52,31 +63,6 @@ async function jsonBody(c: Context): Promise<unknown> {
   } catch {
     throw new GoogleError(400, "Invalid JSON payload received.");
   }
-}
-
-/** `fail: submit` refuses before anything is done; `fail: answer` loses the answer of what was done. */
-function recorder(control: Control): MiddlewareHandler {
-  return async (c, next) => {
-    const failures: Rule["fail"][] = ["submit", "answer"];
-    const rule = control.take("api", { failures });
-    if (rule.answer_ms) await new Promise((resolve) => setTimeout(resolve, rule.answer_ms));
-    const body = await c.req.raw.clone().text();
-    if (rule.fail !== "submit") await next();
-    if (rule.fail) {
-      const error = tooMany(rule.http_status ?? 503, rule.retry_after);
-      c.res = c.json(error.body, error.code as 503);
-    }
-    control.count("requests", c.req.path.split(":").at(-1) ?? "");
-    control.record({
-      at: new Date().toISOString(),
-      method: c.req.method,
-      path: c.req.path,
-      query: c.req.query(),
-      headers: visibleHeaders(c.req.raw.headers),
-      body: shortened(body),
-      status: c.res.status,
-    });
-  };
 }
 
 /** The body without its pictures, which would fill the memory. */

@@ -1,21 +1,14 @@
 import { once } from "node:events";
 import type { AddressInfo, Server, Socket } from "node:net";
-import type { Hono } from "hono";
 import { Control } from "../control.ts";
+import type { Started } from "../stand-in.ts";
 import { Store } from "../store.ts";
 import { createMailApp } from "./app.ts";
 import { createImap } from "./imap.ts";
 import { createSmtp } from "./smtp.ts";
 import { emptyMailData, type MailData } from "./state.ts";
 
-export type MailStandIn = {
-  app: Hono;
-  data: MailData;
-  control: Control;
-  env(url: string): Record<string, string>;
-  resume(): void;
-  close(): Promise<void>;
-};
+type MailStandIn = Started<MailData> & { control: Control; resume(): void };
 
 /** Resend over HTTP; SMTP and IMAP on free ports of their own, which GET /_mail tells. */
 export function startMail({ path }: { path: string }): MailStandIn {

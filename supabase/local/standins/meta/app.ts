@@ -1,6 +1,7 @@
-import { type Context, Hono, type MiddlewareHandler } from "hono";
-import { type Control, controlRoutes, type Rule, visibleHeaders } from "../control.ts";
+import { type Context, Hono } from "hono";
+import { type Control, controlRoutes, type Rule } from "../control.ts";
 import type { Delivery } from "../delivery.ts";
+import { recorder } from "../recorder.ts";
 import { refuse } from "./errors.ts";
 import { graphRoutes } from "./graph.ts";
 import { insightRoutes } from "./insights.ts";
@@ -38,7 +39,14 @@ export function createMetaStandIn(deps: Deps): Hono {
   app.route("/", controlRoutes(control));
   app.route("/", photos(deps));
   app.route("/", accounts(deps, nextId));
-  app.use(recorder(control));
+  app.use(
+    recorder(control, {
+      refuse: told,
+      name: (c) => c.req.path.split("/").at(-1) ?? "",
+      body: (text) => text,
+      query: (c) => withoutToken(c.req.query()),
+    }),
+  );
   app.route("/", oauthRoutes(data, changed));
   app.route("/", insightRoutes(data));
   app.route("/", graphRoutes({ data, changed, nextId, tell, now: deps.now ?? Date.now }));
@@ -119,34 +127,11 @@ async function announce(
   if (webhooks.length > 0) await delivery.send(webhooks);
 }
 
-/** `fail: submit` refuses before anything is done, `answer` loses the answer of what was done. */
-function recorder(control: Control): MiddlewareHandler {
-  return async (c: Context, next) => {
-    const failures: Rule["fail"][] = c.req.method === "GET" ? ["status"] : ["submit", "answer"];
-    const rule = control.take("api", { failures });
-    if (rule.answer_ms) await new Promise((resolve) => setTimeout(resolve, rule.answer_ms));
-    const body = await c.req.raw.clone().text();
-    if (rule.fail === undefined || rule.fail === "answer") await next();
-    if (rule.fail) {
-      const { http_status: status = 500, error_code: code = 2, error_subcode: subcode } = rule;
-      const message = "The stand-in was told to fail.";
-      c.res = refuse(c, { code, message, status, ...(subcode !== undefined && { subcode }) });
-      if (rule.retry_after !== undefined) c.res.headers.set("retry-after", String(rule.retry_after));
-    }
-    control.count("requests", c.req.path.split("/").at(-1) ?? "");
-    const headers = visibleHeaders(c.req.raw.headers);
-    const at = new Date().toISOString();
-    const { method, path } = c.req;
-    control.record({
-      at,
-      method,
-      path,
-      query: withoutToken(c.req.query()),
-      headers,
-      body,
-      status: c.res.status,
-    });
-  };
+function told(c: Context, rule: Rule): Response {
+  const { http_status: status = 500, error_code: code = 2, error_subcode: subcode, retry_after } = rule;
+  if (retry_after !== undefined) c.header("retry-after", String(retry_after));
+  const message = "The stand-in was told to fail.";
+  return refuse(c, { code, message, status, ...(subcode !== undefined && { subcode }) });
 }
 
 function withoutToken({ access_token: _, ...query }: Record<string, string>): Record<string, string> {

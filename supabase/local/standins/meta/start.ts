@@ -1,34 +1,21 @@
 import { createHmac } from "node:crypto";
-import type { Hono } from "hono";
-import { Control } from "../control.ts";
-import { Delivery } from "../delivery.ts";
-import { Store } from "../store.ts";
+import { openStandIn, type Started } from "../stand-in.ts";
 import { createMetaStandIn } from "./app.ts";
 import { emptyMetaData, type MetaData } from "./state.ts";
 
-export type MetaStandIn = {
-  app: Hono;
-  data: MetaData;
-  env(url: string): Record<string, string>;
-  close(): Promise<void>;
-};
-
 export type MetaOptions = { path: string; webhookUrl: string; baseUrl(): string; retryMs?: number };
 
-export function startMeta({ path, webhookUrl, baseUrl, retryMs }: MetaOptions): MetaStandIn {
-  const store = new Store(path, emptyMetaData);
-  const { data } = store;
-  const control = new Control("answer");
-  const changed = () => store.changed();
-  const delivery = new Delivery({
-    control,
-    pending: data.pending,
-    changed,
-    sign: ({ body }) => ({ "x-hub-signature-256": signatureOf(body, data.clientSecret) }),
-    ...(retryMs && { retryMs }),
+export function startMeta({ path, webhookUrl, baseUrl, retryMs }: MetaOptions): Started<MetaData> {
+  const { close, ...parts } = openStandIn({
+    path,
+    empty: emptyMetaData,
+    slow: "answer",
+    sign: ({ body }, data) => ({ "x-hub-signature-256": signatureOf(body, data.clientSecret) }),
+    retryMs,
   });
+  const { data } = parts;
   return {
-    app: createMetaStandIn({ data, changed, control, delivery, webhookUrl, baseUrl }),
+    app: createMetaStandIn({ ...parts, webhookUrl, baseUrl }),
     data,
     env: (url) => ({
       META_APP_SECRETS: data.clientSecret,
@@ -45,10 +32,7 @@ export function startMeta({ path, webhookUrl, baseUrl, retryMs }: MetaOptions): 
         },
       }),
     }),
-    close: async () => {
-      await delivery.close();
-      store.flush();
-    },
+    close,
   };
 }
 

@@ -1,6 +1,7 @@
 import { type Context, Hono } from "hono";
 import { z } from "zod";
-import { controlRoutes, type Rule, visibleHeaders } from "../control.ts";
+import { controlRoutes } from "../control.ts";
+import { ordered, recorder } from "../recorder.ts";
 import { ApiError, check } from "./errors.ts";
 import * as payments from "./payments.ts";
 import type { Deps } from "./state.ts";
@@ -43,24 +44,17 @@ function api(deps: Deps): Hono {
   const app = new Hono();
   answerErrors(app);
   app.use(async (c, next) => {
-    const body = c.req.method === "POST" ? await c.req.raw.clone().text() : "";
-    const failures: Rule["fail"][] = c.req.method === "GET" ? ["status"] : ["submit", "answer"];
-    const rule = deps.control.take("api", { failures });
-    if (rule.answer_ms) await new Promise((resolve) => setTimeout(resolve, rule.answer_ms));
-    if (rule.fail !== "submit" && rule.fail !== "status") await next();
-    if (rule.fail !== undefined && failures.includes(rule.fail)) c.res = ordered(c, rule);
-    deps.control.count("requests", `${c.req.method} ${c.req.path}`);
-    deps.control.record({
-      at: new Date().toISOString(),
-      method: c.req.method,
-      path: c.req.path,
-      query: c.req.query(),
-      headers: visibleHeaders(c.req.raw.headers),
-      body: body === "" ? null : parsed(body),
-      status: c.res.status,
-    });
+    await next();
     if (c.req.method === "POST") deps.changed();
   });
+  app.use(
+    recorder(deps.control, {
+      refuse: (c, rule) =>
+        ordered(c, rule, { error: { code: "SERVER_ERROR", description: "The stand-in was told to fail." } }),
+      name: (c) => `${c.req.method} ${c.req.path}`,
+      body: (text) => (text === "" ? null : parsed(text)),
+    }),
+  );
   app.use(async (c, next) => {
     const key = Buffer.from(
       (c.req.header("authorization") ?? "").replace(/^Basic /, ""),
@@ -171,9 +165,4 @@ function parsed(text: string): unknown {
   } catch (error) {
     throw new ApiError(400, `The body is no JSON: ${(error as Error).message}.`);
   }
-}
-
-function ordered(c: Context, rule: Rule): Response {
-  const description = "The stand-in was told to fail.";
-  return c.json({ error: { code: "SERVER_ERROR", description } }, (rule.http_status ?? 500) as 500);
 }

@@ -2,9 +2,10 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { z } from "zod";
-import { controlRoutes, type Rule, visibleHeaders } from "../control.ts";
+import { controlRoutes, type Rule } from "../control.ts";
+import { inputName, ordered, recorder } from "../recorder.ts";
 import { checkInput, isModel, type ModelName, ReplicateError, versions } from "./models.ts";
-import type { Runs } from "./runs.ts";
+import type { Predictions } from "./predictions.ts";
 import { type Deps, isRemoved, type Prediction, shown } from "./state.ts";
 
 const wanted = z.object({
@@ -17,7 +18,7 @@ const wanted = z.object({
 });
 
 /** Replicate's predictions API as far as Backlot uses it, and the files that models make. */
-export function createReplicateStandIn(deps: Deps, runs: Runs): Hono {
+export function createReplicateStandIn(deps: Deps, predictions: Predictions): Hono {
   const app = new Hono();
   app.onError((error, c) => {
     if (error instanceof ReplicateError) return c.json(error.body, error.status as 422);
@@ -26,7 +27,14 @@ export function createReplicateStandIn(deps: Deps, runs: Runs): Hono {
   });
   app.route("/", controlRoutes(deps.control));
   app.get("/files/:id/:name", (c) => file(deps, c, c.req.param("id"), c.req.param("name")));
-  app.use(recorder(deps), authentication(deps));
+  app.use(
+    recorder(deps.control, {
+      failures: (c) => (isSubmit(c) ? ["submit", "answer"] : ["status"]),
+      refuse,
+      name: (c) => (isSubmit(c) ? "submit" : c.req.path.endsWith("/cancel") ? "cancel" : "get"),
+    }),
+    authentication(deps),
+  );
   app.post("/v1/predictions", async (c) => {
     const body = await read(c);
     const model = modelOf(body.version);
@@ -42,7 +50,7 @@ export function createReplicateStandIn(deps: Deps, runs: Runs): Hono {
   app.get("/v1/predictions/:id", (c) => c.json(shown(deps, find(deps, c.req.param("id")))));
   app.post("/v1/predictions/:id/cancel", (c) => {
     const prediction = find(deps, c.req.param("id"));
-    runs.cancel(prediction);
+    predictions.cancel(prediction);
     return c.json(shown(deps, prediction));
   });
   app.get("/v1/webhooks/default/secret", (c) => c.json({ key: deps.data.signingSecret }));
@@ -51,7 +59,7 @@ export function createReplicateStandIn(deps: Deps, runs: Runs): Hono {
   function create(c: Context, model: ModelName, body: z.infer<typeof wanted>): Response {
     const input = checkInput(model, body.input);
     const webhook = body.webhook ? deps.reachable(body.webhook) : null;
-    const prediction = runs.create({ model, input, webhook, events: body.webhook_events_filter });
+    const prediction = predictions.create({ model, input, webhook, events: body.webhook_events_filter });
     deps.control.count("submits_by_input", inputName(model, input));
     return c.json(shown(deps, prediction), 201);
   }
@@ -79,48 +87,15 @@ function find(deps: Deps, id: string): Prediction {
   return prediction;
 }
 
-/** Names a submission by what was asked for, so that a repeated one shows: signatures of URLs are left out. */
-function inputName(model: string, input: Record<string, unknown>): string {
-  const pictures = Object.values(input).filter((value) => /^https?:/.test(String(value)));
-  return [model, ...pictures.map((url) => new URL(String(url)).pathname)].join(" ");
-}
+const isSubmit = ({ req }: Context) => req.method === "POST" && !req.path.endsWith("/cancel");
 
-/** The rule field `fail` names creations and all other calls apart. */
-function recorder(deps: Deps): MiddlewareHandler {
-  return async (c, next) => {
-    const { method, path } = c.req;
-    const submit = method === "POST" && !path.endsWith("/cancel");
-    const failures: Rule["fail"][] = submit ? ["submit", "answer"] : ["status"];
-    const rule = deps.control.take("api", { failures });
-    if (rule.answer_ms) await new Promise((resolve) => setTimeout(resolve, rule.answer_ms));
-    const fails = rule.fail !== undefined && failures.includes(rule.fail);
-    const body: unknown = submit
-      ? await c.req.raw
-          .clone()
-          .json()
-          .catch(() => null)
-      : "";
-    if (!fails || rule.fail === "answer") await next();
-    if (fails) {
-      const status = rule.http_status ?? 500;
-      const detail =
-        status === 429
-          ? `Request was throttled. Expected available in ${rule.retry_after ?? 1} seconds.`
-          : "The stand-in was told to fail.";
-      c.res = c.json({ detail, status }, status as 500);
-      if (rule.retry_after !== undefined) c.res.headers.set("retry-after", String(rule.retry_after));
-    }
-    deps.control.count("requests", submit ? "submit" : path.endsWith("/cancel") ? "cancel" : "get");
-    deps.control.record({
-      at: new Date().toISOString(),
-      method,
-      path,
-      query: c.req.query(),
-      headers: visibleHeaders(c.req.raw.headers),
-      body,
-      status: c.res.status,
-    });
-  };
+function refuse(c: Context, rule: Rule): Response {
+  const status = rule.http_status ?? 500;
+  const detail =
+    status === 429
+      ? `Request was throttled. Expected available in ${rule.retry_after ?? 1} seconds.`
+      : "The stand-in was told to fail.";
+  return ordered(c, rule, { detail, status });
 }
 
 function authentication(deps: Deps): MiddlewareHandler {

@@ -1,43 +1,27 @@
 import { createHmac } from "node:crypto";
 import { join } from "node:path";
-import type { Hono } from "hono";
-import { Control } from "../control.ts";
-import { Delivery } from "../delivery.ts";
-import { Store } from "../store.ts";
+import { openStandIn, type Started } from "../stand-in.ts";
 import { createReplicateStandIn } from "./app.ts";
-import { Runs } from "./runs.ts";
+import { Predictions } from "./predictions.ts";
 import { emptyReplicateData, type ReplicateData } from "./state.ts";
-
-export type ReplicateStandIn = {
-  app: Hono;
-  data: ReplicateData;
-  env(url: string): Record<string, string>;
-  /** To be called once the server listens: its URL is part of the answers. */
-  resume(): void;
-  close(): Promise<void>;
-};
 
 type Options = { dataDir: string; baseUrl(): string; reachable(url: string): string; retryMs?: number };
 
-export function startReplicate({ dataDir, baseUrl, reachable, retryMs }: Options): ReplicateStandIn {
-  const store = new Store(join(dataDir, "replicate.json"), emptyReplicateData);
-  const { data } = store;
-  const control = new Control();
-  const changed = () => store.changed();
-  const delivery = new Delivery({
-    control,
-    pending: data.pending,
-    changed,
-    sign: ({ id, body }) => signedHeaders(data.signingSecret, id, body),
-    ...(retryMs && { retryMs }),
+export function startReplicate({ dataDir, baseUrl, reachable, retryMs }: Options): Started<ReplicateData> {
+  const { close, ...parts } = openStandIn({
+    path: join(dataDir, "replicate.json"),
+    empty: emptyReplicateData,
+    slow: "run",
+    sign: ({ id, body }, data) => signedHeaders(data.signingSecret, id, body),
+    retryMs,
   });
-  const filesDir = join(dataDir, "replicate-files");
-  const deps = { data, changed, control, delivery, filesDir, baseUrl, reachable };
-  const runs = new Runs(deps);
+  const { data } = parts;
+  const deps = { ...parts, filesDir: join(dataDir, "replicate-files"), baseUrl, reachable };
+  const predictions = new Predictions(deps);
   return {
-    app: createReplicateStandIn(deps, runs),
+    app: createReplicateStandIn(deps, predictions),
     data,
-    resume: () => runs.resume(),
+    resume: () => predictions.resume(),
     env: (url) => ({
       REPLICATE_API_URL: url,
       REPLICATE_API_TOKEN: data.token,
@@ -45,9 +29,8 @@ export function startReplicate({ dataDir, baseUrl, reachable, retryMs }: Options
       REPLICATE_WEBHOOK_SECRETS: data.signingSecret,
     }),
     close: async () => {
-      await runs.close();
-      await delivery.close();
-      store.flush();
+      await predictions.close();
+      await close();
     },
   };
 }

@@ -1,8 +1,9 @@
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Context, Hono, type MiddlewareHandler } from "hono";
-import { type Control, controlRoutes, type Rule, visibleHeaders } from "../control.ts";
+import { Hono } from "hono";
+import { type Control, controlRoutes } from "../control.ts";
 import type { Delivery } from "../delivery.ts";
+import { ordered, recorder } from "../recorder.ts";
 import { answerQuery } from "./graphql.ts";
 import { mediaFiles, mediaMutations } from "./media.ts";
 import { oauthRoutes, signedQuery } from "./oauth.ts";
@@ -39,7 +40,14 @@ export function createShopifyStandIn(deps: Deps): Hono {
   });
   app.route("/", controlRoutes(control));
   app.route("/", merchants(deps, shopOf, nextId));
-  app.use(recorder(control));
+  app.use(
+    recorder(control, {
+      failures: () => ["submit", "answer"],
+      refuse: (c, rule) => ordered(c, rule, { errors: "The stand-in was told to fail." }),
+      name: (c) => c.req.path.split("/").at(-1) ?? "",
+      body: (text) => text,
+    }),
+  );
   app.route("/", oauthRoutes(data, shopOf, changed));
   app.use("/:shop/admin/*", async (c, next) => {
     const token = shopOf(c.req.param("shop")).tokens[c.req.header("x-shopify-access-token") ?? ""];
@@ -124,29 +132,4 @@ async function announce(
       })),
   );
   if (webhooks.length > 0) await delivery.send(webhooks);
-}
-
-/** `fail: submit` refuses before anything is done, `answer` loses the answer of what was done. */
-function recorder(control: Control): MiddlewareHandler {
-  return async (c: Context, next) => {
-    const failures: Rule["fail"][] = ["submit", "answer"];
-    const rule = control.take("api", { failures });
-    if (rule.answer_ms) await new Promise((resolve) => setTimeout(resolve, rule.answer_ms));
-    const body = await c.req.raw.clone().text();
-    if (rule.fail !== "submit") await next();
-    if (rule.fail) {
-      c.res = c.json({ errors: "The stand-in was told to fail." }, (rule.http_status ?? 500) as 500);
-      if (rule.retry_after !== undefined) c.res.headers.set("retry-after", String(rule.retry_after));
-    }
-    control.count("requests", c.req.path.split("/").at(-1) ?? "");
-    control.record({
-      at: new Date().toISOString(),
-      method: c.req.method,
-      path: c.req.path,
-      query: c.req.query(),
-      headers: visibleHeaders(c.req.raw.headers),
-      body,
-      status: c.res.status,
-    });
-  };
 }

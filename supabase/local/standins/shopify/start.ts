@@ -1,35 +1,22 @@
 import { createHmac } from "node:crypto";
-import type { Hono } from "hono";
-import { Control } from "../control.ts";
-import { Delivery } from "../delivery.ts";
-import { Store } from "../store.ts";
+import { openStandIn, type Started } from "../stand-in.ts";
 import { createShopifyStandIn } from "./app.ts";
 import { emptyShopifyData, type ShopifyData } from "./state.ts";
-
-export type ShopifyStandIn = {
-  app: Hono;
-  data: ShopifyData;
-  env(url: string): Record<string, string>;
-  close(): Promise<void>;
-};
 
 /** Version of the Admin API that webhooks are rendered in. */
 const apiVersion = "2026-10";
 
-export function startShopify({ path, retryMs }: { path: string; retryMs?: number }): ShopifyStandIn {
-  const store = new Store(path, emptyShopifyData);
-  const { data } = store;
-  const control = new Control("answer");
-  const changed = () => store.changed();
-  const delivery = new Delivery({
-    control,
-    pending: data.pending,
-    changed,
-    sign: ({ id, type, body }) => webhookHeaders(id, type, body, data.clientSecret),
-    ...(retryMs && { retryMs }),
+export function startShopify({ path, retryMs }: { path: string; retryMs?: number }): Started<ShopifyData> {
+  const { close, ...parts } = openStandIn({
+    path,
+    empty: emptyShopifyData,
+    slow: "answer",
+    sign: ({ id, type, body }, data) => webhookHeaders(id, type, body, data.clientSecret),
+    retryMs,
   });
+  const { data } = parts;
   return {
-    app: createShopifyStandIn({ data, changed, control, delivery, filesFolder: `${path}.files` }),
+    app: createShopifyStandIn({ ...parts, filesFolder: `${path}.files` }),
     data,
     env: (url) => ({
       SHOPIFY_SHOP_URL: `${url}/{shop}`,
@@ -38,10 +25,7 @@ export function startShopify({ path, retryMs }: { path: string; retryMs?: number
       SHOPIFY_CLIENT_SECRET: data.clientSecret,
       SHOPIFY_WEBHOOK_SECRETS: data.clientSecret,
     }),
-    close: async () => {
-      await delivery.close();
-      store.flush();
-    },
+    close,
   };
 }
 

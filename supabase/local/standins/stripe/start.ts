@@ -1,19 +1,11 @@
-import type { Hono } from "hono";
-import { Control } from "../control.ts";
-import { Delivery } from "../delivery.ts";
-import { Store } from "../store.ts";
+import { openStandIn, type Started } from "../stand-in.ts";
 import { createStripeStandIn } from "./app.ts";
 import { settleDue } from "./checkout.ts";
 import { stripeSignature } from "./events.ts";
 import { emptyStripeData, type StripeData } from "./state.ts";
 import { advance } from "./subscription-cycle.ts";
 
-export type StripeStandIn = {
-  app: Hono;
-  data: StripeData;
-  env(url: string): Record<string, string>;
-  close(): Promise<void>;
-};
+export type StripeStandIn = Started<StripeData>;
 
 export function startStripe(options: {
   path: string;
@@ -21,25 +13,22 @@ export function startStripe(options: {
   baseUrl(): string;
   retryMs?: number;
 }): StripeStandIn {
-  const store = new Store(options.path, emptyStripeData);
-  const { data } = store;
-  const control = new Control("answer");
-  const changed = () => store.changed();
-  const delivery = new Delivery({
-    control,
-    pending: data.pending,
-    changed,
-    sign: ({ body }) => ({
+  const { close, ...parts } = openStandIn({
+    path: options.path,
+    empty: emptyStripeData,
+    slow: "answer",
+    sign: ({ body }, data) => ({
       "stripe-signature": stripeSignature(data.webhookSecret, body),
       "user-agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
     }),
-    delivered: (id) => {
+    delivered: (id, data) => {
       const event = data.events[id];
       if (event) event.pending_webhooks = 0;
     },
-    ...(options.retryMs && { retryMs: options.retryMs }),
+    retryMs: options.retryMs,
   });
-  const deps = { data, changed, control, delivery, webhookUrl: options.webhookUrl, baseUrl: options.baseUrl };
+  const { data } = parts;
+  const deps = { ...parts, webhookUrl: options.webhookUrl, baseUrl: options.baseUrl };
   const clock = setInterval(() => {
     settleDue(deps);
     advance(deps);
@@ -54,8 +43,7 @@ export function startStripe(options: {
     }),
     close: async () => {
       clearInterval(clock);
-      await delivery.close();
-      store.flush();
+      await close();
     },
   };
 }

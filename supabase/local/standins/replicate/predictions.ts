@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { NoGarment } from "../picture/garment.ts";
 import { PictureFault } from "../picture/load.ts";
+import { Runs } from "../runs.ts";
 import { type ModelName, versions } from "./models.ts";
 import { makeFiles } from "./pictures.ts";
 import { type Deps, type Event, type Prediction, type Status, shown } from "./state.ts";
@@ -13,12 +14,9 @@ export type Wanted = {
 };
 
 /** Takes predictions, runs them one at a time, and says so in webhooks. */
-export class Runs {
+export class Predictions {
   #deps: Deps;
-  #waits = new Map<string, () => void>();
-  #running = new Set<Promise<void>>();
-  #turn: Promise<unknown> = Promise.resolve();
-  #closed = false;
+  #runs = new Runs();
 
   constructor(deps: Deps) {
     this.#deps = deps;
@@ -61,44 +59,39 @@ export class Runs {
     if (prediction.status === "processing" && prediction.rule.ignore_cancel) return;
     prediction.cancel_asked = true;
     if (prediction.status === "starting") this.#end(prediction, "canceled");
-    this.#waits.get(prediction.id)?.();
+    this.#runs.wake(prediction.id);
   }
 
   /** Stops running; what is unfinished starts again with the next stack. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    for (const wake of this.#waits.values()) wake();
-    await Promise.allSettled(this.#running);
+  close(): Promise<void> {
+    return this.#runs.close();
   }
 
   #start(prediction: Prediction): void {
-    const run = this.#run(prediction).finally(() => this.#running.delete(run));
-    this.#running.add(run);
+    this.#runs.begin(() => this.#run(prediction));
   }
 
   async #run(prediction: Prediction): Promise<void> {
     const { rule } = prediction;
-    await this.#wait(prediction, rule.queue_ms ?? 0);
-    if (this.#closed || prediction.completed_at !== null) return;
+    await this.#runs.wait(prediction, rule.queue_ms ?? 0);
+    if (this.#runs.closed || prediction.completed_at !== null) return;
     prediction.status = "processing";
     prediction.started_at = Date.now();
     prediction.logs = "Using seed: 1\n 50%|█████     | 15/30\n";
     this.#deps.changed();
     this.#tell(prediction, "start");
-    await this.#wait(prediction, rule.delay_ms ?? 0);
-    if (this.#closed) return;
+    await this.#runs.wait(prediction, rule.delay_ms ?? 0);
+    if (this.#runs.closed) return;
     if (prediction.cancel_asked) return this.#end(prediction, "canceled");
     if (rule.fail === "run") return this.#end(prediction, "failed", "The stand-in was told to fail.");
-    const turn = this.#turn.then(() => makeFiles(this.#deps, prediction));
-    this.#turn = turn.catch(() => undefined);
     try {
-      const files = await turn;
-      if (this.#closed || prediction.completed_at !== null) return;
+      const files = await this.#runs.inTurn(() => makeFiles(this.#deps, prediction));
+      if (this.#runs.closed || prediction.completed_at !== null) return;
       prediction.files = files;
       prediction.logs += "100%|██████████| 30/30\n";
       this.#end(prediction, prediction.cancel_asked ? "canceled" : "succeeded");
     } catch (error) {
-      if (this.#closed) return;
+      if (this.#runs.closed) return;
       const known = error instanceof PictureFault || error instanceof NoGarment;
       if (!known) console.error("Replicate stand-in:", error);
       this.#end(
@@ -123,20 +116,6 @@ export class Runs {
     const body = JSON.stringify(shown(this.#deps, prediction));
     const id = `msg_${randomBytes(12).toString("hex")}`;
     void this.#deps.delivery.send([{ id, type: prediction.status, url: prediction.webhook, body }]);
-  }
-
-  /** Waits so long, or until cancelled or closed. */
-  #wait(prediction: Prediction, ms: number): Promise<void> {
-    if (ms === 0 || prediction.cancel_asked || this.#closed) return Promise.resolve();
-    return new Promise((resolve) => {
-      const wake = () => {
-        clearTimeout(timer);
-        this.#waits.delete(prediction.id);
-        resolve();
-      };
-      const timer = setTimeout(wake, ms);
-      this.#waits.set(prediction.id, wake);
-    });
   }
 }
 
