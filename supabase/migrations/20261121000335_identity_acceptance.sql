@@ -105,8 +105,9 @@ declare
   v_status text;
 begin
   select i.workspace_id, i.status into v_workspace_id, v_status
-  from identity.workspace_invitations i where i.id = revoke_invitation.id for update;
-  if v_workspace_id is null or not private.has_role(v_workspace_id, 'viewer') then
+  from identity.workspace_invitations i
+  where i.id = revoke_invitation.id and private.has_role(i.workspace_id, 'viewer') for update;
+  if not found then
     perform private.fail('unknown_invitation', 'There is no such invitation.',
       jsonb_build_object('invitation_id', revoke_invitation.id));
   end if;

@@ -112,8 +112,9 @@ as $$
 declare
   v_workspace_id uuid;
 begin
-  select k.workspace_id into v_workspace_id from identity.api_keys k where k.id = revoke_api_key.id for update;
-  if v_workspace_id is null or not private.has_role(v_workspace_id, 'viewer') then
+  select k.workspace_id into v_workspace_id from identity.api_keys k
+  where k.id = revoke_api_key.id and private.has_role(k.workspace_id, 'viewer') for update;
+  if not found then
     perform private.fail('unknown_api_key', 'There is no such API key among those of your workspaces.',
       jsonb_build_object('api_key_id', revoke_api_key.id));
   end if;

@@ -125,19 +125,14 @@ revoke all on table integrations.account_secrets from public, anon, authenticate
 grant select, insert, update, delete on table integrations.account_secrets to service_role;
 
 -- The tokens go at once; what the account was and did stays for the days in which it may be connected again.
-create function private.disconnect_account(id uuid) returns integrations.connected_accounts
-language plpgsql security definer
+create function private.end_account(id uuid) returns integrations.connected_accounts
+language plpgsql
 set search_path = ''
 as $$
 declare
   v_account integrations.connected_accounts;
 begin
-  select * into v_account from integrations.connected_accounts a where a.id = disconnect_account.id for update;
-  if v_account.id is null or not private.has_role(v_account.workspace_id, 'viewer') then
-    perform private.fail('unknown_account', 'There is no such account among those of your workspaces.',
-      jsonb_build_object('account_id', disconnect_account.id));
-  end if;
-  perform private.require_role(v_account.workspace_id, 'admin');
+  select * into v_account from integrations.connected_accounts a where a.id = end_account.id for update;
   delete from integrations.account_secrets s where s.account_id = v_account.id;
   if v_account.status <> 'disconnected' then
     update integrations.connected_accounts a
@@ -146,6 +141,24 @@ begin
     returning * into v_account;
   end if;
   return v_account;
+end $$;
+comment on function private.end_account(uuid) is 'Disconnects an account, whoever wants it.';
+revoke all on function private.end_account from public, anon, authenticated, service_role;
+
+create function private.disconnect_account(id uuid) returns integrations.connected_accounts
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_workspace_id uuid := (
+    select a.workspace_id from integrations.connected_accounts a where a.id = disconnect_account.id);
+begin
+  if v_workspace_id is null or not private.has_role(v_workspace_id, 'viewer') then
+    perform private.fail('unknown_account', 'There is no such account among those of your workspaces.',
+      jsonb_build_object('account_id', disconnect_account.id));
+  end if;
+  perform private.require_role(v_workspace_id, 'admin');
+  return private.end_account(disconnect_account.id);
 end $$;
 comment on function private.disconnect_account(uuid) is 'Core of integrations.disconnect_account.';
 revoke all on function private.disconnect_account from public, anon, authenticated, service_role;

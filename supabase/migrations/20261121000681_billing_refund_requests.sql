@@ -11,8 +11,9 @@ declare
   v_refund billing.payment_refunds;
 begin
   perform billing._check_key(key);
-  select * into v_payment from billing.payments p where p.id = payment_id for update;
-  if not found or not private.has_role(v_payment.workspace_id, 'viewer') and not private.is_service() then
+  select * into v_payment from billing.payments p
+  where p.id = payment_id and private.has_role(p.workspace_id, 'viewer') for update;
+  if not found then
     perform private.fail('unknown_payment', 'There is no such payment.', jsonb_build_object('payment_id', payment_id));
   end if;
   perform private.require_role(v_payment.workspace_id, 'admin');

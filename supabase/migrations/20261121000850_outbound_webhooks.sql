@@ -211,8 +211,8 @@ declare
   v_endpoint integrations.webhook_endpoints;
 begin
   select * into v_endpoint from integrations.webhook_endpoints e
-  where e.id = lock_webhook_endpoint.id for no key update;
-  if v_endpoint.id is null or not private.has_role(v_endpoint.workspace_id, 'viewer') then
+  where e.id = lock_webhook_endpoint.id and private.has_role(e.workspace_id, 'viewer') for no key update;
+  if not found then
     perform private.fail('unknown_endpoint', 'There is no such endpoint among those of your workspaces.',
       jsonb_build_object('endpoint_id', lock_webhook_endpoint.id));
   end if;

@@ -92,8 +92,9 @@ as $$
 declare
   v_batch commerce.product_import_batches;
 begin
-  select * into v_batch from commerce.product_import_batches b where b.id = batch_id for update;
-  if v_batch.id is null or not private.has_role(v_batch.workspace_id, 'viewer') then
+  select * into v_batch from commerce.product_import_batches b
+  where b.id = batch_id and private.has_role(b.workspace_id, 'viewer') for update;
+  if not found then
     perform private.fail('unknown_import', 'There is no such import among those of your workspaces.',
       jsonb_build_object('batch_id', batch_id));
   end if;

@@ -102,13 +102,18 @@ declare
   v_garment studio.wardrobe_garments;
   v_analysis studio.garment_analyses;
 begin
-  perform private.share_studio(g.workspace_id) from studio.wardrobe_garments g where g.id = analyze_garment.garment_id;
-  select * into v_garment from studio.wardrobe_garments g where g.id = analyze_garment.garment_id
-    and (private.is_service() or private.has_role(g.workspace_id, 'viewer')) for key share;
-  if not found then
+  -- the caller's right before any lock, the wallet before the garment
+  select * into v_garment from studio.wardrobe_garments g
+  where g.id = analyze_garment.garment_id and private.has_role(g.workspace_id, 'viewer');
+  if found then
+    perform private.require_role(v_garment.workspace_id, 'member');
+    perform private.lock_wallets(array[v_garment.workspace_id]);
+    select * into v_garment from studio.wardrobe_garments g
+    where g.id = analyze_garment.garment_id and g.workspace_id = v_garment.workspace_id for key share;
+  end if;
+  if v_garment.id is null then
     perform private.fail('unknown_garment', 'There is no such garment.', jsonb_build_object('garment_id', garment_id));
   end if;
-  perform private.require_role(v_garment.workspace_id, 'member');
   if v_garment.image_status = 'rejected' then
     perform private.refuse_image(v_garment.image_errors);
   elsif v_garment.image_status <> 'accepted' and v_garment.source_url is not null then
@@ -148,7 +153,8 @@ comment on function studio.analyze_garment is
 revoke all on function studio.analyze_garment from public, anon, authenticated, service_role;
 grant execute on function studio.analyze_garment to authenticated, service_role;
 
--- As analyze_garment, of up to 100 garments; either all are asked for or none. Locks go in the order of the ids.
+-- As analyze_garment, of up to 100 garments; either all are asked for or none. Wallets come in the order of the
+-- workspaces.
 create function studio.analyze_garments(garment_ids uuid[]) returns setof studio.garment_analyses
 language plpgsql
 set search_path = ''
@@ -159,7 +165,10 @@ begin
   if coalesce(cardinality(garment_ids), 0) not between 1 and 100 then
     perform private.fail('invalid_argument', 'garment_ids: must be 1 to 100.', '{"argument": "garment_ids"}');
   end if;
-  for v_id in select distinct g.id from unnest(garment_ids) g (id) order by g.id loop
+  for v_id in
+    select u.id from unnest(garment_ids) u (id) left join studio.wardrobe_garments g on g.id = u.id
+    group by u.id, g.workspace_id order by g.workspace_id nulls first, u.id
+  loop
     return next private.analyze_garment(v_id);
   end loop;
 end $$;

@@ -219,8 +219,9 @@ as $$
 declare
   v_session ai.conversation_sessions;
 begin
-  select * into v_session from ai.conversation_sessions s where s.id = session_id for no key update;
-  if v_session.id is null or not private.has_role(v_session.workspace_id, 'viewer') then
+  select * into v_session from ai.conversation_sessions s
+  where s.id = session_id and private.has_role(s.workspace_id, 'viewer') for no key update;
+  if not found then
     perform private.fail('unknown_session', 'There is no such conversation among those of your workspaces.',
       jsonb_build_object('session_id', session_id));
   end if;

@@ -75,8 +75,8 @@ begin
     perform private.fail('not_signed_in', 'Only a signed-in person can claim a connection.');
   end if;
   select * into v_pending from integrations.pending_connections p
-  where p.code_hash = sha256(convert_to(claim_connection.code, 'UTF8')) for update;
-  if v_pending.id is null or v_pending.user_id <> v_user or v_pending.expires_at <= private.now() then
+  where p.code_hash = sha256(convert_to(claim_connection.code, 'UTF8')) and p.user_id = v_user for update;
+  if v_pending.id is null or v_pending.expires_at <= private.now() then
     perform private.fail('unknown_connection', 'There is no such connection that you have begun and not finished.');
   end if;
   perform private.require_role(v_pending.workspace_id, 'admin');

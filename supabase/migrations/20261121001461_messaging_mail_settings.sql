@@ -8,16 +8,20 @@ set search_path = ''
 as $$
 declare
   v_account messaging.email_accounts;
+  v_managed uuid[] := case minimum_role when 'admin' then private.workspace_ids('admin') else '{}' end;
   v_role text;
 begin
   if auth.uid() is null then
     perform private.fail('not_signed_in', 'Only a signed-in person can use a mail account.');
   end if;
-  select * into v_account from messaging.email_accounts a where a.id = mail_account_of_caller.account_id for update;
+  -- only what the caller may see is locked: a stranger waits for nobody, and nobody for them
+  select * into v_account from messaging.email_accounts a
+  where a.id = mail_account_of_caller.account_id
+    and (a.id = any (private.mail_account_ids('readonly')) or a.workspace_id = any (v_managed)) for update;
   v_role := case
     when v_account.id = any (private.mail_account_ids('owner')) then 'owner'
     when v_account.id = any (private.mail_account_ids('admin')) then 'admin'
-    when minimum_role = 'admin' and v_account.workspace_id = any (private.workspace_ids('admin')) then 'admin'
+    when v_account.workspace_id = any (v_managed) then 'admin'
     when v_account.id = any (private.mail_account_ids('member')) then 'member'
     when v_account.id = any (private.mail_account_ids('readonly')) then 'readonly' end;
   if v_role is null then

@@ -150,3 +150,40 @@ test("who cancels at the moment when another provider goes on cancels that too, 
   await Promise.all([worker.close(), person.close()]);
   await sound();
 });
+
+test("an analysis takes the wallet before its garment, and of several workspaces in their order", async () => {
+  const other = await db.brand();
+  await db.query("update identity.workspace_members set user_id = $1 where workspace_id = $2", [
+    brand.id,
+    other.workspaceId,
+  ]);
+  const pair = [brand, other].sort((a, b) => (a.workspaceId < b.workspaceId ? -1 : 1)) as [Brand, Brand];
+  const [holder, person] = await Promise.all([db.connect("superuser"), db.connect({ user: brand.id })]);
+  for (const [waitedFor, free] of [
+    [pair[0], pair[1]],
+    [pair[1], null],
+  ] as const) {
+    await holder.begin();
+    await holder.query("select from billing.wallets where workspace_id = $1 for update", [
+      waitedFor.workspaceId,
+    ]);
+    const asking = person.rpc("studio.analyze_garments", { garment_ids: pair.map((one) => one.garmentId) });
+    await untilWaiting(db, person.pid);
+    await holder.query("select from studio.wardrobe_garments where id = $1 for update nowait", [
+      waitedFor.garmentId,
+    ]);
+    if (free) {
+      await holder.query("select from billing.wallets where workspace_id = $1 for update nowait", [
+        free.workspaceId,
+      ]);
+    }
+    await holder.rollback();
+    const asked = await asking;
+    expect(asked.map(({ workspace_id }) => workspace_id)).toEqual(pair.map((one) => one.workspaceId));
+    await db.query("select ops.cancel_job(u.id) from unnest($1::bigint[]) u (id)", [
+      asked.map(({ job_id }) => job_id),
+    ]);
+  }
+  await Promise.all([holder.close(), person.close()]);
+  await sound();
+});
