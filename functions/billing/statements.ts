@@ -83,7 +83,7 @@ async function* ledgerPages(ask: Ask): AsyncGenerator<string, void> {
 
 async function* usagePages(ask: Ask): AsyncGenerator<string, void> {
   let text = csvLine(usageColumns);
-  let after: { after_at?: string; after_id?: string } = {};
+  let after: { after?: string; after_id?: string } = {};
   for (;;) {
     const lines = z.array(usageLine).parse(await ask("usage_lines", { ...after, most: pageSize }));
     for (const line of lines) text += csvLine(cells(usageColumns, line));
@@ -91,7 +91,7 @@ async function* usagePages(ask: Ask): AsyncGenerator<string, void> {
     const end = lines.at(-1);
     if (!end || lines.length < pageSize) return;
     text = "";
-    after = { after_at: end.created_at, after_id: end.usage_event_id };
+    after = { after: end.created_at, after_id: end.usage_event_id };
   }
 }
 

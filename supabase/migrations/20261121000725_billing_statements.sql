@@ -211,7 +211,7 @@ grant execute on function billing.statement_lines to authenticated, service_role
 -- The charges that were booked on the days from_day to to_day, oldest first, whatever became of them. The next
 -- page: after created_at and usage_event_id of the last line. Errors: as statement_lines.
 create function billing.usage_lines(workspace_id uuid, from_day date default null, to_day date default null,
-  timezone text default null, after_at timestamptz default null, after_id uuid default null, most integer default 500)
+  timezone text default null, after timestamptz default null, after_id uuid default null, most integer default 500)
 returns table (usage_event_id uuid, created_at timestamptz, event_at timestamptz, completed_at timestamptz,
   status text, meter text, quantity numeric, amount_micro bigint, captured_micro bigint, refunded_micro bigint,
   cost_micro bigint, user_id uuid, source text, source_id text, plan_slug text, reason text)
@@ -233,8 +233,8 @@ begin
   from billing.usage_events e
   left join billing.meters m on m.id = e.meter_id
   where e.workspace_id = usage_lines.workspace_id and e.created_at < v_range.to_at
-    and e.created_at >= greatest(v_range.from_at, after_at)
-    and (after_at is null or (e.created_at, e.id) > (after_at, after_id))
+    and e.created_at >= greatest(v_range.from_at, after)
+    and (after is null or (e.created_at, e.id) > (after, after_id))
   order by e.created_at, e.id limit most;
 end $$;
 comment on function billing.usage_lines is

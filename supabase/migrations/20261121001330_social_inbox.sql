@@ -18,10 +18,10 @@ end $$;
 comment on function private.conversation_of_caller(uuid) is 'A conversation that the caller may see, locked.';
 revoke all on function private.conversation_of_caller from public, anon, authenticated, service_role;
 
--- Planned anew for the filters that are given, so that each has its index. page_size: at most 200.
+-- Planned anew for the filters that are given, so that each has its index. most: at most 200.
 create function social.list_conversations(workspace_id uuid, account_id uuid default null, category text default null,
   unread_only boolean default false, before timestamptz default null, before_id uuid default null,
-  page_size integer default 50) returns setof social.conversations
+  most integer default 50) returns setof social.conversations
 language plpgsql stable
 set search_path = ''
 as $$
@@ -34,7 +34,7 @@ begin
     || case when before is null then '' else ' and (c.last_message_at, c.id) < ($4, $5)' end
     || ' order by c.last_message_at desc, c.id desc limit $6'
   using list_conversations.workspace_id, account_id, category, before,
-    coalesce(before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid), least(greatest(page_size, 1), 200);
+    coalesce(before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid), least(greatest(most, 1), 200);
 end $$;
 comment on function social.list_conversations is
   'A page of a workspace''s inbox, by last message; before and before_id are those of the page''s last row.';
@@ -42,7 +42,7 @@ revoke all on function social.list_conversations from public, anon, authenticate
 grant execute on function social.list_conversations to authenticated, service_role;
 
 create function social.list_messages(conversation_id uuid, before timestamptz default null,
-  before_position bigint default null, page_size integer default 50) returns setof social.messages
+  before_position bigint default null, most integer default 50) returns setof social.messages
 language plpgsql stable
 set search_path = ''
 as $$
@@ -51,7 +51,7 @@ begin
   select * from social.messages m
   where m.conversation_id = list_messages.conversation_id
     and (m.created_at, m.position) < (coalesce(before, 'infinity'), coalesce(before_position, 9223372036854775807))
-  order by m.created_at desc, m.position desc limit least(greatest(page_size, 1), 200);
+  order by m.created_at desc, m.position desc limit least(greatest(most, 1), 200);
 end $$;
 comment on function social.list_messages is
   'A page of a conversation, newest first; before and before_position are those of the page''s last row.';

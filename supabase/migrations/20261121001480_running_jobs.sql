@@ -6,8 +6,8 @@
 create index live_jobs_roots on ops.live_jobs (workspace_id, id desc)
   where workspace_id is not null and parent_id is null;
 
--- parent_id null: the roots. before_id: the last id of the page before. Errors: unknown_workspace.
-create function private.running_jobs(workspace_id uuid, parent_id bigint, before_id bigint, page_size integer)
+-- parent_id null: the roots. before: the last id of the page before. Errors: unknown_workspace.
+create function private.running_jobs(workspace_id uuid, parent_id bigint, before bigint, most integer)
 returns table (
   job_id bigint, kind text, description text, state text, stage text, progress integer, error text, attempt integer,
   parent_job_id bigint, pending_children integer, failed_children integer, created_at timestamptz,
@@ -18,8 +18,8 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  v_before bigint := coalesce(before_id, 9223372036854775807);
-  v_size integer := least(greatest(coalesce(page_size, 50), 1), 200);
+  v_before bigint := coalesce(before, 9223372036854775807);
+  v_size integer := least(greatest(coalesce(most, 50), 1), 200);
 begin
   perform private.require_role(running_jobs.workspace_id, 'viewer');
   return query
@@ -46,8 +46,8 @@ comment on function private.running_jobs(uuid, bigint, bigint, integer) is 'Core
 revoke all on function private.running_jobs from public, anon, authenticated, service_role;
 grant execute on function private.running_jobs to authenticated, service_role;
 
-create function messaging.running_jobs(workspace_id uuid, parent_id bigint default null, before_id bigint default null,
-  page_size integer default 50) returns table (
+create function messaging.running_jobs(workspace_id uuid, parent_id bigint default null, before bigint default null,
+  most integer default 50) returns table (
   job_id bigint, kind text, description text, state text, stage text, progress integer, error text, attempt integer,
   parent_job_id bigint, pending_children integer, failed_children integer, created_at timestamptz,
   started_at timestamptz, run_at timestamptz, age_seconds bigint
@@ -55,10 +55,10 @@ create function messaging.running_jobs(workspace_id uuid, parent_id bigint defau
 language sql stable
 set search_path = ''
 as $$
-  select * from private.running_jobs(running_jobs.workspace_id, running_jobs.parent_id, running_jobs.before_id,
-    running_jobs.page_size)
+  select * from private.running_jobs(running_jobs.workspace_id, running_jobs.parent_id, running_jobs.before,
+    running_jobs.most)
 $$;
 comment on function messaging.running_jobs(uuid, bigint, bigint, integer) is
-  'Jobs under way for a workspace, newest first; with parent_id the children of one; before_id begins a page.';
+  'Jobs under way for a workspace, newest first; with parent_id the children of one; before begins a page.';
 revoke all on function messaging.running_jobs from public, anon, authenticated, service_role;
 grant execute on function messaging.running_jobs to authenticated, service_role;

@@ -178,7 +178,7 @@ test("charges are listed by when they were asked for, in pages that keep those o
   for (let last: Row | undefined; ; ) {
     const page = await call("usage_lines", made, {
       most: 3,
-      after_at: last?.created_at,
+      after: last?.created_at,
       after_id: last?.usage_event_id,
     });
     pages.push(...page);

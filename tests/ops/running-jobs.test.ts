@@ -49,8 +49,8 @@ test("members see the roots of their workspace's jobs, newest first and in pages
   expect(ids(all)).toEqual(roots.toReversed());
   expect(all.at(-1)).toMatchObject({ description: "Works.", pending_children: 2, parent_job_id: null });
   expect(ids(await list(viewer, { parent_id: roots[0] }))).toEqual(children.toReversed());
-  expect(ids(await list(viewer, { page_size: 2 }))).toEqual([roots[2], roots[1]]);
-  expect(ids(await list(viewer, { page_size: 2, before_id: roots[1] }))).toEqual([roots[0]]);
+  expect(ids(await list(viewer, { most: 2 }))).toEqual([roots[2], roots[1]]);
+  expect(ids(await list(viewer, { most: 2, before: roots[1] }))).toEqual([roots[0]]);
   expect(JSON.stringify(all)).not.toContain("hidden");
 });
 

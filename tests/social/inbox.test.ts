@@ -251,7 +251,7 @@ describe("the inbox", () => {
     const list = (more: Record<string, unknown> = {}) =>
       s.as.rpc("social.list_conversations", { workspace_id: s.workspaceId, ...more });
     const texts = (rows: Record<string, unknown>[]) => rows.map(({ last_message_text }) => last_message_text);
-    const page = await list({ page_size: 2 });
+    const page = await list({ most: 2 });
     expect(texts(page)).toEqual(["dan", "cyd"]);
     const { last_message_at, id: before_id } = page[1]!;
     expect(texts(await list({ before: last_message_at.toISOString(), before_id }))).toEqual(["bob", "hello"]);

@@ -37,7 +37,7 @@ export const identity: Attack[] = [
   ["private.revoke_invitation", ({ ids }) => ({ id: ids.invitation }), "unknown_invitation"],
   [
     "private.running_jobs",
-    (s) => ({ ...there(s), parent_id: null, before_id: null, page_size: 50 }),
+    (s) => ({ ...there(s), parent_id: null, before: null, most: 50 }),
     "unknown_workspace",
   ],
 ];
