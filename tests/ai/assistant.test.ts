@@ -5,11 +5,10 @@ import { createTextModel } from "../../functions/_shared/ai/gemini.ts";
 import { createApp } from "../../functions/assistant/app.ts";
 import type { Backend } from "../../functions/assistant/backend.ts";
 import { knowledgeHandlers } from "../../functions/worker/handlers/knowledge.ts";
-import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { Control } from "../../supabase/local/standins/control.ts";
 import { createGeminiStandIn } from "../../supabase/local/standins/gemini/app.ts";
 import type { TurnAnswer } from "../../types/contracts-assistant.ts";
-import { functionsDatabase, keptLog } from "../functions/harness.ts";
+import { functionsDatabase, keptLog, workOff, workOnce } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
 import { queueTables } from "../helpers/jobs.ts";
@@ -130,32 +129,13 @@ const wallet = async () =>
   )[0]!;
 const faults = () => testDb.query("select * from billing.verify_ledger()");
 
-async function work(): Promise<void> {
-  for (let rounds = 0; rounds < 40; rounds++) {
-    const handlers = knowledgeHandlers({
-      safeFetch: () => Promise.reject(new Error("no web")),
-      storage: { signedUrl: () => Promise.reject(new Error("no storage")) },
-      embedder,
-      textModel: model,
-    });
-    const worker = new Worker({
-      db,
-      handlers,
-      log,
-      limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
-      handOn: () => {},
-    });
-    await worker.begin();
-    await worker.work();
-    const [due] = await testDb.query(
-      "select 1 from ops.live_jobs where kind like 'ai.%' and run_at <= now() + interval '10 seconds' limit 1",
-    );
-    if (!due) return;
-    await testDb.query(
-      "update ops.live_jobs set run_at = now() where kind like 'ai.%' and run_at <= now() + interval '10 seconds'",
-    );
-  }
-}
+const handlers = knowledgeHandlers({
+  safeFetch: () => Promise.reject(new Error("no web")),
+  storage: { signedUrl: () => Promise.reject(new Error("no storage")) },
+  embedder,
+  textModel: model,
+});
+const work = () => workOff(testDb, () => workOnce({ db, handlers, log }), { seconds: 10, kinds: "ai.%" });
 
 describe("an answer", () => {
   test("is drawn from what is known, names its source, and costs what its tokens cost", async () => {

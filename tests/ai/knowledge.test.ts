@@ -4,11 +4,10 @@ import { createEmbedder } from "../../functions/_shared/ai/embeddings.ts";
 import type { SafeFetch } from "../../functions/_shared/safe-fetch.ts";
 import { AddressRefused } from "../../functions/_shared/safe-fetch.ts";
 import { knowledgeHandlers } from "../../functions/worker/handlers/knowledge.ts";
-import { JobError } from "../../functions/worker/job.ts";
-import { platformLimits, Worker } from "../../functions/worker/worker.ts";
+import { type Handler, JobError } from "../../functions/worker/job.ts";
 import { Control } from "../../supabase/local/standins/control.ts";
 import { createGeminiStandIn } from "../../supabase/local/standins/gemini/app.ts";
-import { functionsDatabase, keptLog } from "../functions/harness.ts";
+import { functionsDatabase, keptLog, workOff, workOnce } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
 import { queueTables } from "../helpers/jobs.ts";
@@ -93,27 +92,7 @@ const credit = (amount_micro: number) =>
     key: randomUUID(),
   });
 
-async function work(): Promise<void> {
-  for (let rounds = 0; rounds < 40; rounds++) {
-    const worker = new Worker({
-      db,
-      handlers: knowledgeHandlers(deps),
-      log,
-      limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
-      handOn: () => {},
-    });
-    await worker.begin();
-    await worker.work();
-    await testDb.query("select ops.tick()");
-    const [due] = await testDb.query(
-      "select 1 from ops.live_jobs where run_at <= now() + interval '2 seconds' limit 1",
-    );
-    if (!due) return;
-    await testDb.query(
-      "update ops.live_jobs set run_at = now() where run_at > now() and run_at <= now() + interval '2 seconds'",
-    );
-  }
-}
+const work = () => workOff(testDb, () => workOnce({ db, handlers: knowledgeHandlers(deps), log }));
 const add = (more: Record<string, unknown> = {}) =>
   asAda().call("ai.add_knowledge_source", {
     workspace_id: ada.workspaceId,
@@ -351,15 +330,7 @@ describe("a website", () => {
       return safeFetch(url, request);
     };
     const source = await add();
-    const worker = new Worker({
-      db,
-      handlers: knowledgeHandlers({ ...deps, safeFetch: flaky }),
-      log,
-      limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
-      handOn: () => {},
-    });
-    await worker.begin();
-    await worker.work();
+    await workOnce({ db, handlers: knowledgeHandlers({ ...deps, safeFetch: flaky }), log });
     expect(await ingestion(source)).toMatchObject({ status: "running" });
     await testDb.query("update ops.live_jobs set run_at = now()");
     await work();
@@ -369,15 +340,8 @@ describe("a website", () => {
   test("that is deleted while it is embedded costs nothing", async () => {
     const source = await add();
     const { "ai.embed": _, ...others } = knowledgeHandlers(deps);
-    const worker = new Worker({
-      db,
-      handlers: { ...others, "ai.embed": async () => ({ outcome: "waiting", poll_in: 3600 }) },
-      log,
-      limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
-      handOn: () => {},
-    });
-    await worker.begin();
-    await worker.work();
+    const parked: Handler = async () => ({ outcome: "waiting", poll_in: 3600 });
+    await workOnce({ db, handlers: { ...others, "ai.embed": parked }, log });
     expect((await balance())!.held_micro).toBeGreaterThan(0);
     await asAda().query("delete from ai.knowledge_sources where id = $1", [source.id]);
     expect(await balance()).toEqual({ prepaid_micro: 100_000, held_micro: 0 });

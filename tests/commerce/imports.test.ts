@@ -2,8 +2,7 @@ import { randomUUID } from "node:crypto";
 import { beforeEach, describe, expect, test } from "vitest";
 import { importCsv } from "../../functions/worker/handlers/csv-import.ts";
 import { JobError } from "../../functions/worker/job.ts";
-import { platformLimits, Worker } from "../../functions/worker/worker.ts";
-import { functionsDatabase, keptLog } from "../functions/harness.ts";
+import { functionsDatabase, keptLog, workOnce } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
 
@@ -58,15 +57,7 @@ async function work(limits = { pageRows: 500, attemptRows: 15_000, mostRows: 100
   const handlers = { "commerce.csv_import": importCsv({ storage, fetch: fetcher }, limits) };
   attempts = 0;
   for (;;) {
-    const worker = new Worker({
-      db,
-      handlers,
-      log,
-      limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
-      handOn: () => {},
-    });
-    await worker.begin();
-    await worker.work();
+    await workOnce({ db, handlers, log });
     await testDb.query("select ops.tick()");
     const [left] = await testDb.query("select 1 from ops.jobs where finished_at is null limit 1");
     if (!left) return attempts;

@@ -7,13 +7,12 @@ import { shopifyHandlers } from "../../functions/worker/handlers/shopify.ts";
 import { syncShop } from "../../functions/worker/handlers/shopify-sync.ts";
 import { shopifyTopics } from "../../functions/worker/handlers/shopify-webhooks.ts";
 import type { Handlers } from "../../functions/worker/job.ts";
-import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { Control } from "../../supabase/local/standins/control.ts";
 import { Delivery } from "../../supabase/local/standins/delivery.ts";
 import { createShopifyStandIn } from "../../supabase/local/standins/shopify/app.ts";
 import { Merchant } from "../../supabase/local/standins/shopify/shop.ts";
 import { emptyShop, emptyShopifyData, type Shop } from "../../supabase/local/standins/shopify/state.ts";
-import { functionsDatabase, keptLog } from "../functions/harness.ts";
+import { functionsDatabase, keptLog, workOff, workOnce } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { queueTables } from "../helpers/jobs.ts";
 import { expectedCatalog, storedCatalog } from "./shop.ts";
@@ -65,28 +64,8 @@ beforeEach(async () => {
     .id;
 });
 
-/** Works until nothing is left that is due now; what waits for a time longer away stays. */
-async function work(handlers: Handlers = shopifyHandlers(deps)): Promise<void> {
-  for (let rounds = 0; rounds < 60; rounds++) {
-    const worker = new Worker({
-      db,
-      handlers,
-      log,
-      limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
-      handOn: () => {},
-    });
-    await worker.begin();
-    await worker.work();
-    await testDb.query("select ops.tick()");
-    const [due] = await testDb.query(
-      "select 1 from ops.jobs where finished_at is null and run_at <= now() + interval '1 second' limit 1",
-    );
-    if (!due) return;
-    await testDb.query(
-      "update ops.live_jobs set run_at = now() where finished_at is null and run_at <= now() + interval '1 second'",
-    );
-  }
-}
+const work = (handlers: Handlers = shopifyHandlers(deps)) =>
+  workOff(testDb, () => workOnce({ db, handlers, log }), { seconds: 1 });
 const sync = async () =>
   (
     await testDb

@@ -9,7 +9,6 @@ import { connectAccount } from "../../functions/_shared/sql/oauth.ts";
 import { configuredOAuth } from "../../functions/oauth/providers/index.ts";
 import { sealTokens } from "../../functions/oauth/tokens.ts";
 import { importAmazon } from "../../functions/worker/handlers/amazon-import.ts";
-import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { createAmazonStandIn } from "../../supabase/local/standins/amazon/app.ts";
 import { startAmazon } from "../../supabase/local/standins/amazon/start.ts";
 import {
@@ -23,7 +22,7 @@ import { Control } from "../../supabase/local/standins/control.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
 import type { TestUser } from "../helpers/users.ts";
-import { functionsDatabase, keptLog } from "./harness.ts";
+import { functionsDatabase, keptLog, workOnce } from "./harness.ts";
 
 const testDb = await createTestDatabase();
 const db = functionsDatabase(testDb);
@@ -55,10 +54,7 @@ const handlers = {
 
 async function work(): Promise<void> {
   now += 10_000;
-  const limits = { ...platformLimits, idleMs: 0, pollMs: 5 };
-  const worker = new Worker({ db, handlers, log, limits, handOn: () => {} });
-  await worker.begin();
-  await worker.work();
+  await workOnce({ db, handlers, log });
 }
 /** Lets what waits go on, as time would. */
 async function goOn(): Promise<void> {

@@ -2,6 +2,8 @@ import { createHash, generateKeyPairSync, type KeyObject, sign } from "node:cryp
 import { afterAll } from "vitest";
 import { createDatabase, type Database } from "../../functions/_shared/db.ts";
 import { createLog, type Log } from "../../functions/_shared/log.ts";
+import type { Handlers } from "../../functions/worker/job.ts";
+import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import type { TestDatabase } from "../helpers/database.ts";
 
 /** The functions' own pool on a test database, as service_role like in production. */
@@ -17,6 +19,33 @@ export type LogLine = Record<string, unknown> & { level: string; message: string
 export function keptLog(): { log: Log; lines: LogLine[] } {
   const lines: LogLine[] = [];
   return { log: createLog({ function: "test" }, (_, line) => lines.push(JSON.parse(line))), lines };
+}
+
+/** One worker that does what is ready, and waits for nothing. */
+export async function workOnce(deps: { db: Database; handlers: Handlers; log: Log }): Promise<void> {
+  const limits = { ...platformLimits, idleMs: 0, pollMs: 5 };
+  const worker = new Worker({ ...deps, limits, handOn: () => {} });
+  await worker.begin();
+  await worker.work();
+}
+
+/** Works again and again, as if the next seconds had passed, until nothing is due within them; what waits longer stays. */
+export async function workOff(
+  test: TestDatabase,
+  once: () => Promise<void>,
+  { seconds = 2, kinds = "%" } = {},
+): Promise<void> {
+  for (let rounds = 0; rounds < 60; rounds++) {
+    await once();
+    await test.query("select ops.tick()");
+    const due = await test.query(
+      `update ops.live_jobs set run_at = least(run_at, now())
+        where kind like $1 and run_at <= now() + make_interval(secs => $2) returning id`,
+      [kinds, seconds],
+    );
+    if (due.length === 0) return;
+  }
+  throw new Error("The work does not end.");
 }
 
 /** What fal's signing side has: a key pair, its JWKS document and the four headers. */

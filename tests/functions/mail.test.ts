@@ -8,13 +8,12 @@ import { type MailAccount, openPassword } from "../../functions/_shared/sql/mail
 import { createApp } from "../../functions/mail/app.ts";
 import { mailHandlers } from "../../functions/worker/handlers/mail.ts";
 import { type MailServers, openSmtp } from "../../functions/worker/mail/servers.ts";
-import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { startMail } from "../../supabase/local/standins/mail/start.ts";
 import { deliver, openMailbox, renumber } from "../../supabase/local/standins/mail/state.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
 import type { TestUser } from "../helpers/users.ts";
-import { functionsDatabase, keptLog } from "./harness.ts";
+import { functionsDatabase, keptLog, workOnce } from "./harness.ts";
 
 const testDb = await createTestDatabase();
 const db = functionsDatabase(testDb);
@@ -34,11 +33,8 @@ const app = createApp({
   },
 });
 async function work(servers: MailServers = { allowLocal: true }): Promise<void> {
-  const limits = { ...platformLimits, idleMs: 0, pollMs: 5 };
   const handlers = mailHandlers({ vault, mailServers: servers });
-  const worker = new Worker({ db, handlers, log, limits, handOn: () => {} });
-  await worker.begin();
-  await worker.work();
+  await workOnce({ db, handlers, log });
 }
 
 let ada: TestUser;

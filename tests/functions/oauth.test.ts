@@ -5,7 +5,6 @@ import { findAccount, openSecret } from "../../functions/_shared/sql/accounts.ts
 import { createApp } from "../../functions/oauth/app.ts";
 import { configuredOAuth } from "../../functions/oauth/providers/index.ts";
 import { refreshToken } from "../../functions/worker/handlers/refresh-token.ts";
-import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { Control } from "../../supabase/local/standins/control.ts";
 import { Delivery } from "../../supabase/local/standins/delivery.ts";
 import { createShopifyStandIn } from "../../supabase/local/standins/shopify/app.ts";
@@ -14,7 +13,7 @@ import { emptyShopifyData } from "../../supabase/local/standins/shopify/state.ts
 import { oauthAccount, oauthGranted, oauthStarted } from "../../types/contracts-oauth.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
-import { functionsDatabase, keptLog } from "./harness.ts";
+import { functionsDatabase, keptLog, workOnce } from "./harness.ts";
 
 const testDb = await createTestDatabase();
 const db = functionsDatabase(testDb);
@@ -430,10 +429,7 @@ describe("a token that ends", () => {
   const handlers = { "integrations.refresh_token": refreshToken({ vault, oauth: providers }) };
   async function work(): Promise<void> {
     await testDb.query("delete from ops.live_jobs where kind <> 'integrations.refresh_token'");
-    const limits = { ...platformLimits, idleMs: 0, pollMs: 5 };
-    const worker = new Worker({ db, handlers, log, limits, handOn: () => {} });
-    await worker.begin();
-    await worker.work();
+    await workOnce({ db, handlers, log });
   }
 
   test("is renewed once before it does, with the refresh token that changes at each use", async () => {

@@ -5,10 +5,9 @@ import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
 import { type Resend, resendOf } from "../../functions/_shared/resend.ts";
 import { systemMailHandlers } from "../../functions/worker/handlers/system-mail.ts";
-import { platformLimits, Worker } from "../../functions/worker/worker.ts";
 import { startMail } from "../../supabase/local/standins/mail/start.ts";
 import { createTestDatabase } from "../helpers/database.ts";
-import { functionsDatabase, keptLog } from "./harness.ts";
+import { functionsDatabase, keptLog, workOnce } from "./harness.ts";
 
 const testDb = await createTestDatabase();
 const db = functionsDatabase(testDb);
@@ -25,10 +24,7 @@ const config = {
 
 async function work(sender: Resend | null | undefined = resendOf(config, fetcher)): Promise<void> {
   const resend = sender ?? undefined;
-  const limits = { ...platformLimits, idleMs: 0, pollMs: 5 };
-  const worker = new Worker({ db, handlers: systemMailHandlers({ resend }), log, limits, handOn: () => {} });
-  await worker.begin();
-  await worker.work();
+  await workOnce({ db, handlers: systemMailHandlers({ resend }), log });
 }
 async function again(): Promise<void> {
   await testDb.advanceClock("2 hours");
