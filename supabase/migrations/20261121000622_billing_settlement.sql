@@ -218,3 +218,32 @@ revoke all on function billing.release_expired_holds from public, anon, authenti
 grant execute on function billing.release_expired_holds to service_role;
 insert into ops.sweeps (name, function_name, every) values
   ('release expired holds', 'billing.release_expired_holds', interval '5 minutes');
+
+-- For every table whose rows name the hold of work under way (usage_event_id, beside the row's workspace_id): a
+-- constraint trigger after delete, deferrable initially deferred, when the work is open. What was held goes back at
+-- once. Whoever deletes has rows that those wait for who hold the wallet, so that it is not waited for here, and is
+-- asked for last, when the transaction ends. If it is busy, the sweep of expired holds gives back; if the charge itself
+-- is, it is being settled at this moment.
+create function billing._release_deleted_hold() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_event billing.usage_events;
+begin
+  perform from billing.wallets w where w.workspace_id = old.workspace_id for no key update skip locked;
+  if found then
+    select * into v_event from billing.usage_events e where e.id = old.usage_event_id;
+    if v_event.status = 'held' then
+      perform billing.release_usage(v_event.id, 'deleted');
+    end if;
+  else
+    update billing.usage_events e set hold_expires_at = least(e.hold_expires_at, private.now())
+    from (select u.id from billing.usage_events u where u.id = old.usage_event_id and u.status = 'held'
+      for no key update skip locked) u
+    where e.id = u.id;
+  end if;
+  return null;
+end $$;
+comment on function billing._release_deleted_hold() is 'Trigger: gives back what a deleted row still holds.';
+revoke all on function billing._release_deleted_hold from public, anon, authenticated, service_role;

@@ -207,6 +207,9 @@ create index creations_usage_event_id on studio.creations (usage_event_id);
 create index creations_provider_request on studio.creations (provider, provider_request_id)
   where provider_request_id is not null;
 create index creations_open on studio.creations (created_at) where status in ('pending', 'processing');
+create constraint trigger release_deleted_creations after delete on studio.creations
+  deferrable initially deferred
+  for each row when (old.completed_at is null) execute function billing._release_deleted_hold();
 alter table studio.creations enable row level security;
 create policy "Members may read their workspace's creations" on studio.creations for select to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));

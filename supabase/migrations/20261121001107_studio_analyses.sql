@@ -68,6 +68,9 @@ comment on column studio.garment_analyses.cost_micro is 'What was charged, in mi
 comment on column studio.garment_analyses.image_version is
   'The look at the picture that was current when it was asked.';
 create unique index garment_analyses_open on studio.garment_analyses (garment_id) where status = 'pending';
+create constraint trigger release_deleted_analyses after delete on studio.garment_analyses
+  deferrable initially deferred
+  for each row when (old.status = 'pending') execute function billing._release_deleted_hold();
 create index garment_analyses_garment_id on studio.garment_analyses (garment_id, created_at desc);
 create index garment_analyses_workspace_id on studio.garment_analyses (workspace_id, created_at desc, id desc);
 create index garment_analyses_created_by on studio.garment_analyses (created_by);

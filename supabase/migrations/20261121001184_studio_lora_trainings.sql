@@ -109,6 +109,9 @@ create index lora_trainings_workspace_id on studio.lora_trainings (workspace_id,
 create index lora_trainings_persona_id on studio.lora_trainings (workspace_id, persona_id, created_at desc);
 create index lora_trainings_created_by on studio.lora_trainings (created_by);
 create index lora_trainings_usage_event_id on studio.lora_trainings (usage_event_id);
+create constraint trigger release_deleted_trainings after delete on studio.lora_trainings
+  deferrable initially deferred
+  for each row when (old.completed_at is null) execute function billing._release_deleted_hold();
 alter table studio.lora_trainings enable row level security;
 create policy "Members may read their workspace's trainings" on studio.lora_trainings for select to authenticated
   using (workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]));

@@ -205,6 +205,9 @@ comment on column commerce.catalog_job_chunks.status is 'failed: it ended withou
 create index catalog_job_chunks_live on commerce.catalog_job_chunks (catalog_job_id) where status = 'processing';
 create index catalog_job_chunks_workspace_id on commerce.catalog_job_chunks (workspace_id);
 create index catalog_job_chunks_usage_event_id on commerce.catalog_job_chunks (usage_event_id);
+create constraint trigger release_deleted_chunks after delete on commerce.catalog_job_chunks
+  deferrable initially deferred
+  for each row when (old.status = 'processing') execute function billing._release_deleted_hold();
 alter table commerce.catalog_job_chunks enable row level security;
 revoke all on table commerce.catalog_job_chunks from public, anon, authenticated, service_role;
 grant select on table commerce.catalog_job_chunks to authenticated, service_role;

@@ -226,36 +226,12 @@ grant execute on function ai.close_stale_turns to service_role;
 insert into ops.sweeps (name, function_name, every) values
   ('close stale turns', 'ai.close_stale_turns', interval '1 minute');
 
--- Deleting a conversation or a source takes with it what was under way: what was held for that goes back at once.
--- Whoever deletes has rows that those wait for who hold the wallet, so that it is not waited for here, and is asked for
--- last, when the transaction ends. If it is busy, the sweep of expired holds gives back; if the charge itself is, it is
--- being settled at this moment.
-create function private.release_deleted_hold() returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_event billing.usage_events;
-begin
-  perform from billing.wallets w where w.workspace_id = old.workspace_id for no key update skip locked;
-  if found then
-    select * into v_event from billing.usage_events e where e.id = old.usage_event_id;
-    if v_event.status = 'held' then
-      perform billing.release_usage(v_event.id, 'deleted');
-    end if;
-  else
-    update billing.usage_events e set hold_expires_at = least(e.hold_expires_at, private.now())
-    from (select u.id from billing.usage_events u where u.id = old.usage_event_id and u.status = 'held'
-      for no key update skip locked) u
-    where e.id = u.id;
-  end if;
-  return null;
-end $$;
-comment on function private.release_deleted_hold() is 'Trigger: gives back what a deleted row still holds.';
-revoke all on function private.release_deleted_hold from public, anon, authenticated, service_role;
 create constraint trigger release_deleted_turns after delete on ai.conversation_turns
   deferrable initially deferred
-  for each row when (old.status = 'running') execute function private.release_deleted_hold();
+  for each row when (old.status = 'running') execute function billing._release_deleted_hold();
 create constraint trigger release_deleted_batches after delete on ai.embedding_batches
   deferrable initially deferred
-  for each row when (old.status = 'pending') execute function private.release_deleted_hold();
+  for each row when (old.status = 'pending') execute function billing._release_deleted_hold();
+create constraint trigger release_deleted_brands after delete on ai.brand_intelligence
+  deferrable initially deferred
+  for each row when (old.analysis_status = 'pending') execute function billing._release_deleted_hold();

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { fullName } from "../../scripts/catalog/read.ts";
+import { createTestDatabase } from "../helpers/database.ts";
 import { liveCatalog } from "./catalog.ts";
 import { expectNoneBut } from "./exceptions.ts";
 
@@ -126,3 +127,18 @@ function method(definition: string): string {
 function columnList(definition: string): string {
   return / USING \w+ \((.*?)\)( INCLUDE .*| WHERE .*| WITH .*)?$/.exec(definition)?.[1] ?? definition;
 }
+
+test("every table whose rows hold credits gives them back when a row is deleted", async () => {
+  // the attempts of a creation name its hold, and are deleted with it alone
+  const others = ["studio.creation_attempts"];
+  const db = await createTestDatabase({ from: "plain" });
+  const silent = await db.query(
+    `select c.oid::regclass::text as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    join pg_attribute a on a.attrelid = c.oid and a.attname = 'usage_event_id' and not a.attisdropped
+    where c.relkind = 'r' and n.nspname <> 'billing' and not exists (select from pg_trigger t
+      where t.tgrelid = c.oid and t.tgdeferrable and t.tginitdeferred and t.tgtype & 8 = 8
+        and t.tgfoid = 'billing._release_deleted_hold'::regproc)
+    order by 1`,
+  );
+  expect(silent.map(({ name }) => name)).toEqual(others);
+});
