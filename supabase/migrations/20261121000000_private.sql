@@ -58,19 +58,22 @@ grant execute on function private.fail to anon, authenticated, service_role;
 -- Is the service calling (the worker, an edge function, an operator), rather than a client?
 -- The role setting survives security definer, current_user does not. PostgREST's login role
 -- (authenticator) may become the service but is not it.
+-- In plpgsql for the same reason as the clock.
 create function private.is_service() returns boolean
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select case coalesce(pg_catalog.current_setting('role', true), 'none')
-    when 'anon' then false
-    when 'authenticated' then false
-    when 'authenticator' then false
-    when 'none' then session_user not in ('anon', 'authenticated', 'authenticator')
-      and pg_catalog.pg_has_role(session_user, 'service_role', 'member')
-    else pg_catalog.pg_has_role(pg_catalog.current_setting('role', true), 'service_role', 'member')
-  end
-$$;
+declare
+  v_role text := coalesce(pg_catalog.current_setting('role', true), 'none');
+begin
+  if v_role in ('anon', 'authenticated', 'authenticator') then
+    return false;
+  elsif v_role = 'none' then
+    return session_user not in ('anon', 'authenticated', 'authenticator')
+      and pg_catalog.pg_has_role(session_user, 'service_role', 'member');
+  end if;
+  return pg_catalog.pg_has_role(v_role, 'service_role', 'member');
+end $$;
 comment on function private.is_service() is 'True for service_role and operators, false for anon and signed-in users.';
 revoke all on function private.is_service from public, anon, authenticated, service_role;
 grant execute on function private.is_service to anon, authenticated, service_role;

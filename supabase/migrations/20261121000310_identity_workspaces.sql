@@ -88,10 +88,17 @@ insert into private.error_codes (name, sqlstate, hint) values
   ('last_owner', 'PT409', 'Make another member owner first, or delete the workspace.'),
   ('workspace_parent', 'PT409', 'A parent must be an existing holding company that is not deleted.');
 
+-- Every statement under row security asks what the next five answer, once or more. In plpgsql, which keeps its plans: a
+-- function in SQL is parsed and planned by each statement that calls it, which took longer than a page of a list does.
+-- Without sequential scans, because a plan made while there were few workspaces would read them all ever after.
+
 create function private.role_rank(role text) returns integer
-language sql immutable
+language plpgsql immutable
 set search_path = ''
-as $$ select pg_catalog.array_position(array['viewer', 'member', 'editor', 'admin', 'owner'], role_rank.role) $$;
+as $$
+begin
+  return pg_catalog.array_position(array['viewer', 'member', 'editor', 'admin', 'owner'], role_rank.role);
+end $$;
 comment on function private.role_rank(text) is
   'viewer 1, member 2, editor 3, admin 4, owner 5; null for an unknown role.';
 revoke all on function private.role_rank from public, anon, authenticated, service_role;
@@ -99,37 +106,42 @@ grant execute on function private.role_rank to authenticated, service_role;
 
 -- Security definer: the policy of workspace_members itself needs this answer.
 create function private.member_rank(workspace_id uuid, user_id uuid) returns integer
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = ''
+set enable_seqscan = off
 as $$
-  select coalesce(max(private.role_rank(m.role)), 0)
-  from identity.workspace_members m
-  join identity.workspaces w on w.id = m.workspace_id
-  where m.workspace_id = member_rank.workspace_id and m.user_id = member_rank.user_id
-    and w.deleted_at is null and (m.expires_at is null or m.expires_at > private.now())
-$$;
+declare
+  v_roles constant text[] := array['viewer', 'member', 'editor', 'admin', 'owner'];
+begin
+  return coalesce((
+    select array_position(v_roles, m.role)
+    from identity.workspace_members m
+    join identity.workspaces w on w.id = m.workspace_id
+    where m.workspace_id = member_rank.workspace_id and m.user_id = member_rank.user_id
+      and w.deleted_at is null and (m.expires_at is null or m.expires_at > private.now())
+  ), 0);
+end $$;
 comment on function private.member_rank(uuid, uuid) is
   'Rank of a person in a workspace now; 0 for strangers, expired members, deleted workspaces.';
 revoke all on function private.member_rank from public, anon, authenticated, service_role;
 grant execute on function private.member_rank to service_role;
 
--- Every statement under row security asks this once. Not in SQL alone: that would be planned anew in every call, which
--- took longer than a page of a list does.
 create function private.workspace_ids(minimum_role text default 'viewer') returns uuid[]
 language plpgsql stable security definer
 set search_path = ''
+set enable_seqscan = off
 as $$
 declare
-  v_roles text[] := array['viewer', 'member', 'editor', 'admin', 'owner'];
-  v_ids uuid[];
+  v_roles constant text[] := array['viewer', 'member', 'editor', 'admin', 'owner'];
 begin
-  v_roles := v_roles[array_position(v_roles, minimum_role):];
-  select array_agg(m.workspace_id) into v_ids
-  from identity.workspace_members m
-  join identity.workspaces w on w.id = m.workspace_id
-  where m.user_id = auth.uid() and m.role = any (v_roles)
-    and w.deleted_at is null and (m.expires_at is null or m.expires_at > private.now());
-  return coalesce(v_ids, '{}');
+  -- Ranks are compared as numbers: for a list of roles the server would plan anew in every call.
+  return array(
+    select m.workspace_id
+    from identity.workspace_members m
+    join identity.workspaces w on w.id = m.workspace_id
+    where m.user_id = auth.uid() and array_position(v_roles, m.role) >= array_position(v_roles, minimum_role)
+      and w.deleted_at is null and (m.expires_at is null or m.expires_at > private.now())
+  );
 end $$;
 comment on function private.workspace_ids(text) is
   'Workspaces where the caller has at least this role, for policies: = any ((select ...)::uuid[]).';
@@ -137,12 +149,13 @@ revoke all on function private.workspace_ids from public, anon, authenticated, s
 grant execute on function private.workspace_ids to authenticated, service_role;
 
 create function private.has_role(workspace_id uuid, minimum_role text) returns boolean
-language sql stable security definer
+language plpgsql stable security definer
 set search_path = ''
 as $$
-  select private.is_service() or coalesce(
-    private.member_rank(has_role.workspace_id, (select auth.uid())) >= private.role_rank(has_role.minimum_role), false)
-$$;
+begin
+  return private.is_service() or coalesce(
+    private.member_rank(has_role.workspace_id, auth.uid()) >= private.role_rank(has_role.minimum_role), false);
+end $$;
 comment on function private.has_role(uuid, text) is
   'Whether the caller has at least this role in the workspace; the service always has.';
 revoke all on function private.has_role from public, anon, authenticated, service_role;
