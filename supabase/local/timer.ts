@@ -14,13 +14,19 @@ export function startTimer(databaseUrl: string, log: Log): { stop(): Promise<voi
   let next: NodeJS.Timeout | undefined;
   let running: Promise<void> = Promise.resolve();
 
+  async function sweep(isLong: boolean): Promise<boolean> {
+    const { rows } = await pool.query("select ops.sweep($1) as ran", [isLong]);
+    return rows[0].ran;
+  }
   async function tick() {
     try {
       const { rows } = await pool.query("select to_regprocedure('ops.tick()') is not null as there");
       if (rows[0].there) {
         await pool.query("select ops.tick()");
-        await pool.query("select ops.sweep()");
-        await pool.query("select ops.sweep(true)");
+        // Each sweep in a transaction of its own. More than fit into one turn are left to the next.
+        const end = performance.now() + everyMs;
+        while ((await sweep(false)) && performance.now() < end && !stopped);
+        await sweep(true);
       }
       trouble.clear();
     } catch (error) {
