@@ -1,0 +1,24 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { live, prepare } from "./limits-histories.ts";
+import { rules, steps } from "./limits-steps.ts";
+import { createQueueDatabase } from "./queue.ts";
+
+// Random histories against a small model. npm run bench:properties lives through many more.
+
+test("in every history just what all limits let start is started, and all of it", {
+  timeout: 120_000,
+}, async () => {
+  const db = await createQueueDatabase();
+  const { service, workspaces } = await prepare(db);
+  let lives = 0;
+  await fc.assert(
+    fc.asyncProperty(rules, steps(40), async (rules, steps) => {
+      await live(db, service, workspaces, rules, steps);
+      lives++;
+    }),
+    // on a busy machine fewer histories rather than a failure
+    { numRuns: 60, interruptAfterTimeLimit: 20_000 },
+  );
+  expect(lives).toBeGreaterThan(0);
+});
