@@ -12,12 +12,19 @@ class History {
   /** What a worker knows of each job that it holds. */
   private readonly held = new Map<number, Row>();
 
+  private readonly db: QueueDatabase;
+  private readonly service: Connection;
+  private readonly workspaces: readonly (string | null)[];
+
   constructor(
-    private readonly db: QueueDatabase,
-    private readonly service: Connection,
-    private readonly workspaces: readonly (string | null)[],
+    db: QueueDatabase,
+    service: Connection,
+    workspaces: readonly (string | null)[],
     rules: readonly Rule[],
   ) {
+    this.db = db;
+    this.service = service;
+    this.workspaces = workspaces;
     this.model = new ModelLimits(rules.map((rule) => ({ ...rule })));
   }
 

@@ -45,7 +45,11 @@ export class ModelLimits {
   closed = new Map<string, number>();
   circuits = new Map<string, Circuit>();
 
-  constructor(readonly rules: Rule[]) {}
+  readonly rules: Rule[];
+
+  constructor(rules: Rule[]) {
+    this.rules = rules;
+  }
 
   add(id: number, job: Pick<ModelJob, "kind" | "workspace" | "provider" | "limitKey">): void {
     const rest = {
