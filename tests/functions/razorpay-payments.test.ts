@@ -1,57 +1,29 @@
 import { createHmac, randomUUID } from "node:crypto";
-import { beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { Log } from "../../functions/_shared/log.ts";
+import { describe, expect, test } from "vitest";
 import { createApp } from "../../functions/billing/app.ts";
-import type { Backend } from "../../functions/billing/backend.ts";
-import { paymentHandlers } from "../../functions/worker/handlers/payments.ts";
-import type { JobContext } from "../../functions/worker/job.ts";
 import { errorEnvelope } from "../../types/contracts.ts";
 import { orderAnswer, paymentAnswer } from "../../types/contracts-payments.ts";
-import { createTestDatabase } from "../helpers/database.ts";
-import { functionsDatabase, keptLog } from "./harness.ts";
-import { razorpayStandIn, stripeStandIn } from "./standin-clients.ts";
+import {
+  backend,
+  buyer,
+  call,
+  data,
+  db,
+  event,
+  log,
+  newOrder,
+  pay,
+  paymentOf,
+  requests,
+  rule,
+  run,
+  setWorkerTime,
+  start,
+  stripe,
+  testDb,
+  verify,
+} from "./razorpay-stage.ts";
 
-const testDb = await createTestDatabase();
-const db = functionsDatabase(testDb);
-const { razorpay, data, post: standIn, order: rule, calm, requests } = await razorpayStandIn();
-const { stripe } = await stripeStandIn();
-const { log } = keptLog();
-const buyer = await testDb.createUser();
-const start = Date.UTC(2030, 0, 1);
-
-beforeAll(async () => {
-  await testDb.setClock(new Date(start));
-  await testDb.query("insert into ref.currency_rates values ('USD', 'INR', 83.25, $1, $2)", [
-    new Date(start),
-    new Date(start + 3_600_000),
-  ]);
-});
-beforeEach(calm);
-
-const backend = {
-  rpc: (authorization: string, name: string, args: Record<string, unknown>) =>
-    testDb.user(authorization.replace("Bearer ", "")).call(`billing.${name}`, args),
-} as Backend;
-const app = createApp({ backend, db, stripe, razorpay, log });
-
-async function call(path: string, body: unknown, user = buyer.id) {
-  const response = await app.request(`/billing/${path}`, {
-    method: "POST",
-    body: JSON.stringify(body),
-    headers: { authorization: `Bearer ${user}` },
-  });
-  return { status: response.status, body: await response.json() };
-}
-const newOrder = async (more: Record<string, unknown> = {}) => {
-  const { body } = await call("orders", { workspace_id: buyer.workspaceId, package: "starter", ...more });
-  return orderAnswer.parse(body);
-};
-const pay = async (orderId: string, outcome = "success") =>
-  (await standIn(`/pay/${orderId}`, { outcome })).body;
-const verify = (payment_id: string, proof: Record<string, unknown>) =>
-  call("orders/verify", { payment_id, ...proof });
-const paymentOf = async (id: string) =>
-  (await testDb.query("select * from billing.payments where id = $1", [id]))[0]!;
 const purchases = async (id: string) =>
   (
     await testDb.query(
@@ -59,29 +31,6 @@ const purchases = async (id: string) =>
       [id],
     )
   )[0]!.n;
-
-const handlers = paymentHandlers({
-  stripe,
-  razorpay,
-  storage: { signedUrl: () => Promise.reject(new Error("not used")), upload: () => Promise.resolve() },
-});
-let now = start;
-function run(kind: string, payload: Record<string, unknown>, checkpoint = {}) {
-  const context = { db, log: log as Log, now: () => now } as JobContext;
-  return handlers[kind]!({ payload, checkpoint } as never, context);
-}
-
-/** What Razorpay would have sent of an entity, delivered now. */
-async function event(type: string, entities: Record<string, unknown>) {
-  const payload = Object.fromEntries(Object.entries(entities).map(([name, entity]) => [name, { entity }]));
-  const { webhook_event_id } = await testDb.service.call("ops.receive_webhook", {
-    provider: "razorpay",
-    event_id: `evt_${randomUUID()}`,
-    event_type: type,
-    payload: { entity: "event", event: type, payload, created_at: 1 },
-  });
-  return run("webhook.razorpay", { webhook_event_id });
-}
 
 describe("an order", () => {
   test("is made at Razorpay in paise, for the pending payment, and named by its receipt", async () => {
@@ -277,95 +226,13 @@ describe("a payment whose webhook was lost", () => {
     });
     await rule({ fail: "status", times: 1 });
     await expect(run("billing.reconcile_payment", { payment_id })).rejects.toThrow(/could not be asked/);
-    now = start + 26 * 3_600_000;
+    setWorkerTime(start + 26 * 3_600_000);
     expect(await run("billing.reconcile_payment", { payment_id })).toMatchObject({
       output: { status: "expired", abandoned: true },
     });
-    now = start;
+    setWorkerTime(start);
     const { razorpay_payment_id: id } = await pay(order_id);
     await event("payment.captured", { payment: data.payments[id as string] });
     expect(await paymentOf(payment_id)).toMatchObject({ status: "succeeded" });
-  });
-});
-
-describe("a refund", () => {
-  async function paidOrder() {
-    const { payment_id, order_id } = await newOrder();
-    const proof = await pay(order_id);
-    await verify(payment_id, proof);
-    return { payment_id, id: proof.razorpay_payment_id as string };
-  }
-  const ask = async (payment_id: string, more: Record<string, unknown> = {}) =>
-    (await call("refunds", { payment_id, reason: "not needed", key: randomUUID(), ...more })).body;
-  const refundRow = async (id: string) =>
-    (await testDb.query("select * from billing.payment_refunds where id = $1", [id]))[0]!;
-
-  test("that was asked for is made once, although its answer was lost", async () => {
-    const { payment_id, id } = await paidOrder();
-    const refund = await ask(payment_id, { amount_minor: 1_625 });
-    await rule({ fail: "answer", times: 1 });
-    await expect(run("billing.refund_payment", { refund_id: refund.id })).rejects.toThrow(
-      /could not be asked/,
-    );
-    for (let i = 0; i < 2; i++)
-      expect(await run("billing.refund_payment", { refund_id: refund.id })).toMatchObject({
-        output: { status: "succeeded" },
-      });
-    expect(Object.values(data.refunds).filter(({ payment_id }) => payment_id === id)).toHaveLength(1);
-    const [sent] = await requests(`/payments/${id}/refund`);
-    expect(sent!.headers["x-refund-idempotency"]).toBe(`refund-${refund.id}`);
-    expect(await paymentOf(payment_id)).toMatchObject({
-      status: "partially_refunded",
-      refunded_minor: 1_625,
-    });
-  });
-
-  test("that takes the bank days ends by the webhook; one that fails gives the credits back", async () => {
-    for (const outcome of ["success", "fail"]) {
-      const { payment_id, id } = await paidOrder();
-      const { body: made } = await standIn(`/dashboard/refunds/${id}`, { slow: true });
-      const tell = (type: string) =>
-        event(type, { refund: structuredClone(data.refunds[made.id]), payment: data.payments[id] });
-      await tell("refund.created");
-      expect(await paymentOf(payment_id)).toMatchObject({ status: "refunded" });
-      await standIn(`/bank/refunds/${made.id}`, { outcome });
-      await tell(outcome === "success" ? "refund.processed" : "refund.failed");
-      await tell("refund.created");
-      expect(await paymentOf(payment_id)).toMatchObject({
-        status: outcome === "success" ? "refunded" : "succeeded",
-      });
-    }
-    expect(await testDb.service.rpc("billing.verify_ledger")).toEqual([]);
-  });
-
-  test("that Razorpay refuses ends as failed; one that was lost is found by looking", async () => {
-    const { payment_id, id } = await paidOrder();
-    await standIn(`/dashboard/refunds/${id}`, { amount: 41_000 });
-    const refund = await ask(payment_id);
-    expect(await run("billing.refund_payment", { refund_id: refund.id })).toMatchObject({
-      output: { status: "failed" },
-    });
-    expect((await refundRow(refund.id)).error).toMatch(/greater than amount captured/);
-    expect(await run("billing.sync_refunds", { payment_id })).toMatchObject({ output: { refunds: 1 } });
-    expect(await paymentOf(payment_id)).toMatchObject({
-      status: "partially_refunded",
-      refunded_minor: 41_000,
-    });
-  });
-
-  test("of a disputed payment waits for the bank: the dispute takes the credits, and winning returns them", async () => {
-    const { payment_id, id } = await paidOrder();
-    const { body: dispute } = await standIn(`/bank/disputes/${id}`);
-    await event("payment.dispute.created", {
-      payment: data.payments[id],
-      dispute: data.disputes[dispute.id],
-    });
-    const [open] = await testDb.query("select * from billing.disputes where payment_id = $1", [payment_id]);
-    expect(open).toMatchObject({ status: "open", taken_micro: 500_000 });
-    expect(await ask(payment_id)).toMatchObject({ error: { code: "payment_not_refundable" } });
-    await standIn(`/bank/disputes/${dispute.id}/close`, { outcome: "won" });
-    await event("payment.dispute.won", { payment: data.payments[id], dispute: data.disputes[dispute.id] });
-    const [closed] = await testDb.query("select * from billing.disputes where payment_id = $1", [payment_id]);
-    expect(closed).toMatchObject({ status: "won", released_at: expect.any(Date) });
   });
 });
