@@ -17,12 +17,13 @@ const denoBinary = () => createRequire(import.meta.url)("deno/install_api.cjs").
 const readable = ["functions", "types", "node_modules", "package.json"].map((name) =>
   path.join(projectDir, name),
 );
-const permissions = [
+export const permissions = [
   "--no-prompt",
   "--allow-net",
   "--allow-env",
-  // The libraries of mail ask for the name of the machine as they are loaded.
-  "--allow-sys=hostname",
+  // node:https asks for the system's certificates, which has no name that could be allowed alone; the libraries of
+  // mail ask for the name of the machine.
+  "--allow-sys",
   `--allow-read=${readable.join(",")}`,
 ];
 

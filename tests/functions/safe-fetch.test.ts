@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { createRequire } from "node:module";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
@@ -12,6 +12,7 @@ import {
   isPublicAddress,
   type SafeRequest,
 } from "../../functions/_shared/safe-fetch.ts";
+import { permissions } from "../../supabase/local/function-process.ts";
 
 const request = (more: Partial<SafeRequest> = {}): SafeRequest => ({
   method: "POST",
@@ -176,6 +177,21 @@ describe("where an address leads", () => {
   });
 });
 
+/** What the first client says to a server of TLS that then hangs up; `call` gets its port. */
+async function greeted(call: (port: number) => Promise<unknown>): Promise<string> {
+  let said = "";
+  const server = createTcpServer((socket) => {
+    socket.once("data", (bytes) => {
+      said = bytes.toString("latin1");
+      socket.destroy();
+    });
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  await call((server.address() as AddressInfo).port);
+  server.close();
+  return said;
+}
+
 describe("a request", () => {
   let server: Server;
   let port = 0;
@@ -212,6 +228,21 @@ describe("a request", () => {
     expect(hits).toContain(`POST nowhere.invalid:${port}/in?a=b`);
   });
 
+  test("goes there over TLS, too, with the name for the certificate, and not to where the name leads later", async () => {
+    const asked = await greeted(async (tls) => {
+      let first = true;
+      // the second look leads elsewhere: whoever looked again at the connection would go there
+      const changing = async () => {
+        const address = first ? "127.0.0.1" : "127.0.0.2";
+        first = false;
+        return [{ address, family: 4 }];
+      };
+      const rebound = createSafeFetch({ allowLocal: true, resolve: changing });
+      await expect(rebound(`https://nowhere.invalid:${tls}/`, request())).rejects.toThrow();
+    });
+    expect(asked).toContain("nowhere.invalid");
+  });
+
   test("does not follow a redirect", async () => {
     expect((await send(at("/redirect"), request())).status).toBe(302);
     expect(hits.filter((hit) => hit.endsWith("/secret"))).toEqual([]);
@@ -230,30 +261,39 @@ describe("a request", () => {
     expect(await send(at("/drip"), soon())).toMatchObject({ status: 200, body: "begun" });
   });
 
-  test("goes to the address that was checked under Deno, too", async () => {
-    const deno = createRequire(import.meta.url)("deno/install_api.cjs").runInstall() as string;
-    const root = path.join(import.meta.dirname, "../..");
-    const script = `
-      import { createSafeFetch } from "./functions/_shared/safe-fetch.ts";
-      const send = createSafeFetch({ allowLocal: true, resolve: async () => [{ address: "127.0.0.1", family: 4 }] });
-      const signal = AbortSignal.timeout(4000);
-      const { status, body } = await send("${at("/deno")}", { method: "POST", headers: {}, body: "{}", signal, mostBytes: 3 });
-      const refused = await createSafeFetch()("https://[::ffff:127.0.0.1]/", { method: "GET", headers: {}, signal, mostBytes: 1 })
-        .catch((error) => error.name);
-      console.log(JSON.stringify({ status, body, refused }));
-      Deno.exit();`;
-    const args = ["run", "--no-prompt", "--allow-net", "--config", "functions/deno.json", "-"];
-    const child = spawn(deno, args, { cwd: root, stdio: ["pipe", "pipe", "pipe"] });
+  test("goes to the address that was checked under Deno, too, plain and over TLS", async () => {
     let out = "";
-    child.stdout.on("data", (text) => {
-      out += text;
+    const asked = await greeted(async (tls) => {
+      out = await runDeno(`
+        import { createSafeFetch } from "./functions/_shared/safe-fetch.ts";
+        const send = createSafeFetch({ allowLocal: true, resolve: async () => [{ address: "127.0.0.1", family: 4 }] });
+        const signal = AbortSignal.timeout(4000);
+        const post = { method: "POST", headers: {}, body: "{}", signal, mostBytes: 3 };
+        const { status, body } = await send("${at("/deno")}", post);
+        const refused = await createSafeFetch()("https://[::ffff:127.0.0.1]/", { ...post, method: "GET" })
+          .catch((error) => error.name);
+        const hungUp = await send("https://nowhere.invalid:${tls}/", post).catch(({ code }) => code);
+        console.log(JSON.stringify({ status, body, refused, hungUp }));
+        Deno.exit();`);
     });
-    child.stderr.on("data", (text) => {
-      out += text;
-    });
-    child.stdin.end(script);
-    await once(child, "close");
-    expect(out.trim()).toBe('{"status":200,"body":"fin","refused":"AddressRefused"}');
+    expect(out.trim()).toBe('{"status":200,"body":"fin","refused":"AddressRefused","hungUp":"ECONNRESET"}');
     expect(hits).toContain(`POST nowhere.invalid:${port}/deno`);
+    expect(asked).toContain("nowhere.invalid");
   });
 });
+
+async function runDeno(script: string): Promise<string> {
+  const deno = createRequire(import.meta.url)("deno/install_api.cjs").runInstall() as string;
+  const root = path.join(import.meta.dirname, "../..");
+  const args = ["run", ...permissions, "--config", "functions/deno.json", "-"];
+  const child = spawn(deno, args, { cwd: root, stdio: ["pipe", "pipe", "pipe"] });
+  let out = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (text) => {
+      out += text;
+    });
+  }
+  child.stdin.end(script);
+  await once(child, "close");
+  return out;
+}

@@ -110,6 +110,26 @@ describe("a signed callback", () => {
 });
 
 describe("a request that is not what it says", () => {
+  // signed by openssl with the key of RFC 8032, 7.1, test 1
+  test("the computed vector verifies, and changed by a digit it does not", async () => {
+    const { state, send } = setUp();
+    const x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    state.jwks = { keys: [{ kty: "OKP", crv: "Ed25519", x, kid: "rfc8032", use: "sig", alg: "EdDSA" }] };
+    const body = '{"request_id":"r1","status":"OK","payload":{"images":[]}}';
+    const signature =
+      "c2c32551ef8f5992128de2500431715333ffb89e1961c88aaa06550bc629d7cb" +
+      "e2ba7c7d32549175470a0e7e7c1b3a5a336caf13b711e6a370bf8055de8db20b";
+    const headers = {
+      "x-fal-webhook-request-id": "r1",
+      "x-fal-webhook-user-id": "user-1",
+      "x-fal-webhook-timestamp": "1893456000",
+      "x-fal-webhook-signature": signature,
+    };
+    const changed = { ...headers, "x-fal-webhook-signature": signature.replace("c2c3", "c2c4") };
+    await expectRefused(await send(body, changed), 401, "invalid_signature");
+    expect(await (await send(body, headers)).json()).toEqual({ received: true, created: true });
+  });
+
   test.each(["request-id", "user-id", "timestamp", "signature"])(
     "without the header %s it is 400",
     async (name) => {

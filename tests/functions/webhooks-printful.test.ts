@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { printfulWebhooks } from "../../functions/webhooks/providers/printful.ts";
-import { createInbox, hmac } from "./inbox.ts";
+import { createInbox, hmac, vectorBody } from "./inbox.ts";
 
 const inbox = await createInbox({ subscribed: printfulWebhooks });
 const secret = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -58,6 +58,14 @@ describe("version 2", () => {
     await inbox.expectStored(signed(stock), true, path);
     await inbox.expectStored(signed({ ...stock, type: "moon_landed" }), true, path);
     expect(await inbox.work()).toMatchObject([inbox.ignored, inbox.ignored]);
+  });
+
+  test("the computed vector verifies, and its event lacks a type", async () => {
+    const { path } = await subscribe();
+    // by openssl
+    const signature = "390094348d810dd4a29aa4f0cc7f219f861130b4e774282847ffb206b7e95539";
+    const headers = { "x-pf-webhook-signature": signature };
+    await inbox.expectRefused({ body: vectorBody, headers }, 400, "invalid_event", path);
   });
 
   test("signed with the secret as text, wrongly, or changed it is 401, unsigned 400", async () => {
