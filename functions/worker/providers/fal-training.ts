@@ -2,55 +2,27 @@
 // Source: npm @fal-ai/client (types/endpoints.d.ts), https://fal.ai/models/fal-ai/flux-lora-fast-training/api.
 
 import { z } from "zod";
-import type { FalOptions } from "./fal.ts";
-import { givesReason, makeCall, readAnswer, reasonOf, refusal } from "./http.ts";
-import { providerRejected, type Submission } from "./provider.ts";
+import { type FalOptions, falQueue, queueState, readCallback } from "./fal-queue.ts";
+import { givesReason, readAnswer, reasonOf } from "./http.ts";
+import { providerRejected } from "./provider.ts";
 import type { Trainer, TrainingState } from "./training.ts";
 
 const model = "fal-ai/flux-lora-fast-training";
 
-const submitted = z.object({
-  request_id: z.string().min(1),
-  status_url: z.string().nullish(),
-  response_url: z.string().nullish(),
-  cancel_url: z.string().nullish(),
-});
 const status = z.object({
-  status: z.enum(["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]),
+  status: queueState,
   logs: z.array(z.object({ message: z.string() })).nullish(),
   metrics: z.object({ inference_time: z.number().nullish() }).nullish(),
 });
 const trained = z
   .object({ diffusers_lora_file: z.object({ url: z.string().min(1) }) })
   .transform(({ diffusers_lora_file }) => ({ ok: true, weightsUrl: diffusers_lora_file.url }) as const);
-const callback = z.object({
-  request_id: z.string(),
-  status: z.string(),
-  payload: z.unknown().optional(),
-  error: z.unknown().optional(),
-});
 
-// What an overloaded gateway, a wrong key or a limit answers says nothing of the run.
-const notOfTheRun = new Set([401, 403, 408, 425, 429, 502, 503, 504]);
-
-export function falTrainer({
-  queueUrl,
-  key,
-  filesUrls,
-  fetch: fetcher = fetch,
-  now = Date.now,
-}: FalOptions): Trainer {
-  const call = makeCall("fal", `Key ${key}`, fetcher, now);
-
-  /** The address fal gave, if it is fal's; else the documented one. */
-  function address(run: Submission, given: string | null | undefined, suffix: string): string {
-    if (given && URL.canParse(given) && new URL(given).origin === new URL(queueUrl).origin) return given;
-    return `${queueUrl}/${run.model}/requests/${encodeURIComponent(run.request_id)}${suffix}`;
-  }
-
+export function falTrainer(options: FalOptions): Trainer {
+  const queue = falQueue(options);
   return {
     name: "fal",
-    filesUrls,
+    filesUrls: options.filesUrls,
     submit: async ({ imagesUrl, triggerWord, steps }, webhookUrl, signal) => {
       const input = {
         images_data_url: imagesUrl,
@@ -60,34 +32,23 @@ export function falTrainer({
         create_masks: true,
         is_style: false,
       };
-      const url = `${queueUrl}/${model}?fal_webhook=${encodeURIComponent(webhookUrl)}`;
-      const answer = await call("POST", url, signal, input);
-      if ([400, 413, 422].includes(answer.status)) throw providerRejected(reasonOf(answer.body));
-      const { request_id, ...urls } = readAnswer("fal", submitted, answer);
-      return { provider: "fal", request_id, model, ...urls, submitted_at: new Date(now()).toISOString() };
+      return queue.submit(model, input, webhookUrl, signal);
     },
     status: async (run, signal) => {
-      const answer = await call("GET", `${address(run, run.status_url, "/status")}?logs=1`, signal);
+      const answer = await queue.status(run, signal, "?logs=1");
       if (answer.status === 404) throw providerRejected("fal does not know the request any more.");
       return stateOf(readAnswer("fal", status, answer));
     },
     result: async (run, signal) => {
-      const answer = await call("GET", address(run, run.response_url, ""), signal);
-      if (notOfTheRun.has(answer.status)) throw refusal("fal", answer);
+      const answer = await queue.result(run, signal);
       if (answer.status >= 400) return { ok: false, reason: reasonOf(answer.body) };
       return readAnswer("fal", trained, answer);
     },
-    cancel: async (run, signal) => {
-      const answer = await call("PUT", address(run, run.cancel_url, "/cancel"), signal);
-      const said = z.object({ status: z.string() }).safeParse(answer.body);
-      // What has ended or is not known needs no cancelling.
-      if (said.success || answer.status === 404) return said.data?.status ?? "NOT_FOUND";
-      throw refusal("fal", answer);
-    },
+    cancel: queue.cancel,
     parseCallback: (body, run) => {
-      const parsed = callback.safeParse(body);
-      if (!parsed.success || parsed.data.request_id !== run.request_id) return null;
-      const { status, payload, error } = parsed.data;
+      const said = readCallback(body, run);
+      if (!said) return null;
+      const { status, payload, error } = said;
       if (status === "OK") return trained.safeParse(payload).data ?? null;
       return {
         ok: false,
