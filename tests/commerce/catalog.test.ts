@@ -1,52 +1,8 @@
 import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
-import { functionsDatabase } from "../functions/harness.ts";
-import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
-import { createShop, expectedCatalog, storedCatalog } from "./shop.ts";
-
-const testDb = await createTestDatabase();
-const db = functionsDatabase(testDb);
-
-let ada: { id: string; workspaceId: string };
-let stage: Awaited<ReturnType<typeof createShop>>;
-let store: string;
-beforeEach(async () => {
-  ada = await testDb.createUser();
-  stage = await createShop(testDb, db, ada);
-  store = stage.merchant.addLocation("Store");
-});
-
-const member = async (role: string) => {
-  const user = await testDb.createUser();
-  await testDb.query(
-    "insert into identity.workspace_members (workspace_id, user_id, role) values ($1, $2, $3)",
-    [ada.workspaceId, user.id, role],
-  );
-  return user;
-};
-const tellAll = async (events: Parameters<typeof stage.tell>[0][]) => {
-  const results = [];
-  for (const event of events) results.push(await stage.tell(event));
-  return results;
-};
-const product = async (id: string) =>
-  (
-    await testDb.query(
-      "select * from commerce.shopify_products where connected_account_id = $1 and shopify_product_id = $2",
-      [stage.accountId, id],
-    )
-  )[0]!;
-/** Makes a product known with so much in the store. */
-async function sell(
-  input: Parameters<typeof stage.merchant.createProduct>[0] = {},
-  stock = 5,
-): Promise<string> {
-  const { id, events } = stage.merchant.createProduct(input, stock);
-  await tellAll(events);
-  stage.clock.now += 2000;
-  return id;
-}
+import { ada, member, product, sell, stage, store, tellAll, testDb } from "./catalog-data-stage.ts";
+import { expectedCatalog, storedCatalog } from "./shop.ts";
 
 describe("a webhook", () => {
   test("that comes twice changes nothing the second time", async () => {
@@ -224,99 +180,6 @@ describe("search", () => {
   });
 });
 
-describe("a sync", () => {
-  test("reads everything once more without changing what is the same", async () => {
-    stage.merchant.createCollection("All", [await sell({ tags: ["a"] }), await sell()]);
-    await stage.sync();
-    const before = await storedCatalog(testDb, stage.accountId);
-    stage.clock.now += 60_000;
-    const { counts } = await stage.sync();
-    expect(counts.products).toEqual({ unchanged: 2 });
-    expect(counts.collections).toEqual({ unchanged: 1 });
-    expect(await storedCatalog(testDb, stage.accountId)).toEqual(before);
-    expect(before).toEqual(expectedCatalog(stage.shop));
-  });
-
-  test("of changes reads only what changed since the last one", async () => {
-    for (let i = 0; i < 20; i++) stage.merchant.createProduct({ title: `P${i}` });
-    stage.clock.now += 3_600_000;
-    await stage.sync();
-    stage.clock.now += 3_600_000;
-    const [id] = Object.keys(stage.shop.products);
-    stage.merchant.updateProduct(id!, { title: "Changed" });
-    stage.clock.now += 60_000;
-    const { counts, total } = await stage.sync("changes");
-    expect([counts.products, total]).toEqual([{ applied: 1 }, 1]);
-    expect((await product(id!)).title).toBe("Changed");
-  });
-
-  test("is one at a time for a shop, and members ask for it", async () => {
-    const ask = (id: string) =>
-      testDb.user(id).call("commerce.request_shopify_sync", { account_id: stage.accountId });
-    const member1 = await member("member");
-    const [first, second] = await Promise.all([ask(member1.id), ask(ada.id)]);
-    expect(first.id).toBe(second.id);
-    await expectError(ask((await member("viewer")).id), "role_too_low", "PT403");
-    await expectError(ask((await testDb.createUser()).id), "unknown_account", "PT404");
-    expect(
-      (await testDb.user(member1.id).call("commerce.cancel_shopify_sync", { sync_id: first.id })).status,
-    ).toBe("cancelled");
-    await testDb.call("private.disconnect_account", { id: stage.accountId });
-    await expectError(ask(ada.id), "shop_not_connected", "PT409");
-  });
-
-  test("is begun by the sweep: whole once a day, changes once an hour", async () => {
-    const kinds = () =>
-      testDb.query(
-        "select kind from commerce.shopify_syncs where connected_account_id = $1 order by created_at",
-        [stage.accountId],
-      );
-    await testDb.call("commerce.sweep_shops");
-    await testDb.call("commerce.sweep_shops");
-    expect(await kinds()).toEqual([{ kind: "full" }]);
-    await stage.sync();
-    await testDb.query("update commerce.shopify_syncs set created_at = now() - interval '2 hours'");
-    await testDb.call("commerce.sweep_shops");
-    expect(await kinds()).toEqual([{ kind: "full" }, { kind: "changes" }]);
-  });
-});
-
-describe("a shop that leaves", () => {
-  const uninstalled = () => stage.tell(stage.merchant.uninstall()[0]!);
-  const account = async () =>
-    (
-      await testDb.query(
-        "select status, disconnected_at from integrations.connected_accounts where id = $1",
-        [stage.accountId],
-      )
-    )[0];
-
-  test("is disconnected, keeps its catalog for its return, and loses it when Shopify says so", async () => {
-    const id = await sell();
-    expect(await uninstalled()).toBe("disconnected");
-    expect(await account()).toMatchObject({ status: "disconnected" });
-    expect((await product(id)).title).toBeDefined();
-    const redact = {
-      topic: "shop/redact",
-      payload: { shop_domain: stage.domain },
-      triggered_at: "2029-06-03T12:00:00Z",
-    };
-    await stage.tell(redact);
-    expect(await account()).toBeUndefined();
-    expect(await product(id)).toBeUndefined();
-  });
-
-  test("and was connected again since is not disconnected by the late word of the first leaving", async () => {
-    const [event] = stage.merchant.uninstall();
-    await testDb.query(
-      "update integrations.connected_accounts set connected_at = '2029-06-02' where id = $1",
-      [stage.accountId],
-    );
-    expect(await stage.tell(event!)).toBe("stale");
-    expect(await account()).toMatchObject({ status: "active" });
-  });
-});
-
 test("clients read the catalog of their workspaces and write none of it, but for what a collection fills", async () => {
   const id = await sell();
   const { id: collection, events } = stage.merchant.createCollection("All", [id]);
@@ -348,47 +211,4 @@ test("clients read the catalog of their workspaces and write none of it, but for
   expect(await editor.query(fill, [collection])).toHaveLength(1);
   expect(await stranger.query(fill, [collection])).toEqual([]);
   await expectError(editor.query("select 1 from commerce.shopify_tombstones"), "42501");
-});
-
-describe("brand settings", () => {
-  test("are read off the catalog and kept as people set them", async () => {
-    await sell({
-      title: "Linen dress",
-      product_type: "Dresses",
-      tags: ["summer"],
-      body_html: `<p>${"soft ".repeat(20)}</p>`,
-    });
-    await sell({ title: "Wool coat", product_type: "Coats", tags: ["summer", "winter"] });
-    const editor = testDb.user((await member("editor")).id);
-    const brand = await editor.call("commerce.analyze_brand", { account_id: stage.accountId });
-    expect(brand).toMatchObject({
-      products_analyzed: 2,
-      common_tags: ["summer", "winter"],
-      price_ranges: { Dresses: { min: 1990, median: 1990, max: 1990 } },
-      analysis_insights: { products: 2, active: 2, without_description: 1, types: { Coats: 1, Dresses: 1 } },
-    });
-    expect([...brand.sample_titles].sort()).toEqual(["Linen dress", "Wool coat"]);
-    await editor.query("update commerce.brand_settings set brand_voice = 'luxury' where id = $1", [brand.id]);
-    const again = await editor.call("commerce.analyze_brand", { account_id: stage.accountId });
-    expect([again.id, again.brand_voice]).toEqual([brand.id, "luxury"]);
-  });
-
-  test("are for editors, of accounts of the same workspace", async () => {
-    const viewer = testDb.user((await member("viewer")).id);
-    await expectError(
-      viewer.call("commerce.analyze_brand", { account_id: stage.accountId }),
-      "role_too_low",
-      "PT403",
-    );
-    const stranger = await testDb.createUser();
-    await expectError(
-      testDb
-        .user(stranger.id)
-        .query("insert into commerce.brand_settings (workspace_id, connected_account_id) values ($1, $2)", [
-          stranger.workspaceId,
-          stage.accountId,
-        ]),
-      "42501",
-    );
-  });
 });
