@@ -4,6 +4,7 @@ import { createBase, limitBody } from "../_shared/app.ts";
 import { ApiError, envelope } from "../_shared/errors.ts";
 import type { Log } from "../_shared/log.ts";
 import type { Subscription } from "../_shared/sql/subscriptions.ts";
+import { type DataRequests, dataRequestRoutes } from "./data-requests.ts";
 import type { Inbox } from "./inbox.ts";
 import {
   invalidJson,
@@ -19,6 +20,8 @@ export interface Deps {
   providers: readonly WebhookProvider[];
   /** Reached at /webhooks/<provider>/<token of a subscription>. */
   subscribed?: { providers: readonly SubscribedProvider[]; subscriptions: Subscriptions } | undefined;
+  /** What people ask for at Meta. */
+  dataRequests?: DataRequests | undefined;
   log: Log;
   now?: () => number;
 }
@@ -33,7 +36,8 @@ const unstorable = new Set(["22P02", "22P05", "22021"]);
  * is the handshake of the senders that have one. All work is the queue's. Nothing is stored of a request that is
  * answered with 4xx.
  */
-export function createApp({ inbox, providers, subscribed, log, now = Date.now }: Deps): Hono {
+export function createApp(deps: Deps): Hono {
+  const { inbox, providers, subscribed, dataRequests, log, now = Date.now } = deps;
   const app = createBase("webhooks", log);
   for (const provider of providers) {
     const { name } = provider;
@@ -79,6 +83,7 @@ export function createApp({ inbox, providers, subscribed, log, now = Date.now }:
     }
     refuseOthers(path);
   }
+  if (dataRequests) dataRequestRoutes(app, dataRequests, log, now);
   // Not a route for all the rest: with one, the router would try routes one by one.
   app.notFound((c) => {
     const unknown = new ApiError(404, "unknown_provider", "No webhooks are taken at this address.");

@@ -15,6 +15,22 @@ export interface FileRemover {
   remove(bucket: string, paths: string[]): Promise<void>;
 }
 
+/** A call deletes so many at once. */
+const removedAtOnce = 100;
+
+/** Deletes objects of any buckets; those that are gone are fine. Errors: storage_unavailable. */
+export async function removeObjects(
+  storage: FileRemover,
+  objects: readonly { bucket: string; path: string }[],
+): Promise<void> {
+  for (const [bucket, group] of Map.groupBy(objects, (object) => object.bucket)) {
+    for (let at = 0; at < group.length; at += removedAtOnce) {
+      const paths = group.slice(at, at + removedAtOnce).map(({ path }) => path);
+      await storage.remove(bucket, paths);
+    }
+  }
+}
+
 /** Storage through supabase-js with the secret key, which passes all policies. */
 export function supabaseStorage(client: Pick<SupabaseClient, "storage">): Storage & FileRemover {
   return {

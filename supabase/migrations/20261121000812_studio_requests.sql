@@ -1,7 +1,8 @@
 -- Asking for creations and cancelling them: the request is checked, its charge held and its job enqueued in one
 -- transaction, or nothing happens.
 
--- An uploaded picture that a request may use. What lies in the folder `visitors` is lent to the service alone.
+-- An uploaded picture that a request may use. What lies in the folders `visitors` and `instagram` is lent by customers,
+-- to the service alone.
 -- Errors: unknown_image, unsupported_image_type.
 create function private.require_image(path text, workspace_id uuid) returns void
 language plpgsql stable
@@ -12,7 +13,7 @@ declare
 begin
   select coalesce(o.metadata ->> 'mimetype', '') into v_mime_type from storage.objects o
   where o.bucket_id = 'studio-uploads' and o.name = path and private.is_workspace_path(path, workspace_id)
-    and (split_part(path, '/', 2) <> 'visitors' or private.is_service());
+    and (split_part(path, '/', 2) not in ('visitors', 'instagram') or private.is_service());
   if not found then
     perform private.fail('unknown_image', format('There is no uploaded picture "%s" in this workspace.', path),
       jsonb_build_object('path', path));

@@ -1,6 +1,20 @@
 -- What Shopify's compliance topics ask of the inbox: it keeps bodies of webhooks, and those of orders and customers are
 -- about people. An event's row stays, so that a repetition is still known; its body goes.
 
+-- Those who answer for a workspace's accounts.
+create function private.notify_admins(workspace_id uuid, title text, description text, metadata jsonb, key text,
+  event_type text) returns void
+language sql
+set search_path = ''
+as $$
+  select private.notify_user(m.user_id, m.workspace_id, 'warning', title, description, null, metadata, key, event_type)
+  from identity.workspace_members m
+  where m.workspace_id = notify_admins.workspace_id and m.role in ('admin', 'owner')
+    and (m.expires_at is null or m.expires_at > private.now())
+$$;
+comment on function private.notify_admins is 'Warns the admins of a workspace, once for a key.';
+revoke all on function private.notify_admins from public, anon, authenticated, service_role;
+
 -- Ids of Shopify's events begin with their shop.
 create index webhook_events_shop on ops.webhook_events (split_part(event_id, ':', 1)) where provider = 'shopify';
 
@@ -75,16 +89,13 @@ begin
   if account.id is null then
     return null;
   end if;
-  perform private.notify_user(m.user_id, m.workspace_id, 'warning', 'A customer asks for their data',
+  perform private.notify_admins(account.workspace_id, 'A customer asks for their data',
     format('A customer of %s asks what is kept of them: %s. Answer within 30 days.', v_shop,
       case cardinality(v_ids) when 0 then 'nothing is' when 1 then '1 webhook is' else cardinality(v_ids)
         || ' webhooks are' end),
-    null, jsonb_build_object('shop', v_shop, 'customer_id', event.payload #> '{customer,id}',
+    jsonb_build_object('shop', v_shop, 'customer_id', event.payload #> '{customer,id}',
       'data_request_id', event.payload #> '{data_request,id}', 'webhook_event_ids', to_jsonb(v_ids)),
-    'shopify:data_request:' || event.id, 'integrations.customer_data_requested')
-  from identity.workspace_members m
-  where m.workspace_id = account.workspace_id and m.role in ('admin', 'owner')
-    and (m.expires_at is null or m.expires_at > private.now());
+    'shopify:data_request:' || event.id, 'integrations.customer_data_requested');
   return 'told';
 end $$;
 comment on function private.apply_customer_data_request(ops.webhook_events, integrations.connected_accounts) is

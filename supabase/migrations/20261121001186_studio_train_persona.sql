@@ -27,7 +27,11 @@ begin
     select o.bucket_id, coalesce(o.metadata ->> 'mimetype', ''), (o.metadata ->> 'size')::bigint
     into v_bucket, v_type, v_size
     from storage.objects o where o.bucket_id in ('studio-uploads', 'studio-results') and o.name = v_path
-      and private.is_workspace_path(v_path, workspace_id) and split_part(v_path, '/', 2) <> 'visitors'
+      and private.is_workspace_path(v_path, workspace_id)
+      and split_part(v_path, '/', 2) not in ('visitors', 'instagram')
+      -- nor what was made of a customer's photo
+      and not exists (select from studio.creations c where c.id = private.try_uuid(split_part(v_path, '/', 2))
+        and split_part(c.model_storage_path, '/', 2) in ('visitors', 'instagram'))
     order by o.bucket_id desc limit 1;
     if not found then
       perform private.fail('unknown_image', format('There is no picture "%s" in this workspace.', v_path),

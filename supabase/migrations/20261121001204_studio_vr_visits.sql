@@ -150,12 +150,14 @@ create trigger creations_guard_visitors before insert on studio.creations
   for each row when (split_part(new.model_storage_path, '/', 2) = 'visitors'
     or split_part(new.garment_path, '/', 2) = 'visitors')
   execute function private.guard_visitors_photos();
--- Nor are they models, garments or references, of which members see thumbnails and the worker makes pictures.
-alter table studio.models add constraint models_no_visitors check (split_part(storage_path, '/', 2) <> 'visitors');
-alter table studio.wardrobe_garments
-  add constraint wardrobe_garments_no_visitors check (split_part(storage_path, '/', 2) <> 'visitors');
-alter table studio.personas
-  add constraint personas_no_visitors check (split_part(face_reference_path, '/', 2) <> 'visitors');
+-- Nor are they, or what people sent to the bot, models, garments or references, of which members see thumbnails and the
+-- worker makes pictures.
+alter table studio.models
+  add constraint models_no_visitors check (split_part(storage_path, '/', 2) not in ('visitors', 'instagram'));
+alter table studio.wardrobe_garments add constraint wardrobe_garments_no_visitors
+  check (split_part(storage_path, '/', 2) not in ('visitors', 'instagram'));
+alter table studio.personas add constraint personas_no_visitors
+  check (split_part(face_reference_path, '/', 2) not in ('visitors', 'instagram'));
 
 -- Rows that clients wait for.
 do $$

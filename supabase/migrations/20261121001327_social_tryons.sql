@@ -39,6 +39,33 @@ comment on function social.accept_photo(uuid, text) is
 revoke all on function social.accept_photo from public, anon, authenticated, service_role;
 grant execute on function social.accept_photo to service_role;
 
+-- What people sent to the bot is for their own try-on. Members see it in the conversation and make nothing else of it.
+create function private.guard_sent_photos() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if not private.is_service() or split_part(new.garment_path, '/', 2) = 'instagram' or not exists (
+    select from social.tryons t where new.key = 'instagram:' || t.id and t.status = 'photo'
+      and t.workspace_id = new.workspace_id) then
+    perform private.fail('unknown_image', 'Photos that people sent to the bot are for their own try-ons.',
+      jsonb_build_object('path', new.model_storage_path));
+  end if;
+  return new;
+end $$;
+comment on function private.guard_sent_photos() is
+  'Trigger: refuses creations of photos that people sent to the bot but for their own try-ons.';
+revoke all on function private.guard_sent_photos from public, anon, authenticated, service_role;
+create trigger creations_guard_sent_photos before insert on studio.creations
+  for each row when (split_part(new.model_storage_path, '/', 2) = 'instagram'
+    or split_part(new.garment_path, '/', 2) = 'instagram')
+  execute function private.guard_sent_photos();
+create policy "Only the service stores what people sent to the bot" on storage.objects as restrictive for insert
+  to anon, authenticated with check (bucket_id <> 'studio-uploads' or split_part(name, '/', 2) <> 'instagram');
+create policy "Nobody replaces what people sent to the bot" on storage.objects as restrictive for update
+  to anon, authenticated using (bucket_id <> 'studio-uploads' or split_part(name, '/', 2) <> 'instagram')
+  with check (bucket_id <> 'studio-uploads' or split_part(name, '/', 2) <> 'instagram');
+
 create function private.settle_photo(tryon social.tryons, path text, creation_id uuid, refusal text) returns text
 language plpgsql
 set search_path = ''

@@ -63,8 +63,27 @@ create index bot_interactions_post_id on social.bot_interactions (post_id, occur
 create index bot_interactions_conversation_id on social.bot_interactions (conversation_id, id)
   where conversation_id is not null;
 create index bot_interactions_creation_id on social.bot_interactions (creation_id) where creation_id is not null;
+-- A step that is to name nobody any more keeps what is counted; its key named a message or comment of the person.
+create function private.keep_interaction() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- what is computed from details is not yet there
+  v_free constant text[] := '{details,dedupe_key,duration_ms,cost_micro}';
+begin
+  if new.details = old.details - '{platform_user_id,username,text,comment_id}'::text[]
+    and new.dedupe_key in (old.dedupe_key, 'forgotten:' || old.id)
+    and to_jsonb(new) - v_free = to_jsonb(old) - v_free then
+    return new;
+  end if;
+  perform private.fail('immutable_row', 'A step of the funnel never changes.');
+  return null;
+end $$;
+comment on function private.keep_interaction() is 'Trigger: of a step only the person may be forgotten.';
+revoke all on function private.keep_interaction from public, anon, authenticated, service_role;
 create trigger keep_bot_interactions before update on social.bot_interactions
-  for each statement execute function private.forbid_change();
+  for each row execute function private.keep_interaction();
 alter table social.bot_interactions enable row level security;
 revoke all on table social.bot_interactions from public, anon, authenticated, service_role;
 grant select on table social.bot_interactions to authenticated, service_role;

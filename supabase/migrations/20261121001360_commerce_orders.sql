@@ -47,9 +47,11 @@ comment on column commerce.orders.discount_codes is 'In capitals.';
 comment on column commerce.orders.campaign is
   'utm_* and tryon of the address where the visit began or of the cart, as they stood there.';
 comment on column commerce.orders.paid_at is 'When the shop had the money; only what is paid is revenue.';
-comment on column commerce.orders.redacted_at is 'When the shop asked to forget the customer.';
+comment on column commerce.orders.redacted_at is
+  'When the shop, or the person themselves, asked to forget the customer.';
 create index orders_workspace_id on commerce.orders (workspace_id, ordered_at desc, id);
 create index orders_customer_ref on commerce.orders (connected_account_id, customer_ref) where customer_ref is not null;
+create index orders_handle_ref on commerce.orders (connected_account_id, handle_ref) where handle_ref is not null;
 create trigger touch_orders before update on commerce.orders
   for each row execute function private.touch_updated_at();
 alter table commerce.orders enable row level security;

@@ -172,21 +172,38 @@ end $$;
 comment on function private.total_refunds(uuid, text) is 'Sums the refunds of an order up, on it and on its lines.';
 revoke all on function private.total_refunds from public, anon, authenticated, service_role;
 
+-- What stands for a person in orders of a shop goes; amounts and goods stay.
+create function private.redact_orders_of(account_id uuid, order_ids jsonb, refs text[]) returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_redacted integer;
+begin
+  update commerce.orders o
+  set customer_ref = null, handle_ref = null, redacted_at = private.now()
+  where o.connected_account_id = redact_orders_of.account_id and o.redacted_at is null
+    and (o.shopify_order_id in (select jsonb_array_elements_text(order_ids)) or o.customer_ref = any (refs)
+      or o.handle_ref = any (refs));
+  get diagnostics v_redacted = row_count;
+  return v_redacted;
+end $$;
+comment on function private.redact_orders_of(uuid, jsonb, text[]) is
+  'Orders of a shop, named by the shop''s ids or by the person''s hash, forget the person; answers how many.';
+revoke all on function private.redact_orders_of from public, anon, authenticated, service_role;
+
 -- customers/redact names the customer and their orders.
 create function private.redact_orders(event ops.webhook_events, account integrations.connected_accounts) returns text
 language plpgsql
 set search_path = ''
 as $$
 begin
-  update commerce.orders o
-  set customer_ref = null, handle_ref = null, redacted_at = private.now()
-  from integrations.connected_accounts a
-  where a.id = o.connected_account_id and a.provider = 'shopify' and o.redacted_at is null
-    and a.external_account_id = lower(event.payload ->> 'shop_domain')
-    and (o.shopify_order_id in (select jsonb_array_elements_text(coalesce(event.payload -> 'orders_to_redact', '[]')))
-      or o.customer_ref in (private.person_ref(a.id, event.payload #>> '{customer,id}'),
-        private.person_ref(a.id, event.payload #>> '{customer,email}')));
-  return case when found then 'redacted' end;
+  return (
+    select case when sum(private.redact_orders_of(a.id, coalesce(event.payload -> 'orders_to_redact', '[]'),
+      array_remove(array[private.person_ref(a.id, event.payload #>> '{customer,id}'),
+        private.person_ref(a.id, event.payload #>> '{customer,email}')], null))) > 0 then 'redacted' end
+    from integrations.connected_accounts a
+    where a.provider = 'shopify' and a.external_account_id = lower(event.payload ->> 'shop_domain'));
 end $$;
 comment on function private.redact_orders(ops.webhook_events, integrations.connected_accounts) is
   'customers/redact: what stands for the customer in orders goes.';

@@ -74,8 +74,10 @@ export function instagramProvider(client: MetaClient, fetcher: typeof fetch): OA
     refresh: async (access_token) =>
       tokensOf(await get("/refresh_access_token", { grant_type: "ig_refresh_token", access_token }, long)),
     identify: async ({ accessToken: access_token }) => {
-      const fields = "user_id,username,name,account_type,profile_picture_url";
+      // user_id is the account's, which webhooks name; id is the person's for our app, which callbacks name.
+      const fields = "id,user_id,username,name,account_type,profile_picture_url";
       const shape = z.looseObject({
+        id: id.optional(),
         user_id: id,
         username: z.string(),
         name: z.string().optional(),
@@ -88,7 +90,7 @@ export function instagramProvider(client: MetaClient, fetcher: typeof fetch): OA
         username: me.username,
         display_name: me.name,
         avatar_url: me.profile_picture_url,
-        provider_data: { account_type: me.account_type },
+        provider_data: { account_type: me.account_type, app_scoped_id: me.id },
       };
     },
   };

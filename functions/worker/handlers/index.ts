@@ -12,6 +12,7 @@ import { catalogHandlers } from "./catalog.ts";
 import { type CreationDeps, makeCreation } from "./creation.ts";
 import { importCsv } from "./csv-import.ts";
 import { deliverWebhook } from "./deliver-webhook.ts";
+import { erasePerson } from "./erase-person.ts";
 import { extendTrial } from "./extend-trial.ts";
 import { type KnowledgeDeps, knowledgeHandlers } from "./knowledge.ts";
 import type { TrainingDeps } from "./lora-training.ts";
@@ -59,6 +60,7 @@ export function createHandlers(
     "billing.extend_trial": extendTrial(deps.stripe),
     "billing.meter_errors": meterErrors(deps.stripe),
     "billing.report_usage": reportUsage(deps.stripe),
+    "integrations.erase_person": erasePerson(deps),
     "integrations.refresh_token": refreshToken(deps),
     "commerce.amazon_import": importAmazon(deps),
     "commerce.csv_import": importCsv(deps),

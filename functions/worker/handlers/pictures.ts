@@ -6,7 +6,7 @@ import { checkPicture, thumbnailSide } from "../pictures/check.ts";
 import { type PictureType, typeOf } from "../pictures/format.ts";
 import { type Pictures, Unreadable } from "../pictures/magick.ts";
 import { readObject } from "../pictures/read.ts";
-import type { FileRemover, Storage } from "../storage.ts";
+import { type FileRemover, removeObjects, type Storage } from "../storage.ts";
 
 export interface PictureDeps {
   storage: Storage & FileRemover;
@@ -27,7 +27,6 @@ const results = "studio-results";
 const mostResultBytes = 50 * 1024 * 1024;
 /** Larger results, in pixels, are shown as they are: a worker cannot hold them. */
 const mostPixels = { "image/jpeg": 60e6, "image/png": 12e6, "image/webp": 12e6 };
-const removedAtOnce = 100;
 
 export function pictureHandlers(deps: PictureDeps): Handlers {
   return {
@@ -107,14 +106,7 @@ async function store(
 function removeThem({ storage }: PictureDeps): Handler {
   return async (job) => {
     const { objects } = removal.parse(job.payload);
-    for (const [bucket, group] of Map.groupBy(objects, (object) => object.bucket)) {
-      for (let at = 0; at < group.length; at += removedAtOnce) {
-        await storage.remove(
-          bucket,
-          group.slice(at, at + removedAtOnce).map(({ path }) => path),
-        );
-      }
-    }
+    await removeObjects(storage, objects);
     return completed({ removed: objects.length });
   };
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { completed, type Handler } from "../job.ts";
-import type { FileRemover } from "../storage.ts";
+import { type FileRemover, removeObjects } from "../storage.ts";
 
 const payload = z.object({ files: z.array(z.object({ bucket: z.string(), path: z.string() })) });
 
@@ -8,12 +8,7 @@ const payload = z.object({ files: z.array(z.object({ bucket: z.string(), path: z
 export function removeFiles({ storage }: { storage: FileRemover }): Handler {
   return async (job) => {
     const { files } = payload.parse(job.payload);
-    for (const [bucket, group] of Object.entries(Object.groupBy(files, (file) => file.bucket))) {
-      await storage.remove(
-        bucket,
-        group!.map(({ path }) => path),
-      );
-    }
+    await removeObjects(storage, files);
     return completed({ removed: files.length });
   };
 }

@@ -2,6 +2,7 @@ import { type Context, Hono } from "hono";
 import { type Control, controlRoutes, type Rule } from "../control.ts";
 import type { Delivery } from "../delivery.ts";
 import { recorder } from "../recorder.ts";
+import { callbackRoutes } from "./callbacks.ts";
 import { refuse } from "./errors.ts";
 import { graphRoutes } from "./graph.ts";
 import { insightRoutes } from "./insights.ts";
@@ -39,6 +40,7 @@ export function createMetaStandIn(deps: Deps): Hono {
   app.route("/", controlRoutes(control));
   app.route("/", photos(deps));
   app.route("/", accounts(deps, nextId));
+  app.route("/", callbackRoutes(data, deps.webhookUrl));
   app.use(
     recorder(control, {
       refuse: told,

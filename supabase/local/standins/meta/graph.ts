@@ -1,6 +1,7 @@
 // The Graph API as far as Backlot asks for it: me, media, messages, conversations, subscriptions.
 
 import { type Context, Hono } from "hono";
+import { appScopedId } from "./callbacks.ts";
 import { refuse } from "./errors.ts";
 import { deadToken } from "./oauth.ts";
 import { People, type Told } from "./people.ts";
@@ -33,7 +34,14 @@ export function graphRoutes(deps: GraphDeps): Hono<Env> {
   app.get("/:version/me", (c) => {
     const { id, username, name } = c.get("account");
     const profile_picture_url = `https://cdninstagram.example/${id}/profile.jpg`;
-    return c.json({ id, user_id: id, username, name, account_type: "BUSINESS", profile_picture_url });
+    return c.json({
+      id: appScopedId(id),
+      user_id: id,
+      username,
+      name,
+      account_type: "BUSINESS",
+      profile_picture_url,
+    });
   });
   // Of people only those who have written: by that they agreed.
   app.get("/:version/:id", (c) => {
