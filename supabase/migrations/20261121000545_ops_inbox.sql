@@ -165,10 +165,10 @@ set search_path = ''
 as $$
 begin
   insert into ops.webhook_events (id, provider, event_id, fingerprint, event_type, payload, headers,
-    connected_account_id, subscription_id, job_id, correlation_id)
+    connected_account_id, subscription_id, job_id, created_at, correlation_id)
   overriding system value
   select e.webhook_event_id, e.provider, e.event_id, e.fingerprint, e.event_type, e.payload, coalesce(e.headers, '{}'),
-    e.connected_account_id, e.subscription_id, e.job_id,
+    e.connected_account_id, e.subscription_id, e.job_id, private.now(),
     coalesce((select j.correlation_id from ops.live_jobs j where j.id = e.job_id), gen_random_uuid())
   from unnest(events) e where e.created
   order by e.provider, e.event_id collate "C", e.fingerprint collate "C";

@@ -182,8 +182,8 @@ begin
     perform private.fail('unknown_vr_garment', 'The shop has no such garment.');
   end if;
   select * into v_shop from studio.vr_shops s where s.id = v_photo.shop_id;
-  insert into studio.vr_tryons as t (workspace_id, shop_id, token_id, garment_id, photo_id, key, expires_at)
-  values (v_shop.workspace_id, v_shop.id, token_id, garment_id, photo_id, key,
+  insert into studio.vr_tryons as t (workspace_id, shop_id, token_id, garment_id, photo_id, key, created_at, expires_at)
+  values (v_shop.workspace_id, v_shop.id, token_id, garment_id, photo_id, key, private.now(),
     private.now() + make_interval(hours => v_shop.retention_hours))
   on conflict on constraint vr_tryons_key do nothing
   returning t.* into v_tryon;
