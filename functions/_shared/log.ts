@@ -33,10 +33,23 @@ export function createLog(fields: Fields, write: Write = toConsole): Log {
   };
 }
 
-// Secret keys of Stripe and Supabase, tokens of Shopify and of VR shops, webhook secrets and addresses, JSON web
-// tokens, passwords in addresses.
-const secrets =
-  /\b(sk|rk)_(test|live)_\w+|\bshp[a-z]{2}_\w+|\bwhsec_[\w+/=-]+|\bwhu_[\w-]+|\bvrt_\w+|\bsb_secret_[\w-]+|\beyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=:\/\/[^\s/:@]+:)[^\s/@]+(?=@)/g;
+// What is secret by its looks, wherever it stands: the error of a call that fails says its whole address.
+const secrets = new RegExp(
+  [
+    // secret keys of Stripe and Supabase, tokens of Shopify and of VR shops, webhook secrets and addresses
+    /\b(?:sk|rk)_(?:test|live)_\w+|\bshp[a-z]{2}_\w+|\bwhsec_[\w+/=-]+|\bwhu_[\w-]+|\bvrt_\w+|\bsb_secret_[\w-]+/,
+    // keys of Resend, Replicate, fal and Google; tokens of Meta, Amazon and Google
+    /\bre_[A-Za-z0-9]{6,}_\w{10,}|\br8_\w{20,}|\b[0-9a-f-]{36}:[0-9a-f]{32}\b|\bAIza[\w-]{30,}/,
+    /\b(?:EAA|IGAA|IGQV)\w{20,}|\bAtz[ar]\|[\w+/=-]+|\bya29\.[\w.-]+/,
+    // JSON web tokens, bearer tokens, passwords in addresses
+    /\beyJ[\w-]+\.[\w-]+\.[\w-]+|(?<=\b(?:[Bb]earer|[Bb]asic) )[\w+/=.~|-]{8,}|(?<=:\/\/[^\s/:@]+:)[^\s/@]+(?=@)/,
+    // parameters of addresses and forms
+    /(?<=\b(?:\w*_token|client_secret|appsecret_proof|token|code|key|X-Amz-Signature)=)[^&\s"'\\)]+/,
+  ]
+    .map(({ source }) => source)
+    .join("|"),
+  "g",
+);
 
 function mask(line: string): string {
   return line.replace(secrets, "***");

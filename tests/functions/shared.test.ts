@@ -82,6 +82,47 @@ describe("the log", () => {
     expect(entry.error.message).toBe("key *** and ***=".replace("***=", "***"));
     expect(entry.error.cause.message).toBe("postgres://postgres:***@db:5432/x refused");
   });
+
+  const uuid = "123e4567-e89b-12d3-a456-426614174000";
+  const long = "0123456789abcdef0123456789abcdef";
+  test.each([
+    [
+      "https://graph.test/me?fields=id&access_token=IGxy&client_secret=abc",
+      "fields=id&access_token=***&client_secret=***",
+    ],
+    [
+      "error sending request for url (https://x.test/y?fb_exchange_token=abc): refused",
+      "fb_exchange_token=***): refused",
+    ],
+    ["https://x.test/cb?state=s&code=a%2Fb", "state=s&code=***"],
+    ["https://x.test/f?X-Amz-Expires=9&X-Amz-Signature=ab12", "X-Amz-Expires=9&X-Amz-Signature=***"],
+    ["authorization: Bearer abcdefgh.ijk", "authorization: Bearer ***"],
+    [`Key ${uuid}:${long}`, "Key ***"],
+    [`r8_${long}`, "***"],
+    ["re_A1b2C3d4_abcdefghijk", "***"],
+    [`AIza${long}`, "***"],
+    [`EAAG${long}`, "***"],
+    ["Atza|IQEBLjAs", "***"],
+  ])("masks what is secret in %s", (text, masked) => {
+    let line = "";
+    createLog({}, (_, written) => {
+      line = written;
+    }).error("broke", { error: new Error("fetch failed", { cause: new Error(text) }) });
+    expect(JSON.parse(line).error.cause.message.endsWith(masked)).toBe(true);
+  });
+
+  test("leaves ids, words and addresses as they are", () => {
+    let line = "";
+    const fields = {
+      id: uuid,
+      url: "https://x.test/a?page=2&sort=key",
+      text: "Key order-17 is taken. code: 40P01",
+    };
+    createLog(fields, (_, written) => {
+      line = written;
+    }).info("fine");
+    expect(JSON.parse(line)).toMatchObject(fields);
+  });
 });
 
 describe("errors", () => {
