@@ -18,20 +18,46 @@ revoke all on function private.words_of from public, anon, authenticated, servic
 grant execute on function private.words_of to service_role;
 
 -- Each word begins with its tenant, so that a search, one for the beginning of a word above all, costs what the tenant
--- has and not what everybody has. Two tenants with the same eight digits only share work.
-create function private.tenant_words(workspace_id uuid, words tsvector) returns tsvector
+-- has and not what everybody has. Two tenants with the same eight digits only share work. Where a tenant may have very
+-- many rows, they are divided in slices, so that a search need not list all rows that have a common word.
+create function private.word_prefix(workspace_id uuid, slice integer default null) returns text
+language plpgsql immutable parallel safe
+set search_path = ''
+as $$
+begin
+  return left(workspace_id::text, 8) || coalesce(lpad(to_hex(slice), 4, '0'), '');
+end $$;
+comment on function private.word_prefix(uuid, integer) is
+  'What the words of a workspace, or of a slice of its rows, begin with in search vectors.';
+revoke all on function private.word_prefix from public, anon, authenticated, service_role;
+grant execute on function private.word_prefix to service_role;
+
+create function private.tenant_words(workspace_id uuid, words tsvector, slice integer default null) returns tsvector
 language sql immutable parallel safe
 set search_path = ''
 as $$
   select coalesce(string_agg(
-    '''' || left(workspace_id::text, 8) || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || ''':'
-      || (select string_agg(u.place || u.weight, ',') from unnest(w.positions, w.weights) u (place, weight)),
+    '''' || private.word_prefix(workspace_id, slice) || replace(replace(w.lexeme, '\', '\\'), '''', '''''') || ''''
+      || coalesce((select ':' || string_agg(u.place || u.weight, ',') from unnest(w.positions, w.weights)
+        u (place, weight)), ''),
     ' '), '')::tsvector
   from unnest(words) w
 $$;
-comment on function private.tenant_words(uuid, tsvector) is 'A search vector whose words begin with their workspace.';
+comment on function private.tenant_words(uuid, tsvector, integer) is
+  'A search vector whose words begin with their workspace and slice.';
 revoke all on function private.tenant_words from public, anon, authenticated, service_role;
 grant execute on function private.tenant_words to service_role;
+
+-- A tag, whole, among the words: no word begins with this sign.
+create function private.tag_words(tags text[]) returns tsvector
+language sql immutable parallel safe
+set search_path = ''
+as $$
+  select array_to_tsvector(array(select '#' || left(t.tag, 200) from unnest(tags) t (tag) where t.tag is not null))
+$$;
+comment on function private.tag_words(text[]) is 'Tags as words of a search vector.';
+revoke all on function private.tag_words from public, anon, authenticated, service_role;
+grant execute on function private.tag_words to service_role;
 
 -- Prices are in hundredths of the currency's unit, whatever its own minor unit, so that "19.90" is 1990 everywhere.
 create table commerce.shopify_products (
@@ -79,11 +105,14 @@ create table commerce.shopify_products (
   ai_generated_at timestamptz,
   content_hash_at_generation text,
   deleted_at timestamptz,
+  search_slice integer not null default 0,
   search tsvector generated always as (private.tenant_words(workspace_id,
     setweight(to_tsvector('english', title), 'A')
       || setweight(to_tsvector('english', coalesce(vendor, '') || ' ' || coalesce(product_type, '') || ' '
         || private.words_of(tags)), 'B')
-      || setweight(to_tsvector('english', left(coalesce(body_html, ''), 20000)), 'C'))
+      || setweight(to_tsvector('english', left(coalesce(body_html, ''), 20000)), 'C')
+      || private.tag_words(tags),
+    search_slice)
   ) stored,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -122,6 +151,8 @@ comment on column commerce.shopify_products.content_hash_at_generation is
   'sync_hash at the last generation: the product has changed since when they differ.';
 comment on column commerce.shopify_products.observed_at is
   'When the shop said it: orders what was said within one second of shopify_updated_at.';
+comment on column commerce.shopify_products.search_slice is
+  'Which some 8,000 products of its workspace it came with: a search looks through the last slice first.';
 comment on column commerce.shopify_products.payload_hash is 'Hash of all that was said: orders what was said at once.';
 create index shopify_products_workspace_id on commerce.shopify_products (workspace_id, shopify_updated_at desc, id)
   where deleted_at is null;
@@ -133,12 +164,37 @@ create index shopify_products_low_stock on commerce.shopify_products (workspace_
   where lowest_stock_level is not null and deleted_at is null;
 create index shopify_products_not_synced on commerce.shopify_products (sync_status, last_synced_at)
   where sync_status in ('pending', 'error');
-create index shopify_products_search on commerce.shopify_products using gin (search) where deleted_at is null;
+-- Written at once: a search looks once for each slice, and each look would read the list of what is not yet written.
+create index shopify_products_search on commerce.shopify_products using gin (search) with (fastupdate = off)
+  where deleted_at is null;
+create index shopify_products_slice on commerce.shopify_products (workspace_id, search_slice);
 create index shopify_products_tags on commerce.shopify_products
   using gin (workspace_id extensions.uuid_ops, tags) where deleted_at is null;
 select private.create_embedding_index('commerce.shopify_products', 'embedding');
 create trigger touch_shopify_products before update on commerce.shopify_products
   for each row execute function private.touch_updated_at();
+
+-- Counting is dear, so that one product in 64 counts; two that come at once may both come into a full slice.
+create function private.slice_product() returns trigger
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  select coalesce(max(p.search_slice), 0) into new.search_slice
+  from commerce.shopify_products p where p.workspace_id = new.workspace_id;
+  if uuid_hash(new.id) % 64 = 0 and 8000 <= (
+    select count(*) from commerce.shopify_products p
+    where p.workspace_id = new.workspace_id and p.search_slice = new.search_slice
+  ) then
+    new.search_slice := new.search_slice + 1;
+  end if;
+  return new;
+end $$;
+comment on function private.slice_product() is 'Trigger: puts a new product into the last slice of its workspace.';
+revoke all on function private.slice_product from public, anon, authenticated, service_role;
+create trigger slice_shopify_products before insert on commerce.shopify_products
+  for each row execute function private.slice_product();
 alter table commerce.shopify_products enable row level security;
 revoke all on table commerce.shopify_products from public, anon, authenticated, service_role;
 grant select on table commerce.shopify_products to authenticated;

@@ -1,9 +1,8 @@
 -- Search of products. Operators of text search are not leakproof, so that under row security no index serves them:
 -- the core looks without it, after it has checked the caller.
 
--- The last word is taken as a beginning, for search as you type. Each word is looked for among the workspace's own
--- (see private.tenant_words). Null when nothing is left to look for.
-create function private.search_query(workspace_id uuid, query text) returns tsquery
+-- The last word is taken as a beginning, for search as you type. Null when nothing is left to look for.
+create function private.typed_query(query text) returns tsquery
 language plpgsql stable
 set search_path = ''
 as $$
@@ -13,124 +12,128 @@ begin
   if numnode(v_query) = 0 then
     return null;
   end if;
-  return (regexp_replace(v_query::text, '''((?:[^'']|'''')+)''', '''' || left(workspace_id::text, 8) || '\1''', 'g')
-    || case when query ~ '\w$' and v_query::text ~ '''$' then ':*' else '' end)::tsquery;
+  return (v_query::text || case when query ~ '\w$' and v_query::text ~ '''$' then ':*' else '' end)::tsquery;
 end $$;
+comment on function private.typed_query(text) is 'What people type, as a text search.';
+revoke all on function private.typed_query from public, anon, authenticated, service_role;
+
+create function private.tenant_query(query tsquery, prefix text) returns tsquery
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return regexp_replace(query::text, '''((?:[^'']|'''')+)''', '''' || prefix || '\1''', 'g')::tsquery;
+end $$;
+comment on function private.tenant_query(tsquery, text) is
+  'A text search among words that begin so: see private.word_prefix and private.tenant_words.';
+revoke all on function private.tenant_query from public, anon, authenticated, service_role;
+
+create function private.search_query(workspace_id uuid, query text) returns tsquery
+language sql stable
+set search_path = ''
+as $$
+  select private.tenant_query(private.typed_query(search_query.query), private.word_prefix(search_query.workspace_id))
+$$;
 comment on function private.search_query(uuid, text) is 'What people type, as a text search in a workspace.';
 revoke all on function private.search_query from public, anon, authenticated, service_role;
 
+create function private.tag_query(tags text[]) returns tsquery
+language sql immutable
+set search_path = ''
+as $$
+  select string_agg('''' || replace(replace('#' || left(t.tag, 200), '\', '\\'), '''', '''''') || '''', ' & ')::tsquery
+  from unnest(tags) t (tag)
+$$;
+comment on function private.tag_query(text[]) is 'Tags as a text search: see private.tag_words.';
+revoke all on function private.tag_query from public, anon, authenticated, service_role;
+
 create type private.found_product as (id uuid, rank real, changed_at timestamptz);
 
--- At most 250 matches of one way of looking, a condition on p: $1 the workspace, $2 and $3 searches, $4 tags. Each is
--- put together anew, because a plan that fits every tenant and every word fits none.
-create function private.find_products(source text, workspace_id uuid, query tsquery, begun tsquery, tags text[])
-returns private.found_product[]
+-- The slices of the workspace are looked through from the last on, each whole, until the fifty, or fifties, that the
+-- page is in are full: a common word is found in one slice, and costs what the slice has. Matches are ranked within
+-- the fifty their slice begins in, whichever page is asked for, so that pages neither overlap nor leave anything out.
+-- The index is asked for words alone, which their workspace begins: combined with an index of the workspace it would
+-- list all of that. A search that only says what must not be there is no matter for the index.
+create function private.find_products(workspace_id uuid, query tsquery, tags text[], only_in_stock boolean,
+  most integer, skip integer) returns setof private.found_product
 language plpgsql stable
 set search_path = ''
 set enable_seqscan = off
 set random_page_cost = 1.1
 as $$
 declare
-  v_found private.found_product[];
+  v_last integer := (select max(p.search_slice) from commerce.shopify_products p
+    where p.workspace_id = find_products.workspace_id);
+  v_all tsquery := case when tags = '{}' then query else query && private.tag_query(tags) end;
+  -- put together once, with a place for the slice
+  v_open text := private.word_prefix(workspace_id) || '....';
 begin
-  execute 'select array_agg(f.found) from (select row(p.id, ts_rank(p.search, $2), p.shopify_updated_at)'
-    || '::private.found_product as found from ' || source || ' limit 250) f'
-    into v_found using workspace_id, query, begun, tags;
-  return coalesce(v_found, '{}');
+  return query execute '
+  with recursive slices (slice, before, total, found) as (
+    select $1 + 1, 0, 0, array[]::private.found_product[]
+    union all
+    select s.slice - 1, s.total, s.total + coalesce(cardinality(f.found), 0), f.found
+    from slices s
+    cross join lateral (select private.word_prefix($2, s.slice - 1) as prefix offset 0) x
+    cross join lateral (select replace($3, $8, x.prefix)::tsquery as words,
+      replace($4, $8, x.prefix)::tsquery as all_words offset 0) q
+    cross join lateral (
+      select array_agg(row(p.id, ts_rank(p.search, q.words), p.shopify_updated_at)::private.found_product) as found
+      from commerce.shopify_products p where p.deleted_at is null'
+    || case when querytree(query) in ('', 'T') then ' and p.workspace_id = $2 and p.search_slice = s.slice - 1'
+      || ' and (p.search @@ q.all_words) is true'
+      else ' and (p.workspace_id = $2) is true and p.search @@ q.all_words' end
+    || case when tags = '{}' then '' else ' and (p.tags @> $5) is true' end
+    || case when only_in_stock then ' and p.has_variants_in_stock is true' else '' end || '
+    ) f
+    where s.slice > 0 and s.total < (($6 + $7 + 49) / 50) * 50
+  )
+  select f.id, f.rank, f.changed_at from slices s cross join lateral unnest(s.found) f
+  order by s.before / 50, f.rank desc, f.changed_at desc, f.id limit $6 offset $7'
+  using v_last, workspace_id, private.tenant_query(query, v_open)::text, private.tenant_query(v_all, v_open)::text,
+    tags, most, skip, v_open;
 end $$;
-comment on function private.find_products(text, uuid, tsquery, tsquery, text[]) is
-  'Up to 250 products that one way of looking finds.';
+comment on function private.find_products(uuid, tsquery, text[], boolean, integer, integer) is
+  'A page of the products of a workspace that a search finds.';
 revoke all on function private.find_products from public, anon, authenticated, service_role;
 
--- How many products the server believes to have these words, from what it last analysed. Volatile, for explain may not
--- stand in another kind; it changes nothing.
-create function private.products_expected(query tsquery) returns bigint
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_plan json;
-begin
-  execute 'explain (format json) select from commerce.shopify_products p where p.deleted_at is null and p.search @@ $1'
-    into v_plan using query;
-  return (v_plan #>> '{0,Plan,Plan Rows}')::numeric::bigint;
-end $$;
-comment on function private.products_expected(tsquery) is 'How many products a search is believed to find.';
-revoke all on function private.products_expected from public, anon, authenticated, service_role;
-
--- Three ways, by what is cheapest. A word that 15,000 products have is looked for from the newest on: 250 are soon
--- found, and the index would first list all that have it. A rarer one is looked up in the index, whole; as a beginning
--- only when fewer than 20 have it whole, because the index must then merge all words that begin so. With two words or
--- more before it, those are looked up and the beginning is tested on what they find. The index is asked without the
--- workspace, which its words begin with: combined with an index of the workspace it would list all of that.
-create function private.find_by_words(workspace_id uuid, query text, filter text, tags text[])
-returns private.found_product[]
-language plpgsql stable
-set search_path = ''
-as $$
-declare
-  v_query tsquery := private.search_query(workspace_id, query);
-  v_whole tsquery := regexp_replace(v_query::text, ':\*$', '')::tsquery;
-  v_others tsquery;
-  v_found private.found_product[];
-begin
-  if tags <> '{}' then
-    return private.find_products('commerce.shopify_products p where p.workspace_id = $1 and p.deleted_at is null'
-      || ' and p.search @@ $2 and p.tags @> $4' || filter, workspace_id, v_query, null, tags);
-  end if;
-  if private.products_expected(v_query) >= 15000 then
-    v_found := private.find_products('(select * from commerce.shopify_products p where p.workspace_id = $1'
-      || ' and p.deleted_at is null order by p.shopify_updated_at desc, p.id limit 6000) p where p.search @@ $2'
-      || filter, workspace_id, v_query, null, tags);
-    if cardinality(v_found) = 250 then
-      return v_found;
-    end if;
-  end if;
-  v_found := private.find_products('commerce.shopify_products p where (p.workspace_id = $1) is true'
-    || ' and p.deleted_at is null and p.search @@ $2' || filter, workspace_id, v_whole, null, tags);
-  if cardinality(v_found) >= 20 or v_query::text !~ '\*$' then
-    return v_found;
-  end if;
-  if numnode(v_query) >= 5 and v_query::text !~ '[|!<]' then
-    v_others := regexp_replace(v_query::text, ' & ''(?:[^'']|'''')+'':\*$', '')::tsquery;
-  end if;
-  return private.find_products('commerce.shopify_products p where (p.workspace_id = $1) is true'
-    || ' and p.deleted_at is null and p.search @@ ' || case when v_others is null then '$3' else '$2' end
-    || case when v_others is null then '' else ' and (p.search @@ $3) is true' end || filter,
-    workspace_id, coalesce(v_others, v_query), v_query, tags);
-end $$;
-comment on function private.find_by_words(uuid, text, text, text[]) is
-  'Up to 250 products of a workspace that have the words typed, with how well they fit.';
-revoke all on function private.find_by_words from public, anon, authenticated, service_role;
-
--- Of a word that very many products have, the best of the 250 found first are shown: to rank one, its whole vector is
--- read.
 create function private.search_products(workspace_id uuid, query text, tags text[], only_in_stock boolean,
   most integer, skip integer) returns setof commerce.shopify_products
 language plpgsql stable security definer
 set search_path = ''
 as $$
 declare
-  v_filter text := case when only_in_stock then ' and p.has_variants_in_stock' else '' end;
+  v_query tsquery := private.typed_query(query);
+  v_whole tsquery := regexp_replace(v_query::text, ':\*$', '')::tsquery;
+  v_tags text[] := coalesce(tags, '{}');
+  v_found private.found_product[];
 begin
   perform private.require_role(workspace_id, 'viewer');
   if most is null or most not between 1 and 100 or skip is null or skip not between 0 and 150 then
     perform private.fail('invalid_argument', 'most is 1 to 100, skip 0 to 150.', '{"argument": "most"}');
   end if;
-  if numnode(websearch_to_tsquery('english', coalesce(query, ''))) = 0 then
+  if v_query is null then
     return query execute 'select * from commerce.shopify_products p where p.workspace_id = $1 and p.deleted_at is null'
-      || case when search_products.tags <> '{}' then ' and p.tags @> $2' else '' end || v_filter
+      || case when v_tags <> '{}' then ' and p.tags @> $2' else '' end
+      || case when only_in_stock then ' and p.has_variants_in_stock' else '' end
       || ' order by p.shopify_updated_at desc, p.id limit $3 offset $4'
-      using workspace_id, search_products.tags, most, skip;
+      using workspace_id, v_tags, most, skip;
     return;
+  end if;
+  -- A beginning is for words that fewer than 20 products have whole, on whichever page.
+  v_found := array(select f from private.find_products(workspace_id, v_whole, v_tags, only_in_stock,
+    greatest(most + skip, 20), 0) f);
+  if cardinality(v_found) < 20 and v_query::text ~ ':\*$' then
+    v_found := array(select f from private.find_products(workspace_id, v_query, v_tags, only_in_stock,
+      most + skip, 0) f);
   end if;
   return query
   select p.* from (
-    select f.* from unnest(private.find_by_words(workspace_id, query, v_filter, search_products.tags)) f
-    order by f.rank desc, f.changed_at desc, f.id limit most offset skip
+    select f.id, f.place from unnest(v_found) with ordinality f (id, rank, changed_at, place)
+    order by f.place limit most offset skip
   ) b
   join commerce.shopify_products p on p.id = b.id
-  order by b.rank desc, b.changed_at desc, b.id;
+  order by b.place;
 end $$;
 comment on function private.search_products(uuid, text, text[], boolean, integer, integer) is
   'Core of commerce.search_products.';
