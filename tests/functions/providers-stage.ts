@@ -1,4 +1,4 @@
-// What the tests of providers work with: fal and Replicate without a network, and creations that they make.
+// What the tests of providers work with: an hour that stands still, a queue that is empty, and creations to be made.
 
 import { beforeEach, expect } from "vitest";
 import { createTestDatabase } from "../helpers/database.ts";
