@@ -9159,7 +9159,7 @@ export type Database = {
       };
       usage_lines: {
         Args: {
-          after_at?: string;
+          after?: string;
           after_id?: string;
           from_day?: string;
           most?: number;
@@ -13279,6 +13279,55 @@ export type Database = {
         };
         Relationships: [];
       };
+      data_requests: {
+        Row: {
+          completed_at: string | null;
+          confirmation_code: string;
+          created_at: string;
+          erased: NonNullable<Json>;
+          external_user_id: string | null;
+          files: NonNullable<Json>;
+          id: string;
+          issued_at: string;
+          job_id: number | null;
+          kind: string;
+          provider: string;
+          request_hash: string;
+          status: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          completed_at?: string | null;
+          confirmation_code?: string;
+          created_at?: string;
+          erased?: NonNullable<Json>;
+          external_user_id?: string | null;
+          files?: NonNullable<Json>;
+          id?: string;
+          issued_at: string;
+          job_id?: number | null;
+          kind: string;
+          provider: string;
+          request_hash: string;
+          status?: string;
+        };
+        Update: {
+          completed_at?: string | null;
+          confirmation_code?: string;
+          created_at?: string;
+          erased?: NonNullable<Json>;
+          external_user_id?: string | null;
+          files?: NonNullable<Json>;
+          id?: string;
+          issued_at?: string;
+          job_id?: number | null;
+          kind?: string;
+          provider?: string;
+          request_hash?: string;
+          status?: string;
+        };
+        Relationships: [];
+      };
       oauth_audit_log: {
         Row: {
           created_at: string;
@@ -13942,6 +13991,7 @@ export type Database = {
       };
       end_installation: { Args: { id: string; status: string; workspace_id?: string }; Returns: undefined };
       end_webhook_subscription: { Args: { id: string; reason?: string }; Returns: undefined };
+      erase_step: { Args: { request_id: string }; Returns: Json };
       find_installation: {
         Args: { claim_hash: string };
         Returns: {
@@ -14007,6 +14057,7 @@ export type Database = {
         Args: { account_id: string; message?: string; status?: string };
         Returns: undefined;
       };
+      note_files_erased: { Args: { files: Json; request_id: string }; Returns: number };
       open_webhook_subscription: {
         Args: {
           connected_account_id?: string;
@@ -14036,6 +14087,30 @@ export type Database = {
         SetofOptions: {
           from: "*";
           to: "webhook_subscriptions";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      receive_data_request: {
+        Args: { issued_at: string; kind: string; provider: string; request_hash: string; user_id: string };
+        Returns: {
+          completed_at: string | null;
+          confirmation_code: string;
+          created_at: string;
+          erased: NonNullable<Json>;
+          external_user_id: string | null;
+          files: NonNullable<Json>;
+          id: string;
+          issued_at: string;
+          job_id: number | null;
+          kind: string;
+          provider: string;
+          request_hash: string;
+          status: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "data_requests";
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -14909,7 +14984,7 @@ export type Database = {
       on_mail_job: { Args: { event: string; job: unknown }; Returns: undefined };
       on_system_mail_job: { Args: { event: string; job: unknown }; Returns: undefined };
       running_jobs: {
-        Args: { before_id?: number; page_size?: number; parent_id?: number; workspace_id: string };
+        Args: { before?: number; most?: number; parent_id?: number; workspace_id: string };
         Returns: {
           age_seconds: number;
           attempt: number;
@@ -16910,7 +16985,7 @@ export type Database = {
           before?: string;
           before_id?: string;
           category?: string;
-          page_size?: number;
+          most?: number;
           unread_only?: boolean;
           workspace_id: string;
         };
@@ -16950,7 +17025,7 @@ export type Database = {
         };
       };
       list_messages: {
-        Args: { before?: string; before_position?: number; conversation_id: string; page_size?: number };
+        Args: { before?: string; before_position?: number; conversation_id: string; most?: number };
         Returns: {
           attachments: NonNullable<Json>;
           attempted_at: string | null;
@@ -17738,6 +17813,7 @@ export type Database = {
           description: string;
           kind: string;
           maximum: number | null;
+          maximum_by_quality: NonNullable<Json>;
           minimum: number | null;
           setting: string;
         };
@@ -17749,6 +17825,7 @@ export type Database = {
           description: string;
           kind: string;
           maximum?: number | null;
+          maximum_by_quality?: NonNullable<Json>;
           minimum?: number | null;
           setting: string;
         };
@@ -17759,6 +17836,7 @@ export type Database = {
           description?: string;
           kind?: string;
           maximum?: number | null;
+          maximum_by_quality?: NonNullable<Json>;
           minimum?: number | null;
           setting?: string;
         };
