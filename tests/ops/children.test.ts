@@ -119,7 +119,12 @@ describe("a parent", () => {
   });
 
   test.each([
-    ["ends", 1, 0, (c: Connection, id: number) => c.rpc("ops.complete_jobs", { worker: "w", results: [{ id }] })],
+    [
+      "ends",
+      1,
+      0,
+      (c: Connection, id: number) => c.rpc("ops.complete_jobs", { worker: "w", results: [{ id }] }),
+    ],
     ["is cancelled", 1, 1, (c: Connection, id: number) => c.rpc("ops.cancel_job", { id })],
   ])("counts a child that %s while it is being replayed", async (_, pending, failed, end) => {
     const { parent, ids } = await family(2);
