@@ -10891,6 +10891,7 @@ export type Database = {
           product_type: string | null;
           published_at: string | null;
           search: unknown;
+          search_slice: number;
           seo_description: string | null;
           seo_title: string | null;
           shopify_admin_graphql_api_id: string | null;
@@ -10941,6 +10942,7 @@ export type Database = {
           product_type?: string | null;
           published_at?: string | null;
           search?: never;
+          search_slice?: number;
           seo_description?: string | null;
           seo_title?: string | null;
           shopify_admin_graphql_api_id?: string | null;
@@ -10990,6 +10992,7 @@ export type Database = {
           product_type?: string | null;
           published_at?: string | null;
           search?: never;
+          search_slice?: number;
           seo_description?: string | null;
           seo_title?: string | null;
           shopify_admin_graphql_api_id?: string | null;
@@ -11578,6 +11581,7 @@ export type Database = {
           product_type: string | null;
           published_at: string | null;
           search: unknown;
+          search_slice: number;
           seo_description: string | null;
           seo_title: string | null;
           shopify_admin_graphql_api_id: string | null;
@@ -11926,6 +11930,7 @@ export type Database = {
           product_type: string | null;
           published_at: string | null;
           search: unknown;
+          search_slice: number;
           seo_description: string | null;
           seo_title: string | null;
           shopify_admin_graphql_api_id: string | null;
