@@ -197,3 +197,19 @@ comment on function ops.record_circuit_call(text, boolean, text) is
   'Tells how a call to an endpoint ended; enough failures in a row open its circuit. Returns its state.';
 revoke all on function ops.record_circuit_call from public, anon, authenticated, service_role;
 grant execute on function ops.record_circuit_call to service_role;
+
+-- A provider that is well again takes all who wait for it: the call that tried may keep its slot for long, because it
+-- waits for its answer. Nothing is locked, because claims lock circuits after their keys. With its owner's rights,
+-- because the service may not write what limits have counted.
+create function ops.circuit_closed() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  perform ops._release_slots(array_fill(ops._limit_key(new.name), array[100]));
+  return null;
+end $$;
+comment on function ops.circuit_closed() is 'Trigger: jobs that a circuit held back are looked at again when it closes.';
+revoke all on function ops.circuit_closed from public, anon, authenticated, service_role;
+create trigger circuit_closed after update of state on ops.circuit_breakers
+  for each row when (old.state <> 'closed' and new.state = 'closed') execute function ops.circuit_closed();

@@ -311,6 +311,14 @@ describe("a provider's circuit", () => {
     expect(began).toBe(14);
   });
 
+  test("lets the others go on at once when the one that tried waits for its answer", async () => {
+    await broken();
+    await db.advanceClock("30 seconds");
+    const probe = await claim();
+    await settle(probe, { outcome: "waiting", wait_key: "painter:long", poll_in: 3600 });
+    expect(await claim()).toHaveLength(14);
+  });
+
   test("opens again when the one that tried fails", async () => {
     await broken();
     await db.advanceClock("30 seconds");
