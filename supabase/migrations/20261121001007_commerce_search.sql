@@ -53,7 +53,8 @@ create type private.found_product as (id uuid, rank real, changed_at timestamptz
 -- page is in are full: a common word is found in one slice, and costs what the slice has. Matches are ranked within
 -- the fifty their slice begins in, whichever page is asked for, so that pages neither overlap nor leave anything out.
 -- The index is asked for words alone, which their workspace begins: combined with an index of the workspace it would
--- list all of that. A search that only says what must not be there is no matter for the index.
+-- list all of that. A search that only says what must not be there is no matter for the index. Of a word that a
+-- quarter of a slice has, and which says little, 2,000 are ranked.
 create function private.find_products(workspace_id uuid, query tsquery, tags text[], only_in_stock boolean,
   most integer, skip integer) returns setof private.found_product
 language plpgsql stable
@@ -79,12 +80,12 @@ begin
       replace($4, $8, x.prefix)::tsquery as all_words offset 0) q
     cross join lateral (
       select array_agg(row(p.id, ts_rank(p.search, q.words), p.shopify_updated_at)::private.found_product) as found
-      from commerce.shopify_products p where p.deleted_at is null'
+      from (select * from commerce.shopify_products p where p.deleted_at is null'
     || case when querytree(query) in ('', 'T') then ' and p.workspace_id = $2 and p.search_slice = s.slice - 1'
       || ' and (p.search @@ q.all_words) is true'
       else ' and (p.workspace_id = $2) is true and p.search @@ q.all_words' end
     || case when tags = '{}' then '' else ' and (p.tags @> $5) is true' end
-    || case when only_in_stock then ' and p.has_variants_in_stock is true' else '' end || '
+    || case when only_in_stock then ' and p.has_variants_in_stock is true' else '' end || ' limit 2000) p
     ) f
     where s.slice > 0 and s.total < (($6 + $7 + 49) / 50) * 50
   )

@@ -11,12 +11,11 @@ export interface Bench {
   stop(): Promise<void>;
 }
 
-export async function startBench(clients: number, settings: Record<string, string> = {}): Promise<Bench> {
+export async function startBench(clients: number): Promise<Bench> {
   const cluster: Cluster = await startCluster({
     fsync: "on",
     synchronous_commit: "on",
     full_page_writes: "on",
-    ...settings,
   });
   await buildTemplates(cluster);
   const maintenance = new pg.Client(cluster.adminUrl("postgres"));
