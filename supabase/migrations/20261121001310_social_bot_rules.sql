@@ -36,7 +36,8 @@ language sql immutable
 set search_path = ''
 as $$ select e.key, e.value from jsonb_each_text(private.bot_messages()) e order by e.key $$;
 comment on function social.bot_message_defaults() is
-  'What the bot says where the settings say nothing else; {{username}}, {{garment}}, {{promo_code}} are filled in.';
+  'What the bot says where the settings say nothing else; {{username}}, {{garment}}, {{promo_code}} are filled in, and '
+  'in result {{link}}.';
 revoke all on function social.bot_message_defaults from public, anon, authenticated, service_role;
 grant execute on function social.bot_message_defaults to authenticated, service_role;
 

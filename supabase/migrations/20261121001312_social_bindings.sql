@@ -113,16 +113,24 @@ comment on function private.cut_to_bytes(text, integer) is
   'The beginning of a text that has at most so many bytes in UTF-8.';
 revoke all on function private.cut_to_bytes from public, anon, authenticated, service_role;
 
-create function private.fill_message(rules private.bot_rules, name text, username text) returns text
+-- A link stands where the message has {{link}}, else after it, and is never cut.
+create function private.fill_message(rules private.bot_rules, name text, username text, link text default null)
+returns text
 language plpgsql immutable
 set search_path = ''
 as $$
+declare
+  v_text text := replace(replace(replace(rules.messages ->> name, '{{username}}', coalesce(username, 'there')),
+    '{{garment}}', coalesce(rules.garment_name, 'it')), '{{promo_code}}', coalesce(rules.promo_code, ''));
+  v_filled text := replace(v_text, '{{link}}', coalesce(link, ''));
 begin
-  return private.cut_to_bytes(replace(replace(replace(rules.messages ->> name, '{{username}}',
-    coalesce(username, 'there')), '{{garment}}', coalesce(rules.garment_name, 'it')), '{{promo_code}}',
-    coalesce(rules.promo_code, '')), 1000);
+  if link is null or (position(link in v_filled) > 0 and octet_length(convert_to(v_filled, 'UTF8')) <= 1000) then
+    return private.cut_to_bytes(v_filled, 1000);
+  end if;
+  v_text := replace(v_text, '{{link}}', '');
+  return concat_ws(' ', private.cut_to_bytes(v_text, 999 - octet_length(convert_to(link, 'UTF8'))), link);
 end $$;
-comment on function private.fill_message(private.bot_rules, text, text) is
+comment on function private.fill_message(private.bot_rules, text, text, text) is
   'A message of the bot with what belongs in it.';
 revoke all on function private.fill_message from public, anon, authenticated, service_role;
 

@@ -98,8 +98,8 @@ comment on function private.queue_message(social.conversations, social.messages)
   'Writes an outbound message and sends it when its turn has come.';
 revoke all on function private.queue_message from public, anon, authenticated, service_role;
 
-create function private.bot_says(conversation social.conversations, rules private.bot_rules, name text, key text)
-returns void
+create function private.bot_says(conversation social.conversations, rules private.bot_rules, name text, key text,
+  link text default null) returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -109,10 +109,10 @@ begin
   v_draft.source := 'bot';
   v_draft.purpose := name;
   v_draft.key := key;
-  v_draft.message_text := private.fill_message(rules, name, conversation.platform_username);
+  v_draft.message_text := private.fill_message(rules, name, conversation.platform_username, link);
   perform private.queue_message(conversation, v_draft);
 end $$;
-comment on function private.bot_says(social.conversations, private.bot_rules, text, text) is
+comment on function private.bot_says(social.conversations, private.bot_rules, text, text, text) is
   'Has the bot say one of its messages, once for a key.';
 revoke all on function private.bot_says from public, anon, authenticated, service_role;
 

@@ -185,13 +185,14 @@ begin
   v_draft.creation_id := creation.id;
   v_draft.key := 'result:' || creation.id;
   perform private.queue_message(conversation, v_draft);
-  perform private.bot_says(conversation, rules, 'result', 'result_text:' || creation.id);
+  perform private.bot_says(conversation, rules, 'result', 'result_text:' || creation.id,
+    private.link_to_product(creation.id, conversation.post_id));
   if rules.promo_code is not null then
     perform private.bot_says(conversation, rules, 'promo', 'promo:' || creation.id);
   end if;
 end $$;
 comment on function private.send_result is
-  'The picture, what the bot says to it, and the promo code where there is one.';
+  'The picture, what the bot says to it with a link to the product, and the promo code where there is one.';
 revoke all on function private.send_result from public, anon, authenticated, service_role;
 
 -- As the creation stands now: one that was replayed may complete after it had failed.

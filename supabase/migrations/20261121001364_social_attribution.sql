@@ -99,6 +99,23 @@ comment on function private.product_tried(uuid, uuid) is
   'The product whose garment a creation shows, else that of the post; null when none is known.';
 revoke all on function private.product_tried from public, anon, authenticated, service_role;
 
+-- The link of the bot's result. Only what people can buy has one.
+create function private.link_to_product(creation_id uuid, post_id uuid) returns text
+language sql stable
+set search_path = ''
+as $$
+  select social.tracked_link(p.shopify_store_url || coalesce('?variant=' || v.shopify_variant_id, ''),
+    link_to_product.creation_id)
+  from commerce.shopify_products p
+  left join social.posts o on o.id = link_to_product.post_id and o.shopify_product_id = p.id
+  left join commerce.shopify_product_variants v on v.id = o.shopify_variant_id and v.product_id = p.id
+  where p.id = private.product_tried(link_to_product.creation_id, link_to_product.post_id)
+    and p.status = 'active' and p.published_at <= private.now() and p.deleted_at is null
+$$;
+comment on function private.link_to_product(uuid, uuid) is
+  'Where what was tried on is sold, with the try-on''s name in the address; null: it is not sold.';
+revoke all on function private.link_to_product from public, anon, authenticated, service_role;
+
 -- The step that an order is traced to, with how. A shop's times are whole seconds of another clock: a minute more is
 -- allowed. A code that many were sent goes to whoever tried on what was bought, then to whom it was sent last.
 create function private.trace_order(traced commerce.orders)

@@ -66,6 +66,14 @@ test("an order with the bot's promo code is revenue of the post, until it is ref
     return account.subscribedFields.includes("comments");
   });
   await call("bind_garment", { post_id: stored!.id, garment_id: person.garmentId });
+  const sold = { shopify_product_id: variant.product_id };
+  must(
+    await social
+      .from("posts")
+      .update(sold as never)
+      .eq("id", stored!.id)
+      .select(),
+  );
   const settings = { promo_code: "SUMMER10" };
   must(
     await social
@@ -161,6 +169,20 @@ test("an order with the bot's promo code is revenue of the post, until it is ref
   expect(back).toMatchObject({ refunded_cents: 7200, net_cents: 0 });
   expect(await rows("revenue_by_post")).toMatchObject([{ orders: 1, orders_taken_back: 1, net_cents: 0 }]);
   expect(must(await commerce.from("orders").select("name"))).toHaveLength(2);
+
+  // Bo has seen the picture and follows the link that came with it.
+  const result = (await thread()).find(({ text }) => text?.includes("utm_content"))!;
+  const link = new URL(/https:\S+/.exec(result.text)![0]);
+  expect([link.hostname, link.pathname]).toEqual([domain, expect.stringMatching(/^\/products\/linen-tee/)]);
+  const [byLink] = await shop([
+    "placeOrder",
+    { items: [{ variant: variant.shopify_variant_id }], landing_site: `${link.pathname}${link.search}` },
+  ]);
+  await shop(["payOrder", byLink!.id]);
+  const second = await eventually("the sale by the link", async () =>
+    (await rows("attributed_orders")).find(({ method }) => method === "link"),
+  );
+  expect(second).toMatchObject({ creation_id: sale.creation_id, post_id: stored!.id, net_cents: 4000 });
   expect(await s.sql("select * from social.verify_counts()")).toEqual([]);
   expect(await s.faults()).toEqual([]);
 }, 150_000);
