@@ -1,41 +1,61 @@
-// What pg_cron does on the hosted platform: calls ops.tick() and ops.sweep() by the clock, never two calls at once.
+// What pg_cron does on the hosted platform: calls by the clock, each by itself, and none again before it has ended.
 
 import pg from "pg";
 import { type Log, logOnChange } from "./log.ts";
 
-const everyMs = 1000;
+const clock = [
+  { call: "ops.tick()", statement: "select ops.tick()", everyMs: 1000 },
+  {
+    call: "ops.sweep(boolean)",
+    // For a second at most, so that the stack need not wait for more when it stops.
+    statement: `do $do$ begin
+      while ops.sweep() loop
+        commit;
+        exit when clock_timestamp() > statement_timestamp() + interval '1 second';
+      end loop;
+    end $do$`,
+    everyMs: 1000,
+  },
+  { call: "ops.sweep(boolean)", statement: "select ops.sweep(true)", everyMs: 10_000 },
+];
 
-export function startTimer(databaseUrl: string, log: Log): { stop(): Promise<void> } {
-  const pool = new pg.Pool({ connectionString: databaseUrl, max: 1, connectionTimeoutMillis: 5000 });
-  // An idle connection that breaks (the server was restarted) is replaced at the next tick.
+type Timer = { stop(): Promise<void> };
+
+export function startTimer(databaseUrl: string, log: Log): Timer {
+  const pool = new pg.Pool({
+    connectionString: databaseUrl,
+    max: clock.length,
+    connectionTimeoutMillis: 5000,
+  });
+  // An idle connection that breaks (the server was restarted) is replaced at the next call.
   pool.on("error", () => undefined);
+  const hands = clock.map((hand) => startHand(pool, hand, log));
+  return {
+    async stop() {
+      await Promise.all(hands.map((hand) => hand.stop()));
+      await pool.end();
+    },
+  };
+}
+
+function startHand(pool: pg.Pool, { call, statement, everyMs }: (typeof clock)[number], log: Log): Timer {
   const trouble = logOnChange(log);
   let stopped = false;
   let next: NodeJS.Timeout | undefined;
   let running: Promise<void> = Promise.resolve();
 
-  async function sweep(isLong: boolean): Promise<boolean> {
-    const { rows } = await pool.query("select ops.sweep($1) as ran", [isLong]);
-    return rows[0].ran;
-  }
-  async function tick() {
+  async function turn() {
     try {
-      const { rows } = await pool.query("select to_regprocedure('ops.tick()') is not null as there");
-      if (rows[0].there) {
-        await pool.query("select ops.tick()");
-        // Each sweep in a transaction of its own. More than fit into one turn are left to the next.
-        const end = performance.now() + everyMs;
-        while ((await sweep(false)) && performance.now() < end && !stopped);
-        await sweep(true);
-      }
+      const { rows } = await pool.query("select to_regprocedure($1) is not null as there", [call]);
+      if (rows[0].there) await pool.query(statement);
       trouble.clear();
     } catch (error) {
-      if (!stopped) trouble.say(`timer: ops.tick() failed: ${(error as Error).message}`);
+      if (!stopped) trouble.say(`timer: ${call} failed: ${(error as Error).message}`);
     }
     if (!stopped) next = setTimeout(run, everyMs);
   }
   const run = () => {
-    running = tick();
+    running = turn();
   };
   run();
   return {
@@ -43,7 +63,6 @@ export function startTimer(databaseUrl: string, log: Log): { stop(): Promise<voi
       stopped = true;
       clearTimeout(next);
       await running;
-      await pool.end();
     },
   };
 }

@@ -18,6 +18,7 @@ insert into ops.retention (what, keep, description) values
   ('logs', interval '30 days', 'Requests and errors.'),
   ('outbox', interval '30 days', 'Events that were handed on.'),
   ('refreshes', interval '90 days', 'Refreshes of materialized views.'),
+  ('clock runs', interval '3 days', 'Notes of pg_cron about each of its runs.'),
   ('attempts', interval '90 days', 'Attempts that did not complete their job.'),
   ('webhooks', interval '180 days',
     'Webhooks that were processed or ignored; their ids keep them from being taken twice.'),

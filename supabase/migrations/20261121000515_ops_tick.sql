@@ -1,6 +1,6 @@
--- What happens by the clock. One function, ops.tick(), is called every few seconds by pg_cron on the
--- hosted platform and by a timer on the local stack. It works no job itself: it moves what is due,
--- runs the sweeps, and wakes a worker when there is work and none is alive.
+-- What happens by the clock: ops.tick() and ops.sweep() are called every few seconds by pg_cron on the hosted platform
+-- and by a timer on the local stack, each by itself. A tick works no job: it moves what is due, and wakes a worker when
+-- there is work and none is alive. Sweeps run apart, so that nothing waits for them.
 
 create table ops.sweeps (
   name text primary key,
@@ -13,7 +13,7 @@ create table ops.sweeps (
   constraint sweeps_function_name_shape check (function_name ~ '^[a-z_]+\.[a-z_]+$'),
   constraint sweeps_every_positive check (every > interval '0')
 );
-comment on table ops.sweeps is 'SQL functions without arguments that ops.tick() and ops.sweep() run at intervals.';
+comment on table ops.sweeps is 'SQL functions without arguments that ops.sweep() runs at intervals.';
 comment on column ops.sweeps.is_long is
   'May take minutes (a proof of the books): it runs apart, so that nothing waits for it.';
 alter table ops.sweeps enable row level security;
@@ -27,10 +27,12 @@ insert into ops.sweeps (name, function_name, every) values
   ('prune flows', 'ops.prune_flows', interval '1 minute'),
   ('prune finished jobs', 'ops.prune_finished_jobs', interval '1 minute'),
   ('prune job attempts', 'ops.prune_job_attempts', interval '10 minutes'),
-  ('prune webhook events', 'ops.prune_webhook_events', interval '10 minutes');
+  ('prune webhook events', 'ops.prune_webhook_events', interval '10 minutes'),
+  ('prune clock runs', 'ops.prune_clock_runs', interval '1 hour');
 
--- Runs the sweep that has been due longest, if any; two ticks at once never run the same one. A failing sweep
--- is noted and tried again at its next time, and does not stop the others. Returns whether one ran.
+-- Runs the sweep that has been due longest, if any; two calls at once never run the same one. A sweep that fails, or is
+-- stopped because its statement's time is over, is noted and tried again at its next time, and does not stop the
+-- others. Returns whether one ran.
 create function ops._run_sweep(is_long boolean) returns boolean
 language plpgsql
 set search_path = ''
@@ -47,7 +49,7 @@ begin
   end if;
   begin
     execute 'select ' || v_sweep.function_name || '()';
-  exception when others then
+  exception when others or query_canceled then
     v_error := sqlerrm;
   end;
   update ops.sweeps s set next_run_at = private.now() + s.every, last_error = v_error where s.name = v_sweep.name;
@@ -131,15 +133,14 @@ end $$;
 comment on function ops._wake_worker() is 'Wakes a worker when none is alive.';
 revoke all on function ops._wake_worker from public, anon, authenticated, service_role;
 
--- Called by the clock every few seconds. Returns what it did, for the log. A sweep and the ends of jobs both
--- lock wallets, each in order; in one transaction the two orders would meet, so a tick does one or the other.
-create function ops.tick() returns table (moved integer, swept integer, scheduled integer, ready boolean)
+-- Called by the clock every few seconds. Returns what it did, for the log. No sweep is run here: one that is slow would
+-- keep lost jobs waiting, and both lock wallets, each in order; in one transaction the two orders would meet.
+create function ops.tick() returns table (moved integer, scheduled integer, ready boolean)
 language plpgsql security definer
 set search_path = ''
 as $$
 begin
-  swept := ops._run_sweep(false)::integer;
-  moved := case swept when 0 then ops._end_overdue_jobs(1000) else 0 end + ops._promote_due_jobs(1000);
+  moved := ops._end_overdue_jobs(1000) + ops._promote_due_jobs(1000);
   scheduled := ops.run_due_schedules();
   perform ops._tidy_line();
   ready := ops._count_ready_jobs(1) > 0;
@@ -149,12 +150,12 @@ begin
   return next;
 end $$;
 comment on function ops.tick() is
-  'The clock''s one call: moves due jobs, runs due sweeps and schedules, wakes a worker when work is ready.';
+  'Called by the clock: moves due jobs, runs due schedules, wakes a worker when work is ready.';
 revoke all on function ops.tick from public, anon, authenticated, service_role;
 grant execute on function ops.tick to service_role;
 
--- Runs one due sweep, or one of those that take long. Each in a transaction of its own: there are more sweeps than
--- ticks. Returns whether one was due.
+-- Runs one due sweep, or one of those that take long. The clock calls it until none is due, each time in a transaction
+-- of its own; calls at the same time share the work. Returns whether one was due.
 create function ops.sweep(is_long boolean default false) returns boolean
 language sql security definer
 set search_path = ''
@@ -162,6 +163,24 @@ as $$ select ops._run_sweep(is_long) $$;
 comment on function ops.sweep(boolean) is 'Runs the sweep that has been due longest; returns whether there was one.';
 revoke all on function ops.sweep from public, anon, authenticated, service_role;
 grant execute on function ops.sweep to service_role;
+
+-- pg_cron notes every run of its jobs and forgets none: 60,000 a day.
+create function ops.prune_clock_runs() returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_pruned integer := 0;
+begin
+  if to_regclass('cron.job_run_details') is not null then
+    execute 'delete from cron.job_run_details where end_time < $1' using ops._kept_since('clock runs');
+    get diagnostics v_pruned = row_count;
+  end if;
+  return v_pruned;
+end $$;
+comment on function ops.prune_clock_runs() is 'Sweep: deletes pg_cron''s notes of old runs; returns how many.';
+revoke all on function ops.prune_clock_runs from public, anon, authenticated, service_role;
+grant execute on function ops.prune_clock_runs to service_role;
 
 -- A worker invocation asks whether it may run. lease: how long it counts as alive without a sign.
 -- Useful copies: one for every 20 ready jobs, at least one, at most most_workers.
@@ -213,7 +232,10 @@ comment on function ops.end_worker is 'Removes a worker invocation; true when wo
 revoke all on function ops.end_worker from public, anon, authenticated, service_role;
 grant execute on function ops.end_worker to service_role;
 
--- The hosted platform's clock. Elsewhere the local stack's timer calls ops.tick().
+-- The hosted platform's clock; supabase/local/timer.ts is the local stack's. pg_cron begins a job again only when its
+-- last run has ended, and sends the text of a job at once: the loop can commit because nothing stands beside it. It
+-- ends when no sweep is due, and after 50 seconds, within the platform's limit of two minutes for a statement. That
+-- limit has to be lifted before a statement begins, so the long sweeps (a few a day) come one by one.
 do $$
 begin
   if exists (select from pg_available_extensions where name = 'pg_cron')
@@ -221,7 +243,12 @@ begin
     create extension if not exists pg_cron with schema pg_catalog;
     create extension if not exists pg_net with schema extensions;
     execute $sql$select cron.schedule('backlot-tick', '5 seconds', 'select ops.tick()'),
-      cron.schedule('backlot-sweeps', '2 seconds', 'select ops.sweep()'),
+      cron.schedule('backlot-sweeps', '2 seconds', 'do $do$ begin
+        while ops.sweep() loop
+          commit;
+          exit when clock_timestamp() > statement_timestamp() + interval ''50 seconds'';
+        end loop;
+      end $do$'),
       cron.schedule('backlot-long-sweeps', '1 minute', 'set statement_timeout = 0; select ops.sweep(true)')$sql$;
   end if;
 end $$;

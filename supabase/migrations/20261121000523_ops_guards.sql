@@ -209,7 +209,7 @@ begin
   perform ops._release_slots(array_fill(ops._limit_key(new.name), array[100]));
   return null;
 end $$;
-comment on function ops.circuit_closed() is 'Trigger: jobs that a circuit held back are looked at again when it closes.';
+comment on function ops.circuit_closed() is 'Trigger: jobs that a circuit held back are looked at when it closes.';
 revoke all on function ops.circuit_closed from public, anon, authenticated, service_role;
 create trigger circuit_closed after update of state on ops.circuit_breakers
   for each row when (old.state <> 'closed' and new.state = 'closed') execute function ops.circuit_closed();

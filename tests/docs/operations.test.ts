@@ -68,6 +68,16 @@ test("the figures of the page show attempts, depth, throughput and failures", as
   expect(await run(/from ops\.failures/)).toMatchObject([{ code: "provider_unavailable", dead: 1 }]);
 });
 
+test("the sweeps of the page that fail or stand are found", async () => {
+  await db.query("update ops.sweeps set next_run_at = now() + every, last_error = null");
+  await db.query("update ops.sweeps set last_error = 'no' where name = 'prune starts'");
+  await db.query("update ops.sweeps set next_run_at = now() - 2 * every where name = 'prune flows'");
+  expect((await run(/from ops\.sweeps/)).map(({ name }) => name).sort()).toEqual([
+    "prune flows",
+    "prune starts",
+  ]);
+});
+
 test("the schedule of the page can be made, looked at and removed", async () => {
   const [made] = await run(/ops\.upsert_schedule/);
   const [next] = await run(/select ops\.cron_next/);

@@ -223,7 +223,7 @@ describe("ops.prune_records", () => {
 
   test("is run by the clock", async () => {
     await db.query("update ops.sweeps set next_run_at = '-infinity' where name = 'prune records'");
-    await db.service.rpc("ops.tick");
+    await db.service.rpc("ops.sweep");
     const [sweep] = await db.query(
       "select next_run_at > now() as ran, last_error from ops.sweeps where name = 'prune records'",
     );
