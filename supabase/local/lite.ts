@@ -52,13 +52,18 @@ const disconnect = (connection: ReturnType<typeof connect>) => connection.driver
 
 /** The catalog as the superuser sees it, read once and kept: the login roles of the services see little of it. */
 function sharedCatalog(adminUrl: string) {
-  const admin = connect(adminUrl, 1);
   let catalog: Promise<IntrospectResult> | undefined;
+  // On a connection of its own each time: one that the server's end left in the middle would never answer again.
   async function introspect(): Promise<IntrospectResult> {
-    const seen = await admin.introspect();
-    // @supabase/lite reports a failure (the server is restarting) as an empty catalog.
-    if (seen.tables.length === 0) throw new Error("The catalog could not be read.");
-    return seen;
+    const admin = connect(adminUrl, 1);
+    try {
+      const seen = await inTime(admin.introspect());
+      // @supabase/lite reports a failure (the server is restarting) as an empty catalog.
+      if (seen.tables.length === 0) throw new Error("The catalog could not be read.");
+      return seen;
+    } finally {
+      await disconnect(admin);
+    }
   }
   return {
     read: () => (catalog ??= introspect()),
@@ -68,8 +73,22 @@ function sharedCatalog(adminUrl: string) {
       await fresh;
       catalog = fresh;
     },
-    close: () => disconnect(admin),
   };
+}
+
+const introspectionMs = 20_000;
+
+async function inTime<T>(work: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => late.reject(new Error("The catalog could not be read in time.")),
+    introspectionMs,
+  );
+  try {
+    return await Promise.race([work, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** What the caller of /rest/v1 did wrong is in the answer; @supabase/lite also prints a stack for each. */
@@ -132,7 +151,7 @@ export async function startLite(config: Config, keys: Keys, urls: Urls): Promise
     reloadSchema: catalog.reload,
     async close() {
       quiet.restore();
-      await Promise.all([catalog.close(), rest.close(), authentication.close()]);
+      await Promise.all([rest.close(), authentication.close()]);
     },
   };
 }

@@ -5,7 +5,6 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import pg from "pg";
 import { authAdmin } from "./auth-admin.ts";
 import { clusterHome, clusterUser } from "./cluster-user.ts";
 import { type Config, readConfig, stateDir } from "./config.ts";
@@ -18,6 +17,7 @@ import { startLite } from "./lite.ts";
 import { tryLock } from "./lock.ts";
 import { type Log, logToStderr } from "./log.ts";
 import { applyMigrations } from "./migrations.ts";
+import { openPool } from "./pool.ts";
 import { assertPortsFree, ephemeralPorts, fixedPorts, type Ports } from "./ports.ts";
 import { type PostgresServer, startPostgres } from "./postgres.ts";
 import { keepAtDeath, removeAtDeath } from "./processes.ts";
@@ -237,8 +237,7 @@ async function assemble(assembly: Assembly): Promise<Stack> {
     sizeLimit: config.storage.file_size_limit,
   });
   closers.push(() => storage.close());
-  const authPool = new pg.Pool({ connectionString: postgres.urlFor("supabase_auth_admin"), max: 4 });
-  authPool.on("error", () => undefined);
+  const authPool = openPool({ connectionString: postgres.urlFor("supabase_auth_admin"), max: 4 });
   closers.push(() => authPool.end());
 
   const app = createGateway({

@@ -1,8 +1,9 @@
 // Transactions in the caller's name. Row security on storage.buckets and storage.objects decides everything; the
 // storage service's own role is used for what a caller may know anyway (a bucket's limits, a signed address).
 
-import pg from "pg";
+import type pg from "pg";
 import type { Caller } from "../caller.ts";
+import { openPool } from "../pool.ts";
 import { transaction } from "../transaction.ts";
 
 export type Transaction = {
@@ -35,9 +36,7 @@ async function rehearse(client: pg.PoolClient, work: () => Promise<unknown>): Pr
 }
 
 export function openSession(databaseUrl: string): Session {
-  const pool = new pg.Pool({ connectionString: databaseUrl, max: 10 });
-  // An idle connection that breaks is replaced by the next request.
-  pool.on("error", () => undefined);
+  const pool = openPool({ connectionString: databaseUrl, max: 10, connectionTimeoutMillis: 5000 });
 
   return {
     asCaller: (caller, operation, work) =>
