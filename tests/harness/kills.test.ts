@@ -26,7 +26,7 @@ test("workers killed at random points lose no job, submit none twice and charge 
   // one run a creation, however often it was submitted
   const [asked] = await db.query("select count(*) from studio.creations");
   expect(seen.runs).toBeLessThanOrEqual(asked!.count);
-  const runs = await db.query(`select checkpoint ->> 'request_id' as run from ops.finished_jobs
+  const runs = await db.query(`select checkpoint #>> '{runs,0,request_id}' as run from ops.finished_jobs
     where kind = 'studio.creation' and state = 'completed'`);
   expect(new Set(runs.map(({ run }) => run)).size).toBe(runs.length);
 });

@@ -80,6 +80,7 @@ export async function killWorkers(db: Studio, kills: number, workers = 4): Promi
 
   try {
     inBackground(every(300, () => db.service.rpc("ops.tick")));
+    inBackground(every(300, () => db.service.rpc("ops.sweep")));
     inBackground(
       every(200, async () => {
         const [row] = await db.query(`select extract(epoch from max(now() - expires_at))::float8 as late

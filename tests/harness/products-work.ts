@@ -14,7 +14,6 @@ export function productHandlers(standinUrl: string): Handlers {
   const providers = { fal };
   return {
     ...catalogHandlers({
-      provider: fal,
       providers,
       storage: storage(standinUrl),
       functionsUrl: `${standinUrl}/functions/v1`,

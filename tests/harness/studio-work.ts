@@ -10,7 +10,6 @@ export function studioHandlers(standinUrl: string): Handlers {
   const providers = { fal: provider };
   return {
     "studio.creation": makeCreation({
-      provider,
       providers,
       storage: storage(standinUrl),
       functionsUrl: standinUrl,
@@ -19,7 +18,7 @@ export function studioHandlers(standinUrl: string): Handlers {
   };
 }
 
-/** The creation's id is the key, so that however often it is submitted there is one run. */
+/** However often a run is submitted, by its key there is one. */
 function keyedProvider(url: string): CreationProvider {
   const ask = async (path: string, init: RequestInit) => {
     const response = await fetch(`${url}${path}`, init).catch((cause: unknown) => {
@@ -31,8 +30,8 @@ function keyedProvider(url: string): CreationProvider {
   return {
     name: "fal",
     filesUrls: [new URL(`${url}/pictures/`)],
-    submit: async ({ creation }, _webhookUrl, signal) => {
-      const headers = { "idempotency-key": creation.id };
+    submit: async ({ key }, _webhookUrl, signal) => {
+      const headers = { "idempotency-key": key };
       const { request_id } = await ask("/runs", { method: "POST", headers, signal });
       return { provider: "fal", request_id, model: "stand-in", submitted_at: new Date().toISOString() };
     },

@@ -121,7 +121,10 @@ async function worker(connection: Connection, name: string, called: string[]): P
   const jobs =
     (await attempt("claim", () => connection.rpc("ops.claim_jobs", { worker: name, max: 8 }))) ?? [];
   for (const job of jobs.filter(() => chance(0.5))) {
-    const checkpoint = { provider: "fal", request_id: `${job.id}-${job.attempt}` };
+    const checkpoint = {
+      provider: "fal",
+      runs: [{ provider: "fal", request_id: `${job.id}-${job.attempt}` }],
+    };
     await attempt("checkpoint", () =>
       connection.rpc("ops.checkpoint_job", { worker: name, id: job.id, checkpoint, progress: 30 }),
     );
@@ -148,6 +151,7 @@ async function provider(connection: Connection, called: string[]): Promise<void>
 
 async function operator(connection: Connection): Promise<void> {
   await attempt("tick", () => connection.rpc("ops.tick"));
+  await attempt("sweep", () => connection.rpc("ops.sweep"));
   const [dead] = await connection.query(
     "select id from ops.jobs where state = 'dead' and kind = 'studio.creation' order by random() limit 1",
   );
