@@ -36,7 +36,6 @@ const handlers = createHandlers({
   storage: supabaseStorage(client),
   files: supabaseFiles(client),
   trainer: falTrainer({ queueUrl: env.FAL_QUEUE_URL, key: env.FAL_KEY, filesUrls: env.FAL_FILES_URLS }),
-  provider: providers.fal,
   providers,
   functionsUrl,
   pictures: createPictures(readMagick),

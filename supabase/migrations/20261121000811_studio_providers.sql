@@ -25,6 +25,7 @@ create table studio.provider_models (
   provider text not null,
   model text not null,
   max_outputs smallint not null default 4,
+  max_runs smallint not null default 1,
   cost_micro bigint not null,
   cost_per text not null default 'output',
   charges_failures boolean not null default false,
@@ -37,14 +38,16 @@ create table studio.provider_models (
     on delete cascade,
   constraint provider_models_quality_known check (quality in ('fast', 'balanced', 'high', 'ultra')),
   constraint provider_models_max_outputs_in_range check (max_outputs between 1 and 4),
+  constraint provider_models_max_runs_in_range check (max_runs between 1 and 4),
   constraint provider_models_cost_not_negative check (cost_micro >= 0),
   constraint provider_models_cost_per_known check (cost_per in ('output', 'second', 'run'))
 );
 comment on table studio.provider_models is
   'Which model makes a type in a quality, in order of priority, then cost; the next one is taken when one fails.';
 comment on column studio.provider_models.cost_micro is 'What the provider charges us for one cost_per, in micro-units.';
-comment on column studio.provider_models.max_outputs is
-  'Outputs of one run: a creation that wants more goes elsewhere.';
+comment on column studio.provider_models.max_outputs is 'Outputs of one run.';
+comment on column studio.provider_models.max_runs is
+  'Runs of one creation: who wants more outputs than these give goes elsewhere.';
 comment on column studio.provider_models.charges_failures is
   'The provider charges for machine time, whether or not something came of it.';
 comment on column studio.provider_models.model is
@@ -66,6 +69,7 @@ create table studio.creation_attempts (
   model text not null,
   status text not null default 'planned',
   provider_request_id text,
+  runs smallint not null default 0,
   cost_micro bigint,
   error_code text,
   error_message text,
@@ -84,7 +88,8 @@ create table studio.creation_attempts (
     when 'cancelled' then ended_at is not null
     when 'passed_over' then ended_at is not null and provider_request_id is null
     else false end),
-  constraint creation_attempts_run_has_start check ((provider_request_id is null) = (submitted_at is null)),
+  constraint creation_attempts_run_has_start check ((provider_request_id is null) = (submitted_at is null)
+    and (provider_request_id is null) = (runs = 0) and runs >= 0),
   constraint creation_attempts_only_ended_cost
     check (cost_micro is null or (cost_micro >= 0 and ended_at is not null and provider_request_id is not null))
 );
@@ -92,6 +97,8 @@ comment on table studio.creation_attempts is
   'A creation''s attempts, one after the other, each a job at one model of one provider, with what it cost us.';
 comment on column studio.creation_attempts.status is
   'passed_over: the provider was out of reach or asked to wait, and another one was open.';
+comment on column studio.creation_attempts.provider_request_id is 'Of its first run.';
+comment on column studio.creation_attempts.runs is 'How many runs it began: several where one gives too few outputs.';
 comment on column studio.creation_attempts.cost_micro is
   'As recorded in billing.provider_costs, in micro-units; null when nothing ran there.';
 create unique index creation_attempts_open on studio.creation_attempts (creation_id) where ended_at is null;
@@ -103,11 +110,14 @@ revoke all on table studio.creation_attempts from public, anon, authenticated, s
 grant select on table studio.creation_attempts to service_role;
 
 -- List prices of the providers' pages; an operator corrects a row when a price changes. Of the first model in each
--- list the next quality up is made by the same one, with more steps.
+-- list the next quality up is made by the same one, with more steps. One that gives a single output runs as often as
+-- its type may want outputs.
 -- Sources: https://fal.ai/models/<model> (pricing); https://replicate.com/<model> (pricing, run time).
-insert into studio.provider_models (creation_type, quality, provider, model, max_outputs, cost_micro, cost_per,
-  charges_failures, priority)
-select m.creation_type, q.quality, m.provider, m.model, m.max_outputs, m.cost_micro, m.cost_per,
+insert into studio.provider_models (creation_type, quality, provider, model, max_outputs, max_runs, cost_micro,
+  cost_per, charges_failures, priority)
+select m.creation_type, q.quality, m.provider, m.model, m.max_outputs,
+  case m.max_outputs when 1 then coalesce((select t.max_outputs from studio.creation_types t
+    where t.creation_type = m.creation_type), 1) else 1 end, m.cost_micro, m.cost_per,
   m.provider = 'replicate' and m.model like '%:%', case m.provider when 'fal' then 100 else 200 end
 from (values
   ('tryon', '{fast,balanced,high,ultra}', 'fal', 'fal-ai/fashn/tryon/v1.6', 4, 7500, 'output'),
@@ -138,6 +148,77 @@ from (values
   ('persona_image', '{fast,balanced,high,ultra}', 'fal', 'fal-ai/flux-lora', 4, 3500, 'output')
 ) m (creation_type, qualities, provider, model, max_outputs, cost_micro, cost_per)
 cross join lateral unnest(m.qualities::text[]) q (quality);
+
+-- Faults that say nothing of what was asked for: another provider may do better.
+create function private.is_provider_fault(error text) returns boolean
+language sql immutable
+set search_path = ''
+as $$
+  select coalesce(split_part(error, ':', 1) in ('provider_unavailable', 'provider_failed', 'unknown_provider',
+    'unsupported_creation', 'creation_without_results', 'timed_out'), false)
+$$;
+comment on function private.is_provider_fault(text) is 'Might another provider do what failed with this error?';
+revoke all on function private.is_provider_fault from public, anon, authenticated, service_role;
+
+-- A run is a JSON object: what the worker keeps of a submission, the outputs that were asked of it and, once it has
+-- ended, its result. The runs of a job stand in its checkpoint, under `runs`.
+
+-- Outputs that a run gave, as far as they were asked for; null while it has not ended.
+create function private.run_made(run jsonb) returns integer
+language sql immutable
+set search_path = ''
+as $$
+  select case when jsonb_typeof(run -> 'result') = 'object' then
+    least((run ->> 'outputs')::integer, coalesce(jsonb_array_length(run #> '{result,pictures}'), 0)) end
+$$;
+comment on function private.run_made(jsonb) is 'How many outputs a provider''s run gave; null until it has ended.';
+revoke all on function private.run_made from public, anon, authenticated, service_role;
+
+-- What a provider charges us for a run, in units of its model's cost: nothing without an output, unless it charges for
+-- those runs as well. seconds: length of one output.
+create function private.run_units(model studio.provider_models, run jsonb, seconds numeric) returns numeric
+language sql immutable
+set search_path = ''
+as $$
+  select case when coalesce(o.made, 0) = 0 and model.charges_failures is not true then 0
+    else case model.cost_per when 'run' then 1 else coalesce(nullif(o.made, 0), (run ->> 'outputs')::integer)
+      * case model.cost_per when 'second' then seconds else 1 end end end
+  from (select private.run_made(run) as made) o
+$$;
+comment on function private.run_units(studio.provider_models, jsonb, numeric) is
+  'How many units of its model''s cost a run at a provider costs us.';
+revoke all on function private.run_units from public, anon, authenticated, service_role;
+
+-- Has a provider told to stop the runs that have not ended. owner: whose they were, for the key of each.
+create function private.stop_runs(owner uuid, workspace_id uuid, runs jsonb) returns void
+language sql
+set search_path = ''
+as $$
+  select ops.enqueue_job('studio.cancel_at_provider', r.run || jsonb_build_object('creation_id', stop_runs.owner),
+    stop_runs.workspace_id, max_attempts => 3,
+    key => format('cancel:%s:%s:%s', stop_runs.owner, r.run ->> 'provider', r.run ->> 'request_id'))
+  from jsonb_array_elements(stop_runs.runs) with ordinality as r (run, place)
+  where private.run_made(r.run) is null order by r.place
+$$;
+comment on function private.stop_runs(uuid, uuid, jsonb) is
+  'Enqueues a job for each run that is to be stopped at its provider.';
+revoke all on function private.stop_runs from public, anon, authenticated, service_role;
+
+-- Webhooks of a job's runs that nobody waited for, because the run was asked, or the job ended before: processed.
+create function private.close_run_callbacks(job ops.jobs, runs jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- of one run the job waited itself
+  if jsonb_array_length(runs) > 1 then
+    perform ops._close_callback((r.run ->> 'provider') || ':' || (r.run ->> 'request_id'), job.id, job.correlation_id)
+    from jsonb_array_elements(runs) r (run);
+  end if;
+end $$;
+comment on function private.close_run_callbacks(ops.jobs, jsonb) is
+  'Marks what webhooks brought of a job''s runs as processed when the job has ended.';
+revoke all on function private.close_run_callbacks from public, anon, authenticated, service_role;
 
 -- Seconds of one output, for what is counted by them.
 create function private.creation_seconds(settings jsonb) returns numeric
@@ -181,7 +262,7 @@ as $$
   ) failed
   where m.creation_type = choose_provider_model.creation.creation_type
     and m.quality = choose_provider_model.creation.quality and m.is_enabled
-    and m.max_outputs >= choose_provider_model.creation.num_outputs and not failed.model
+    and m.max_outputs * m.max_runs >= choose_provider_model.creation.num_outputs and not failed.model
   order by private.provider_is_closed(m.provider), failed.provider, m.priority, m.cost_micro, m.provider, m.model
   limit 1
 $$;
@@ -197,7 +278,7 @@ as $$
   select exists (
     select from studio.creations c
     join studio.provider_models m on m.creation_type = c.creation_type and m.quality = c.quality and m.is_enabled
-      and m.max_outputs >= c.num_outputs and m.provider <> c.provider
+      and m.max_outputs * m.max_runs >= c.num_outputs and m.provider <> c.provider
     join studio.providers p on p.provider = m.provider and p.is_enabled
     where c.id = creation_has_fallback.creation_id and not private.provider_is_closed(m.provider)
       and not exists (select from studio.creation_attempts a where a.creation_id = c.id

@@ -1,39 +1,41 @@
 -- What the end of a creation's job does, in the job's own transaction.
 
--- Ends the attempt that a job is, and records what it cost us. A run that did not succeed costs where the provider
--- charges for those. The key of the cost is the run's, and the attempt's beside it.
-create function private.end_creation_attempt(creation studio.creations, job_id bigint, status text, outputs integer,
-  error text) returns void
+-- Ends the attempt that a job is, and records what each of its runs cost us. The key of a cost is the run's, and the
+-- attempt's beside it.
+create function private.end_creation_attempt(creation studio.creations, job ops.jobs, status text, error text)
+returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_attempt studio.creation_attempts;
   v_model studio.provider_models;
-  v_units numeric;
+  v_runs jsonb := coalesce(job.checkpoint -> 'runs', '[]');
+  v_run record;
+  v_cost bigint := 0;
 begin
-  select * into v_attempt from studio.creation_attempts a
-  where a.job_id = end_creation_attempt.job_id and a.ended_at is null for update;
+  select * into v_attempt from studio.creation_attempts a where a.job_id = job.id and a.ended_at is null for update;
   if not found then
     return;
   end if;
   select * into v_model from studio.provider_models m where m.creation_type = creation.creation_type
     and m.quality = creation.quality and m.provider = v_attempt.provider and m.model = v_attempt.model;
-  v_units := case when end_creation_attempt.status <> 'succeeded' and v_model.charges_failures is not true then 0
-    else case v_model.cost_per when 'run' then 1
-      when 'second' then outputs * private.creation_seconds(creation.settings) else outputs end end;
+  for v_run in
+    select r.run ->> 'request_id' as id, ceil(u.units * coalesce(v_model.cost_micro, 0))::bigint as cost_micro, u.units
+    from jsonb_array_elements(v_runs) with ordinality as r (run, place)
+    cross join lateral private.run_units(v_model, r.run, private.creation_seconds(creation.settings)) as u (units)
+    order by r.place
+  loop
+    perform billing.record_provider_cost(v_attempt.provider, v_run.cost_micro,
+      format('%s:%s', left(v_run.id, 200), v_attempt.id), usage_event_id => v_attempt.usage_event_id,
+      job_id => v_attempt.job_id, model => v_attempt.model, quantity => v_run.units, unit => v_model.cost_per);
+    v_cost := v_cost + v_run.cost_micro;
+  end loop;
   update studio.creation_attempts a
   set status = end_creation_attempt.status, ended_at = private.now(), error_message = error,
-    error_code = split_part(error, ':', 1),
-    cost_micro = case when a.provider_request_id is not null then ceil(v_units * coalesce(v_model.cost_micro, 0)) end
-  where a.id = v_attempt.id
-  returning a.* into v_attempt;
-  if v_attempt.provider_request_id is not null then
-    perform billing.record_provider_cost(v_attempt.provider, v_attempt.cost_micro,
-      format('%s:%s', left(v_attempt.provider_request_id, 200), v_attempt.id),
-      usage_event_id => v_attempt.usage_event_id, job_id => v_attempt.job_id, model => v_attempt.model,
-      quantity => v_units, unit => v_model.cost_per);
-  end if;
+    error_code = split_part(error, ':', 1), cost_micro = case when a.provider_request_id is not null then v_cost end
+  where a.id = v_attempt.id;
+  perform private.close_run_callbacks(job, v_runs);
 end $$;
 comment on function private.end_creation_attempt is 'Ends a creation''s open attempt and records its cost to us.';
 revoke all on function private.end_creation_attempt from public, anon, authenticated, service_role;
@@ -60,7 +62,7 @@ begin
   v_charge := billing.capture_usage(creation.usage_event_id, (
     select u.quantity * v_outputs / creation.num_outputs from billing.usage_events u
     where u.id = creation.usage_event_id));
-  perform private.end_creation_attempt(creation, job.id, 'succeeded', v_outputs, null);
+  perform private.end_creation_attempt(creation, job, 'succeeded', null);
   update studio.wardrobe_garments g set usage_count = g.usage_count + 1, last_used_at = private.now()
     where g.id = creation.garment_id;
   insert into studio.wardrobe_usage_events (garment_id, workspace_id, event_type, event_metadata)
@@ -79,21 +81,14 @@ comment on function private.complete_creation(studio.creations, ops.jobs) is
   'Captures the charge and stores the results of a creation.';
 revoke all on function private.complete_creation from public, anon, authenticated, service_role;
 
--- What a run that was begun at a provider needs when nobody waits for it any more.
-create function private.stop_creation_run(creation studio.creations, job ops.jobs) returns void
-language plpgsql
+-- What was begun at a provider for a job that nobody waits for any more.
+create function private.stop_creation_runs(creation studio.creations, job ops.jobs) returns void
+language sql
 set search_path = ''
-as $$
-begin
-  if job.checkpoint ? 'request_id' then
-    perform ops.enqueue_job('studio.cancel_at_provider', job.checkpoint
-      || jsonb_build_object('creation_id', creation.id),
-      creation.workspace_id, max_attempts => 3,
-        key => format('cancel:%s:%s:%s', creation.id, job.checkpoint ->> 'provider', job.checkpoint ->> 'request_id'));
-  end if;
-end $$;
-comment on function private.stop_creation_run(studio.creations, ops.jobs) is 'Has a run stopped at its provider.';
-revoke all on function private.stop_creation_run from public, anon, authenticated, service_role;
+as $$ select private.stop_runs(creation.id, creation.workspace_id, coalesce(job.checkpoint -> 'runs', '[]')) $$;
+comment on function private.stop_creation_runs(studio.creations, ops.jobs) is
+  'Has the runs of a job stopped at their provider.';
+revoke all on function private.stop_creation_runs from public, anon, authenticated, service_role;
 
 -- A creation that failed or was cancelled: the charge goes back, the provider is told to stop.
 create function private.abandon_creation(creation studio.creations, job ops.jobs, status text, error text)
@@ -107,7 +102,7 @@ begin
   set status = abandon_creation.status, stage = null, error_message = error, completed_at = private.now(),
     error_code = split_part(error, ':', 1)
   where c.id = creation.id;
-  perform private.stop_creation_run(creation, job);
+  perform private.stop_creation_runs(creation, job);
 end $$;
 comment on function private.abandon_creation(studio.creations, ops.jobs, text, text) is
   'Releases the charge of a creation that will not complete.';
@@ -123,15 +118,14 @@ as $$
 declare
   v_model studio.provider_models;
 begin
-  if split_part(error, ':', 1) not in ('provider_unavailable', 'provider_failed', 'unknown_provider',
-    'unsupported_creation', 'creation_without_results', 'timed_out') or job.parent_id is not null then
+  if not private.is_provider_fault(error) or job.parent_id is not null then
     return false;
   end if;
   v_model := private.choose_provider_model(creation);
   if v_model.id is null then
     return false;
   end if;
-  perform private.stop_creation_run(creation, job);
+  perform private.stop_creation_runs(creation, job);
   perform private.begin_creation_attempt(creation, v_model);
   update studio.creations c set progress = 5, stage = 'trying another provider' where c.id = creation.id;
   return true;
@@ -140,22 +134,26 @@ comment on function private.follow_up_creation(studio.creations, ops.jobs, text)
   'Has another provider go on with a creation that the last one failed.';
 revoke all on function private.follow_up_creation from public, anon, authenticated, service_role;
 
--- What a creation shows of its job on the way.
+-- What a creation shows of its job on the way: of several runs the first one's name.
 create function private.show_creation_progress(creation studio.creations, job ops.jobs) returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_first text := job.checkpoint #>> '{runs,0,request_id}';
+  v_runs integer := jsonb_array_length(job.checkpoint -> 'runs');
 begin
   update studio.creations c
   set status = 'processing', progress = job.progress, stage = job.stage,
     started_at = coalesce(c.started_at, private.now()),
     provider = coalesce(job.checkpoint ->> 'provider', c.provider),
-    provider_request_id = coalesce(job.checkpoint ->> 'request_id', c.provider_request_id)
+    provider_request_id = coalesce(v_first, c.provider_request_id)
   where c.id = creation.id;
-  if job.checkpoint ? 'request_id' then
+  if v_first is not null then
     update studio.creation_attempts a
-    set status = 'running', provider_request_id = job.checkpoint ->> 'request_id', submitted_at = private.now()
-    where a.job_id = job.id and a.status = 'planned';
+    set status = 'running', provider_request_id = v_first, submitted_at = coalesce(a.submitted_at, private.now()),
+      runs = v_runs
+    where a.job_id = job.id and a.status in ('planned', 'running') and a.runs <> v_runs;
   end if;
 end $$;
 comment on function private.show_creation_progress(studio.creations, ops.jobs) is
@@ -241,11 +239,11 @@ begin
     when 'completed' then
       perform private.complete_creation(v_creation, job);
     when 'cancelled' then
-      perform private.end_creation_attempt(v_creation, job.id, 'cancelled', v_creation.num_outputs, null);
+      perform private.end_creation_attempt(v_creation, job, 'cancelled', null);
       perform private.abandon_creation(v_creation, job, 'cancelled', null);
       return;
     when 'dead' then
-      perform private.end_creation_attempt(v_creation, job.id, 'failed', v_creation.num_outputs, v_error);
+      perform private.end_creation_attempt(v_creation, job, 'failed', v_error);
       if private.follow_up_creation(v_creation, job, v_error) then
         return;
       end if;

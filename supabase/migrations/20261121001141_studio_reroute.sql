@@ -21,7 +21,7 @@ begin
     -- who works on it, or ends it at this moment, needs no help
     select * into v_job from ops.live_jobs j where j.id = v_held.job_id and j.ticket = v_held.ticket
       and j.state = 'queued' and j.kind = 'studio.creation' and j.parent_id is null
-      and not (j.checkpoint ? 'request_id') for update skip locked;
+      and not j.checkpoint @? '$.runs[0]' for update skip locked;
     continue when not found or exists (select from ops.claims c where v_job.id = any (c.job_ids));
     -- many workspaces in no order: one whose things are being deleted has its turn next time
     continue when not pg_catalog.pg_try_advisory_xact_lock_shared(

@@ -203,6 +203,7 @@ comment on column commerce.catalog_job_chunks.given_back is
   'Products that were taken out again before they were begun: by a pause or a cancellation.';
 comment on column commerce.catalog_job_chunks.status is 'failed: it ended without a picture.';
 create index catalog_job_chunks_live on commerce.catalog_job_chunks (catalog_job_id) where status = 'processing';
+create unique index catalog_job_chunks_job_id on commerce.catalog_job_chunks (job_id);
 create index catalog_job_chunks_workspace_id on commerce.catalog_job_chunks (workspace_id);
 create index catalog_job_chunks_usage_event_id on commerce.catalog_job_chunks (usage_event_id);
 create constraint trigger release_deleted_chunks after delete on commerce.catalog_job_chunks
@@ -232,6 +233,7 @@ create table commerce.catalog_job_products (
   status text not null default 'pending',
   chunk_id uuid,
   job_id bigint,
+  provider text,
   attempts smallint not null default 0,
   result_paths text[] not null default '{}',
   error_code text,
@@ -281,6 +283,8 @@ comment on column commerce.catalog_job_products.content_hash is
   'SHA-256 of title, images, model and settings: the same hash needs no new pictures.';
 comment on column commerce.catalog_job_products.image_url is
   'The picture of the garment; null: the product has none, and cannot succeed.';
+comment on column commerce.catalog_job_products.provider is
+  'Who makes it now, or made it last; another one after the first failed.';
 comment on column commerce.catalog_job_products.attempts is 'How often it was put into a chunk.';
 comment on column commerce.catalog_job_products.publish_status is 'Null: is not to be published.';
 comment on column commerce.catalog_job_products.published_urls is

@@ -41,28 +41,6 @@ comment on function private.charge_catalog_chunk(commerce.catalog_job_chunks, nu
   'Captures a chunk''s hold for the units that were made and releases the rest; returns the charge.';
 revoke all on function private.charge_catalog_chunk from public, anon, authenticated, service_role;
 
--- What the provider charges us for a chunk's pictures, by the price list of its models; failed runs are not charged.
-create function private.record_catalog_cost(chunk commerce.catalog_job_chunks, usage_event_id uuid) returns void
-language sql
-set search_path = ''
-as $$
-  select billing.record_provider_cost(m.provider, ceil(m.cost_micro * r.quantity)::bigint,
-    format('catalog-chunk:%s:%s', chunk.id, r.creation_type), usage_event_id => record_catalog_cost.usage_event_id,
-    job_id => chunk.job_id, model => m.model, quantity => r.quantity, unit => m.cost_per)
-  from commerce.catalog_jobs j
-  cross join lateral (values
-    ('tryon', chunk.pictures_made - j.studio_pictures::integer * chunk.succeeded, j.tryon_count > 0),
-    ('bg_remove', chunk.succeeded, j.studio_pictures)) k (creation_type, outputs, is_made)
-  join studio.provider_models m on m.creation_type = k.creation_type and m.quality = j.quality
-    and m.provider = (select q.provider from ops.job_kinds q where q.kind = 'commerce.catalog_product')
-  cross join lateral (select k.creation_type,
-    greatest(0, case m.cost_per when 'run' then chunk.succeeded else k.outputs end) as quantity) r
-  where j.id = chunk.catalog_job_id and k.is_made and r.quantity > 0
-$$;
-comment on function private.record_catalog_cost(commerce.catalog_job_chunks, uuid) is
-  'Records what a chunk''s pictures cost us at the provider.';
-revoke all on function private.record_catalog_cost from public, anon, authenticated, service_role;
-
 -- Products whose pictures a chunk has made are not new any more. The shop's lock keeps the order of its rows.
 create function private.note_generated_products(chunk_id uuid) returns void
 language plpgsql
@@ -131,7 +109,6 @@ begin
   where i.chunk_id = v_chunk.id;
   -- the wallet before the shop: chunks of several shops end in one transaction
   v_charge := private.charge_catalog_chunk(v_chunk, v_units, coalesce(error, 'no picture was made'));
-  perform private.record_catalog_cost(v_chunk, v_charge.usage_event_id);
   if v_chunk.succeeded > 0 then
     perform private.note_generated_products(v_chunk.id);
   end if;
@@ -167,24 +144,9 @@ comment on function commerce.on_catalog_chunk_job(ops.jobs, text) is
   'Settles a chunk of a catalog job in the transaction that ends its job.';
 revoke all on function commerce.on_catalog_chunk_job from public, anon, authenticated, service_role;
 
--- What runs at a provider for a product that nobody waits for any more is told to stop.
-create function private.stop_catalog_run(job ops.jobs) returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  if job.checkpoint -> 'run' ? 'request_id' then
-    perform ops.enqueue_job('studio.cancel_at_provider',
-      (job.checkpoint -> 'run') || jsonb_build_object('creation_id', job.payload ->> 'item_id'), job.workspace_id,
-      max_attempts => 3,
-      key => format('cancel:%s:%s', job.payload ->> 'item_id', job.checkpoint -> 'run' ->> 'request_id'));
-  end if;
-end $$;
-comment on function private.stop_catalog_run(ops.jobs) is 'Asks a provider to stop the run of a catalog product.';
-revoke all on function private.stop_catalog_run from public, anon, authenticated, service_role;
-
--- on_event of commerce.catalog_product: writes the product's own row and no other. A row that has been taken back
--- (by a pause, a cancellation) names another job or none.
+-- on_event of commerce.catalog_product: writes the product's own row and no other of the catalog job. A row that has
+-- been taken back (by a pause, a cancellation) names another job or none, as does one that another provider goes on
+-- with.
 create function commerce.on_catalog_product_job(job ops.jobs, event text) returns void
 language plpgsql
 set search_path = ''
@@ -194,10 +156,13 @@ declare
   v_error text := case when job.error ~ '^[a-z][a-z_]*: ' then job.error
     else 'internal_error: The work failed for a reason on our side.' end;
 begin
+  if event = 'progressed' then
+    return;
+  elsif event = 'replayed' then
+    perform private.fail('catalog_product_settled', 'The product has been settled with its chunk.', job.payload);
+  end if;
+  perform private.end_catalog_runs(job);
   case event
-    when 'progressed' then return;
-    when 'replayed' then
-      perform private.fail('catalog_product_settled', 'The product has been settled with its chunk.', job.payload);
     when 'completed' then
       update commerce.catalog_job_products i
       set status = 'succeeded', completed_at = private.now(),
@@ -207,19 +172,19 @@ begin
         perform private.publish_catalog_product(v_item_id);
       end if;
     when 'dead' then
-      update commerce.catalog_job_products i
-      set status = 'failed', completed_at = private.now(), error_code = split_part(v_error, ':', 1),
-        error_message = v_error
-      where i.id = v_item_id and i.job_id = job.id and i.status = 'processing';
-      perform private.stop_catalog_run(job);
+      if not private.follow_up_catalog_product(job, v_error) then
+        update commerce.catalog_job_products i
+        set status = 'failed', completed_at = private.now(), error_code = split_part(v_error, ':', 1),
+          error_message = v_error
+        where i.id = v_item_id and i.job_id = job.id and i.status = 'processing';
+      end if;
     when 'cancelled' then
       update commerce.catalog_job_products i set status = 'cancelled', completed_at = private.now()
       where i.id = v_item_id and i.job_id = job.id and i.status = 'processing';
-      perform private.stop_catalog_run(job);
   end case;
 end $$;
 comment on function commerce.on_catalog_product_job(ops.jobs, text) is
-  'Writes how a product of a catalog job ended, in the transaction that ends its job.';
+  'Writes how a product of a catalog job ended, in the transaction that ends its job, or has another provider go on.';
 revoke all on function commerce.on_catalog_product_job from public, anon, authenticated, service_role;
 
 -- A hold lasts a day: whatever happens, a chunk has ended before.
@@ -242,6 +207,8 @@ declare
   v_affordable bigint;
   v_hold billing.usage_result;
   v_job_id bigint;
+  v_provider text := coalesce(private.choose_catalog_provider(catalog_job),
+    (select k.provider from ops.job_kinds k where k.kind = 'commerce.catalog_product'));
 begin
   select q.available_micro / nullif(q.amount_micro, 0) into v_affordable
   from billing.quote(catalog_job.workspace_id, catalog_job.meter, catalog_job.units_per_product) q;
@@ -264,11 +231,11 @@ begin
     from commerce.catalog_job_chunks c where c.catalog_job_id = catalog_job.id), cardinality(v_items),
     cardinality(v_items) * v_each, v_hold.usage_event_id, v_hold.amount_micro, v_job_id, private.now());
   update commerce.catalog_job_products i
-  set status = 'processing', chunk_id = v_chunk_id, job_id = q.job_id, attempts = i.attempts + 1,
-    started_at = private.now()
+  set status = 'processing', chunk_id = v_chunk_id, job_id = q.job_id, provider = v_provider,
+    attempts = i.attempts + 1, started_at = private.now()
   from unnest(v_items) with ordinality u (id, n) join ops.enqueue_jobs('commerce.catalog_product',
     array(select jsonb_build_object('item_id', p.id) from unnest(v_items) with ordinality p (id, n) order by p.n),
-    catalog_job.workspace_id, priority => -1, max_attempts => 4, parent_id => v_job_id,
+    catalog_job.workspace_id, priority => -1, max_attempts => 4, parent_id => v_job_id, provider => v_provider,
     limit_key => format('catalog_%s:%s', catalog_job.parallel_products_per_chunk, v_chunk_id))
     with ordinality q (job_id, created, n) on q.n = u.n
   where i.id = u.id;

@@ -97,9 +97,9 @@ describe("a cancelled job", () => {
     const id = await halfway(s);
     const [item] = await testDb.query(
       `update ops.live_jobs l set progress = 80 from commerce.catalog_job_products i
-      where i.catalog_job_id = $1 and l.id = i.job_id and l.checkpoint ->> 'run' is not null
+      where i.catalog_job_id = $1 and l.id = i.job_id and l.checkpoint @? '$.look.runs[0]'
         and l.id = (select min(m.id) from ops.live_jobs m where m.kind = 'commerce.catalog_product')
-      returning i.id, l.checkpoint -> 'run' ->> 'request_id' as run`,
+      returning i.id, l.checkpoint #>> '{look,runs,0,request_id}' as run`,
       [id],
     );
     await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: id });

@@ -82,7 +82,7 @@ export async function createCatalog(
   const provider: CreationProvider = {
     name: "fal",
     filesUrls: [new URL("https://files.test/")],
-    submit: async ({ creation, personUrl, garmentUrl }) => {
+    submit: async ({ creation, model, personUrl, garmentUrl }) => {
       const garment = garmentUrl ?? personUrl;
       if (will.reject.has(String(garment))) throw providerRejected("no garment in the picture");
       const id = randomUUID();
@@ -93,7 +93,12 @@ export async function createCatalog(
         cancelled: false,
       });
       if (!will.hold) await answer(id);
-      return { provider: "fal", request_id: id, model: "fake", submitted_at: new Date().toISOString() };
+      return {
+        provider: "fal",
+        request_id: id,
+        model: model ?? "fake",
+        submitted_at: new Date().toISOString(),
+      };
     },
     status: async ({ request_id }) => ({ state: runs.get(request_id)?.ended ? "ended" : "running" }),
     result: async () => {
@@ -134,7 +139,6 @@ export async function createCatalog(
     handlers: {
       ...catalogHandlers({
         storage,
-        provider,
         providers,
         functionsUrl: "https://f.test/v1",
         fetch: fetcher,

@@ -18,7 +18,7 @@ test("the page's statements do what it says, in their order, as the service", as
   expect((await db.request(ann, { quality: "fast" })).provider).toBe("replicate");
 
   await db.claim();
-  const checkpoint = { provider: "fal", request_id: "r1" };
+  const checkpoint = { provider: "fal", runs: [{ provider: "fal", request_id: "r1", outputs: 1 }] };
   await db.service.rpc("ops.checkpoint_job", { worker: "w", id: first.job_id, checkpoint, progress: 20 });
   const error = "provider_failed: It broke.";
   await db.jobs.complete("w", [{ id: first.job_id, outcome: "failed", error, retry: false }]);
@@ -30,7 +30,17 @@ test("the page's statements do what it says, in their order, as the service", as
   await db.service.rpc("ops.checkpoint_job", {
     worker: "w",
     id: next.job_id,
-    checkpoint: { provider: "replicate", request_id: "r2" },
+    checkpoint: {
+      provider: "replicate",
+      runs: [
+        {
+          provider: "replicate",
+          request_id: "r2",
+          outputs: 1,
+          result: { ok: true, pictures: [{ url: "u" }] },
+        },
+      ],
+    },
     progress: 20,
   });
   await db.finish([next]);

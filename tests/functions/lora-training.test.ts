@@ -105,7 +105,7 @@ async function stage() {
     limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
     handlers: {
       ...personaHandlers({ ...deps, trainer: falTrainer(options) }),
-      "studio.creation": makeCreation({ ...deps, provider, providers: { fal: provider } }),
+      "studio.creation": makeCreation({ ...deps, providers: { fal: provider } }),
       "studio.cancel_at_provider": cancelAtProvider({ fal: provider }),
     },
   });

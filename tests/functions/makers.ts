@@ -72,7 +72,7 @@ export async function createMakers(testDb: TestDatabase, db: Database) {
     handOn: () => {},
     limits: { ...platformLimits, idleMs: 0, pollMs: 5 },
     handlers: {
-      "studio.creation": makeCreation({ storage, provider: fal, providers, functionsUrl }),
+      "studio.creation": makeCreation({ storage, providers, functionsUrl }),
       "studio.cancel_at_provider": cancelAtProvider(providers),
     },
   });

@@ -12,6 +12,13 @@ import {
 } from "./providers-stage.ts";
 import { createStudio, madePictures, requestId } from "./studio.ts";
 
+/** How many runs a try-on at Replicate, of one picture each, may have. */
+const allowRuns = (runs: number) =>
+  testDb.query(
+    "update studio.provider_models set max_runs = $1 where provider = 'replicate' and creation_type = 'tryon'",
+    [runs],
+  );
+
 describe("the next provider goes on, under the same charge,", () => {
   const broken = {
     "cannot be reached": (studio: Studio) => {
@@ -117,6 +124,7 @@ describe("the next provider goes on, under the same charge,", () => {
   });
 
   test("for the outputs that it can make: more go where they can be made, or nowhere", async () => {
+    await allowRuns(1);
     const studio = await createStudio(testDb, db);
     broken["is in trouble"](studio);
     const id = await studio.request({ num_outputs: 2 });
@@ -127,6 +135,7 @@ describe("the next provider goes on, under the same charge,", () => {
     expect(await studio.creation(id)).toMatchObject({ status: "failed", provider: "fal" });
     expect(studio.submits).toHaveLength(4);
     expect(studio.predictions).toEqual([]);
+    await allowRuns(4);
   });
 });
 
@@ -171,6 +180,7 @@ describe("a provider that is closed", () => {
   });
 
   test("gives up those who wait for it to one that is open", async () => {
+    await allowRuns(1);
     const studio = await createStudio(testDb, db, ["run-0", "run-1", "run-2"]);
     const ids = [await studio.request(), await studio.request(), await studio.request({ num_outputs: 2 })];
     await open();
@@ -197,6 +207,7 @@ describe("a provider that is closed", () => {
     studio.fal.submit = () => Response.json({ request_id: "run-2" });
     await studio.work();
     expect((await studio.creation(ids[2]!)).provider_request_id).toBe("run-2");
+    await allowRuns(4);
   });
 
   test("that asked to wait gives up those who wait for it, too", async () => {

@@ -145,7 +145,6 @@ export async function createStudio(
     handlers: {
       "studio.creation": makeCreation({
         storage,
-        provider,
         providers,
         functionsUrl: "https://f.test/v1",
         fetch,

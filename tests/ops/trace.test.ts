@@ -25,7 +25,7 @@ describe("one id", () => {
     const creation = await db.request(await db.brand());
     const id = await ofJob(creation.job_id);
     await claim();
-    const run = { provider: "fal", request_id: "req-1" };
+    const run = { provider: "fal", runs: [{ provider: "fal", request_id: "req-1" }] };
     await db.service.call("ops.checkpoint_job", { worker: "w", id: creation.job_id, checkpoint: run });
     expect(await list(id)).toEqual([
       "creation processing",
@@ -78,7 +78,7 @@ describe("one id", () => {
   test("goes on to the jobs that a cancelled creation leaves, and to the charge of its replay", async () => {
     const cancelled = await db.request(await db.brand());
     await claim();
-    const checkpoint = { provider: "fal", request_id: "req-2" };
+    const checkpoint = { provider: "fal", runs: [{ provider: "fal", request_id: "req-2" }] };
     await db.service.call("ops.checkpoint_job", { worker: "w", id: cancelled.job_id, checkpoint });
     await db.service.call("ops.cancel_job", { id: cancelled.job_id });
     const rows = await trace(await ofJob(cancelled.job_id));

@@ -38,7 +38,7 @@ describe("a creation is cancelled and its charge released", () => {
       "while a worker has it, after it asked the provider",
       async (creation) => {
         await db.claim();
-        await checkpoint(creation, { provider: "fal", request_id: "r1" });
+        await checkpoint(creation, { provider: "fal", runs: [{ provider: "fal", request_id: "r1" }] });
       },
       1,
     ],
@@ -46,7 +46,7 @@ describe("a creation is cancelled and its charge released", () => {
       "while it waits for the provider",
       async (creation) => {
         await db.claim();
-        await checkpoint(creation, { provider: "fal", request_id: "r1" });
+        await checkpoint(creation, { provider: "fal", runs: [{ provider: "fal", request_id: "r1" }] });
         await db.jobs.complete("w", [
           { id: creation.job_id, outcome: "waiting", wait_key: "fal:r1", poll_in: 60 },
         ]);

@@ -72,7 +72,7 @@ async function work(connection: Connection, worker: string): Promise<void> {
     await connection.rpc("ops.checkpoint_job", {
       worker,
       id,
-      checkpoint: { provider: "fal", request_id: String(id) },
+      checkpoint: { provider: "fal", runs: [{ provider: "fal", request_id: String(id) }] },
     });
     await connection.rpc("ops.complete_jobs", { worker, results: [result] });
   }

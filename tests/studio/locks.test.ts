@@ -50,7 +50,12 @@ test("a batch that parks one creation of a project and completes another deadloc
   const completing = worker.rpc("ops.complete_jobs", {
     worker: "w",
     results: [
-      { id: first.job_id, outcome: "waiting", wait_key: "fal:1", checkpoint: { request_id: "1" } },
+      {
+        id: first.job_id,
+        outcome: "waiting",
+        wait_key: "fal:1",
+        checkpoint: { runs: [{ provider: "fal", request_id: "1" }] },
+      },
       { id: second.job_id, output: { result_paths: resultPaths(second) } },
     ],
   });
@@ -96,7 +101,12 @@ test("a crowd that deletes many things in any order, and asks and works with the
       job.kind !== "studio.creation"
         ? { id: job.id }
         : n % 3 === 0
-          ? { id: job.id, outcome: "waiting", poll_in: 0, checkpoint: { request_id: String(job.id) } }
+          ? {
+              id: job.id,
+              outcome: "waiting",
+              poll_in: 0,
+              checkpoint: { runs: [{ provider: "fal", request_id: String(job.id) }] },
+            }
           : n % 3 === 1
             ? { id: job.id, outcome: "failed", error: "provider_rejected: no", retry: false }
             : { id: job.id, output: { result_paths: [`${brand.workspaceId}/${job.id}.png`] } },

@@ -126,7 +126,7 @@ describe("progress", () => {
   test("shows on the creation, with the provider's request", async () => {
     const creation = await db.request(ann);
     await db.claim();
-    const checkpoint = { provider: "fal", request_id: "r1" };
+    const checkpoint = { provider: "fal", runs: [{ provider: "fal", request_id: "r1" }] };
     const more = { worker: "w", id: creation.job_id, checkpoint, progress: 30, stage: "drawing" };
     await db.service.rpc("ops.checkpoint_job", more);
     expect(await db.creation(creation.id)).toMatchObject({
@@ -186,14 +186,15 @@ describe("a job that dies", () => {
   test("tells the provider to stop when a request had been made", async () => {
     const creation = await db.request(ann);
     await db.claim();
-    const checkpoint = { provider: "fal", model: "m", request_id: "r9" };
+    const run = { provider: "fal", model: "m", request_id: "r9", outputs: 1 };
+    const checkpoint = { provider: "fal", runs: [run] };
     await db.service.rpc("ops.checkpoint_job", { worker: "w", id: creation.job_id, checkpoint });
     await die(creation);
     const [job] = await db.query(
       "select payload, workspace_id from ops.jobs where kind = 'studio.cancel_at_provider'",
     );
     expect(job).toEqual({
-      payload: { ...checkpoint, creation_id: creation.id },
+      payload: { ...run, creation_id: creation.id },
       workspace_id: ann.workspaceId,
     });
   });

@@ -31,6 +31,16 @@ export interface CatalogProduct {
   studio_pictures: boolean;
   quality: "fast" | "balanced" | "high" | "ultra";
   custom_instructions: string | null;
+  /** Who makes it now. */
+  provider: string | null;
+}
+
+/** The model with which a product's provider makes a kind of its pictures. */
+export interface ProductModel {
+  creation_type: string;
+  model: string;
+  /** Outputs of one run. */
+  max_outputs: number;
 }
 
 /** What is to be published of a product. */
@@ -55,10 +65,15 @@ const statements = {
   product: {
     name: "catalog_product",
     text: `select i.id, i.workspace_id, i.job_id, i.status, i.title, i.image_url, i.category, i.model_bucket,
-        i.model_path, i.pictures,
+        i.model_path, i.pictures, i.provider,
         j.status as job_status, j.tryon_count, j.studio_pictures, j.quality, j.custom_instructions
       from commerce.catalog_job_products i join commerce.catalog_jobs j on j.id = i.catalog_job_id
       where i.id = $1`,
+    repeatable: true,
+  },
+  models: {
+    name: "catalog_product_models",
+    text: "select * from commerce.catalog_product_models($1)",
     repeatable: true,
   },
   publication: {
@@ -83,6 +98,11 @@ export async function pendingChildren(db: Database, jobId: number): Promise<numb
 
 export async function findCatalogProduct(db: Database, id: string): Promise<CatalogProduct | null> {
   return (await db.rows<CatalogProduct>(statements.product, [id]))[0] ?? null;
+}
+
+/** How a product's provider makes its pictures; without a row of studio.provider_models as the provider likes. */
+export function productModels(db: Database, id: string): Promise<ProductModel[]> {
+  return db.rows<ProductModel>(statements.models, [id]);
 }
 
 /** Null when the job is no longer the one that publishes the product. */

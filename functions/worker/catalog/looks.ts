@@ -4,18 +4,29 @@
 import { z } from "zod";
 import type { CatalogProduct } from "../../_shared/sql/catalog.ts";
 import type { Creation } from "../../_shared/sql/creations.ts";
-import { submission } from "../providers/provider.ts";
+import { run, runSet } from "../runs.ts";
 
 export const lookKind = z.enum(["tryon", "bg_remove"]);
 export type LookKind = z.infer<typeof lookKind>;
 
+const made = z.object({ kind: lookKind, urls: z.array(z.string()) });
+export const payload = z.object({
+  item_id: z.uuid(),
+  /** What another provider has made already. */
+  made: z.array(made).default([]),
+});
+
+/** The SQL that ends a product's job reads it: private.catalog_runs, private.catalog_standing. */
 export const state = z.object({
-  /** Addresses at the provider, by kind, of runs that have ended. */
-  made: z.array(z.object({ kind: lookKind, urls: z.array(z.string()) })).default([]),
-  /** The run that is under way. */
-  run: submission.extend({ kind: lookKind, polls: z.number().int() }).nullish(),
+  /** Addresses at a provider, by kind, of pictures that have come. */
+  made: z.array(made),
+  /** The kind that is being made. */
+  look: runSet.extend({ kind: lookKind, model: z.string().optional() }).nullish(),
+  /** Runs of kinds before it, and those that broke: what they cost is recorded. */
+  past: z.array(run),
 });
 export type State = z.infer<typeof state>;
+export type Look = NonNullable<State["look"]>;
 
 /** The kinds of pictures that a product gets, with how many of each. */
 export function looksOf(product: CatalogProduct): { kind: LookKind; outputs: number }[] {
@@ -26,7 +37,7 @@ export function looksOf(product: CatalogProduct): { kind: LookKind; outputs: num
 }
 
 /** The next kind that has not been made; undefined when all have. */
-export function nextLook(product: CatalogProduct, { made }: State) {
+export function nextLook(product: CatalogProduct, { made }: Pick<State, "made">) {
   return looksOf(product).find(({ kind }) => made.every((look) => look.kind !== kind));
 }
 
@@ -48,4 +59,12 @@ export function creationOf(product: CatalogProduct, kind: LookKind, outputs: num
     error_code: null,
     error_message: null,
   };
+}
+
+/** A kind without the runs of which nothing came: as many outputs as they were to give are asked for again. */
+export function withoutBroken(look: Look): { look: Look; broken: Look["runs"] } {
+  const broken = look.runs.filter(({ result }) => result && !result.ok);
+  const runs = look.runs.filter((one) => !broken.includes(one));
+  const plan = [...[...runs, ...broken].map(({ outputs }) => outputs), ...look.plan.slice(look.runs.length)];
+  return { look: { ...look, runs, plan, stopped: null }, broken };
 }

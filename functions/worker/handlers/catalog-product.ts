@@ -1,6 +1,13 @@
-import { z } from "zod";
-import { type CatalogProduct, findCatalogProduct } from "../../_shared/sql/catalog.ts";
-import { creationOf, type LookKind, nextLook, type State, state } from "../catalog/looks.ts";
+import { type CatalogProduct, findCatalogProduct, productModels } from "../../_shared/sql/catalog.ts";
+import {
+  creationOf,
+  type Look,
+  nextLook,
+  payload,
+  type State,
+  state,
+  withoutBroken,
+} from "../catalog/looks.ts";
 import {
   completed,
   type Handler,
@@ -11,122 +18,151 @@ import {
   type Outcome,
   waiting,
 } from "../job.ts";
-import { providerRejected, type RunResult } from "../providers/provider.ts";
+import { type CreationProvider, providerRejected } from "../providers/provider.ts";
+import {
+  areMissing,
+  beginRuns,
+  faultOf,
+  haveEnded,
+  lookAtRuns,
+  picturesOf,
+  planRuns,
+  type RunSet,
+  waitForRuns,
+} from "../runs.ts";
 import type { Storage } from "../storage.ts";
 import type { CreationDeps } from "./creation.ts";
 import { storePictures } from "./store-pictures.ts";
-
-const payload = z.object({ item_id: z.uuid() });
 
 /** How long an address of a model's picture is good, and for how long this instance gives it out again. */
 const urlSeconds = 6 * 3600;
 const urlReuseMs = 3600_000;
 
 /**
- * commerce.catalog_product: makes the pictures of one product. One kind after the other is asked of the provider; when
- * all have come they are stored, so that a product has all its pictures or none. The garment's picture is read by the
- * provider from where the shop has it.
+ * commerce.catalog_product: makes the pictures of one product, at the provider that its row names. One kind after the
+ * other is asked of it; when all have come they are stored. The garment's picture is read by the provider from where
+ * the shop has it. A job that dies by its provider's fault is followed by one at the next, which goes on with what is
+ * made already.
  */
 export function makeCatalogProduct(deps: CreationDeps): Handler {
   const urls = new ModelUrls(deps.storage);
   return async (job, context) => {
-    const { item_id } = payload.parse(job.payload);
+    const { item_id, made } = payload.parse(job.payload);
     const product = await findCatalogProduct(context.db, item_id);
     if (product?.status !== "processing" || product.job_id !== job.id) return completed({ gone: true });
-    let progress = state.parse(job.checkpoint ?? {});
-    if (progress.run) {
-      const result = await resultOf(deps, job, progress.run, context);
-      if (result === null)
-        return waitFor({ ...progress, run: { ...progress.run, polls: progress.run.polls + 1 } });
-      if (!result.ok) throw await refusal(result, progress, context);
-      const made = { kind: progress.run.kind, urls: result.pictures.map(({ url }) => url) };
-      progress = { made: [...progress.made, made], run: null };
+    const saved = state.safeParse(job.checkpoint);
+    let progress: State = saved.success ? saved.data : { made, past: [] };
+    const provider = providerOf(deps, product.provider);
+    let { look } = progress;
+    if (look && !areMissing(look)) {
+      const { set } = await lookAtRuns(look, provider, job, context.signal);
+      look = { ...look, ...set };
+      if (!haveEnded(look)) return waitFor({ ...progress, look });
+      progress = await settle(progress, look, job, context);
+      look = null;
     }
-    const next = nextLook(product, progress);
-    if (next) return submit(deps, urls, product, progress, next, context);
-    return store(deps, product, progress, context);
+    look ??= await planLook(product, progress, context);
+    if (!look) return store(deps, product, progress, context);
+    // Spending stops with the transaction that stops the catalog job; this job hears of its own end a moment later.
+    const isSpending = progress.made.length > 0 || look.runs.length > 0;
+    if (product.job_status !== "processing" && !isSpending) return waiting({ poll_in: 2 });
+    return begin(deps, urls, { product, provider, progress, look, job }, context);
   };
 }
 
-/** What cannot be made fails the product; a run that broke is forgotten, and another one is asked for. */
-async function refusal(
-  { reason, fault }: Extract<RunResult, { ok: false }>,
-  { made }: State,
-  context: JobContext,
-): Promise<Error> {
-  if (fault === "input") return providerRejected(reason);
-  if (!(await context.checkpoint({ checkpoint: { made }, progress: 10, stage: "again" })))
-    return new LeaseLost();
-  return new JobError("provider_failed", reason.slice(0, 300), { provider: "failed" });
+/** The next kind, as its provider makes it; null when all are made. */
+async function planLook(product: CatalogProduct, progress: State, { db }: JobContext): Promise<Look | null> {
+  const next = nextLook(product, progress);
+  if (!next || product.provider === null) return null;
+  const models = await productModels(db, product.id);
+  const found = models.find(({ creation_type }) => creation_type === next.kind);
+  const planned = planRuns(product.provider, next.outputs, found?.max_outputs);
+  return { ...planned, kind: next.kind, ...(found && { model: found.model }) };
 }
 
-async function submit(
-  deps: CreationDeps,
+function providerOf({ providers }: CreationDeps, name: string | null): CreationProvider {
+  const provider = name !== null && Object.hasOwn(providers, name) ? providers[name] : undefined;
+  if (provider) return provider;
+  throw new JobError("unknown_provider", `There is no provider "${name}".`, { retry: false });
+}
+
+/**
+ * What came of a kind whose runs have all ended. Runs that broke are asked for again while attempts are left; what
+ * came is enough then, and without anything the product fails here.
+ */
+async function settle(progress: State, look: Look, job: Job, context: JobContext): Promise<State> {
+  const { reason, fault } = faultOf(look);
+  const pictures = picturesOf(look);
+  const broke = look.runs.some(({ result }) => result && !result.ok);
+  const isLast = job.failed_attempts + 1 >= job.max_attempts;
+  if (fault === "provider" && (pictures.length === 0 || (broke && !isLast))) {
+    const kept = withoutBroken(look);
+    const again: State = { ...progress, look: kept.look, past: [...progress.past, ...kept.broken] };
+    if (!(await context.checkpoint({ checkpoint: again, progress: 10, stage: "again" })))
+      throw new LeaseLost();
+    throw new JobError("provider_failed", reason.slice(0, 300), { provider: "failed" });
+  }
+  if (pictures.length === 0) throw providerRejected(reason);
+  const made = { kind: look.kind, urls: pictures.map(({ url }) => url) };
+  return { made: [...progress.made, made], past: [...progress.past, ...look.runs] };
+}
+
+async function begin(
+  { functionsUrl }: CreationDeps,
   urls: ModelUrls,
-  product: CatalogProduct,
-  { made }: State,
-  { kind, outputs }: { kind: LookKind; outputs: number },
+  {
+    product,
+    provider,
+    progress,
+    look,
+    job,
+  }: {
+    product: CatalogProduct;
+    provider: CreationProvider;
+    progress: State;
+    look: Look;
+    job: Job;
+  },
   context: JobContext,
 ): Promise<Outcome> {
-  // Spending stops with the transaction that stops the catalog job; this job hears of its own end a moment later.
-  if (product.job_status !== "processing" && made.length === 0) return waiting({ poll_in: 2 });
-  const { provider, functionsUrl } = deps;
+  const { kind } = look;
   const personUrl =
     kind === "tryon" && product.model_bucket && product.model_path
       ? await urls.of(product.model_bucket, product.model_path, context.now())
       : product.image_url;
   const request = {
-    creation: creationOf(product, kind, outputs),
+    creation: creationOf(product, kind, look.plan.length),
+    ...(look.model !== undefined && { model: look.model }),
     personUrl,
     garmentUrl: kind === "tryon" ? product.image_url : null,
   };
-  const run = await provider.submit(request, `${functionsUrl}/webhooks/${provider.name}`, context.signal);
-  const progress: State = { made, run: { ...run, kind, polls: 0 } };
-  if (!(await context.checkpoint({ checkpoint: progress, progress: 20 + 30 * made.length, stage: kind }))) {
-    // Cancelled while it was submitted: nobody else knows of the run, so it is stopped here.
-    await provider.cancel(run, AbortSignal.timeout(10_000)).catch((error: unknown) => {
-      context.log.warn("a cancelled run could not be stopped", { request_id: run.request_id, error });
-    });
-    throw new LeaseLost();
-  }
-  return waitFor(progress);
-}
-
-/** The result from the webhook, or asked from the provider; null while there is none. */
-async function resultOf(
-  { providers }: CreationDeps,
-  job: Job,
-  run: NonNullable<State["run"]>,
-  { signal }: JobContext,
-): Promise<RunResult | null> {
-  const provider = Object.hasOwn(providers, run.provider) ? providers[run.provider] : undefined;
-  if (!provider) throw new JobError("unknown_provider", `There is no provider "${run.provider}".`);
-  const told = job.callback === null ? null : provider.parseCallback(job.callback, run);
-  if (told) return told;
-  const now = await provider.status(run, signal);
-  return now.state === "ended" ? provider.result(run, signal) : null;
+  const kept = (set: RunSet): State => ({ ...progress, look: { ...look, ...set } });
+  const begun = { progress: 20 + 30 * progress.made.length, stage: kind };
+  const save = (set: RunSet) => context.checkpoint({ checkpoint: kept(set), ...begun });
+  return waitFor(kept(await beginRuns(look, { provider, request, functionsUrl, save }, job, context)));
 }
 
 function waitFor(progress: State): Outcome {
-  const { run } = progress;
-  if (!run) throw new Error("There is no run to wait for.");
-  const poll_in = 20 * Math.min(run.polls + 1, 3);
-  return waiting({ wait_key: `${run.provider}:${run.request_id}`, poll_in, checkpoint: progress });
+  if (!progress.look) throw new Error("There is nothing to wait for.");
+  return waitForRuns(progress.look, progress);
 }
 
 async function store(
   deps: CreationDeps,
   product: CatalogProduct,
-  { made }: State,
+  progress: State,
   context: JobContext,
 ): Promise<Outcome> {
   // From 80 on a cancellation lets it end, and its pictures are paid for.
-  const stored = { checkpoint: { made }, progress: 80, stage: "storing" };
+  const stored = { checkpoint: progress, progress: 80, stage: "storing" };
   if (!(await context.checkpoint(stored))) throw new LeaseLost();
-  const pictures = made.flatMap(({ urls }) => urls.map((url) => ({ url })));
-  const below = Object.values(deps.providers).flatMap(({ filesUrls }) => filesUrls);
+  const pictures = progress.made.flatMap(({ urls }) => urls.map((url) => ({ url })));
+  const providers = Object.values(deps.providers);
+  const below = providers.flatMap(({ filesUrls }) => filesUrls);
+  const headers = (url: URL) =>
+    Object.assign({}, ...providers.map((provider) => provider.fileHeaders?.(url)));
   const whole = creationOf(product, "tryon", product.pictures);
-  const result_paths = await storePictures(deps, whole, { pictures, below }, context);
+  const result_paths = await storePictures(deps, whole, { pictures, below, headers }, context);
   return completed({ result_paths });
 }
 

@@ -15,25 +15,26 @@ import {
   JobError,
   LeaseLost,
   type Outcome,
-  waiting,
 } from "../job.ts";
+import { type CreationProvider, providerFailed, providerRejected } from "../providers/provider.ts";
 import {
-  type CreationProvider,
-  providerFailed,
-  providerRejected,
-  type RunResult,
-  type RunState,
-  type Submission,
-  submission,
-} from "../providers/provider.ts";
+  areMissing,
+  beginRuns,
+  faultOf,
+  haveEnded,
+  lookAtRuns,
+  picturesOf,
+  planRuns,
+  type RunSet,
+  runSet,
+  waitForRuns,
+} from "../runs.ts";
 import type { Storage } from "../storage.ts";
 import { storePictures, storePoster } from "./store-pictures.ts";
 
 export interface CreationDeps {
   storage: Storage;
-  /** Who makes what no row of a creation gives to another. */
-  provider: CreationProvider;
-  /** By name; which of them makes a creation is in its row. */
+  /** By name; which of them makes a creation, or a product's pictures, is in its row. */
   providers: Readonly<Record<string, CreationProvider>>;
   /** Public base of the functions, where providers send their webhooks. */
   functionsUrl: string;
@@ -41,17 +42,13 @@ export interface CreationDeps {
 }
 
 const payload = z.object({ creation_id: z.uuid() });
-/** The run, once it has been submitted, and how often its state has been asked. */
-const savedRun = submission.extend({ polls: z.number().int().default(0) });
-type SavedRun = z.infer<typeof savedRun>;
-
 const urlSeconds = 3600;
 
 /**
  * studio.creation: submits a creation, waits for the provider without holding a worker, stores what it made. One job
  * is one attempt at one provider: when it dies by the provider's fault, the database has the next provider go on.
- * The state of the run is in the checkpoint, so that an attempt after a crash goes on with it. A webhook brings
- * the result; without one the provider is asked after 20, 40 and then every 60 seconds.
+ * The runs are in the checkpoint, so that an attempt after a crash goes on with them. A webhook brings the result of
+ * each; without one the provider is asked after 20, 40 and then every 60 seconds.
  */
 export function makeCreation(deps: CreationDeps): Handler {
   return async (job, context) => {
@@ -61,23 +58,33 @@ export function makeCreation(deps: CreationDeps): Handler {
     const ended = endedAlready(creation);
     if (ended) return ended;
 
-    const run = savedRun.safeParse(job.checkpoint);
-    const provider = providerOf(deps, run.success ? run.data.provider : creation.provider);
-    if (!run.success) return submit(deps, provider, creation, context);
-    const result = await resultOf(provider, job, run.data, context.signal);
-    if ("state" in result) return waitOn(result, run.data, context);
-    if (!result.ok) throw (result.fault === "input" ? providerRejected : providerFailed)(result.reason);
-    await saveProgress(context, 80, "fetching the result");
+    const saved = runSet.safeParse(job.checkpoint);
+    const provider = providerOf(deps, saved.success ? saved.data.provider : creation.provider);
+    const planned = saved.success
+      ? saved.data
+      : planRuns(provider.name, creation.num_outputs, creation.max_outputs ?? undefined);
+    if (areMissing(planned)) {
+      return waitFor(await begin(deps, planned, { provider, creation, job }, context));
+    }
+    const { set, percent } = await lookAtRuns(planned, provider, job, context.signal);
+    if (!haveEnded(set)) return waitOn(set, percent, context);
+    const pictures = picturesOf(set);
+    await saveProgress(context, set, pictures.length > 0 ? 80 : 75, "fetching the result");
+    if (pictures.length === 0) throw failed(set);
     const { filesUrls: below, fileHeaders: headers } = provider;
     const types = creation.output_kind === "video" ? videoTypes : imageTypes;
-    const from = { pictures: result.pictures, below, headers, types };
-    const paths = await storePictures(deps, creation, from, context);
+    const paths = await storePictures(deps, creation, { pictures, below, headers, types }, context);
     return completed({
       result_paths: paths,
       ...(await storePoster(deps, creation, context)),
-      provider_request_id: run.data.request_id,
+      provider_request_id: set.runs[0]?.request_id,
     });
   };
+}
+
+function failed(set: RunSet): JobError {
+  const { reason, fault } = faultOf(set);
+  return (fault === "input" ? providerRejected : providerFailed)(reason);
 }
 
 function providerOf(deps: CreationDeps, name: string): CreationProvider {
@@ -98,34 +105,33 @@ function endedAlready(creation: PlannedCreation): Outcome | null {
   };
 }
 
-async function submit(
+async function begin(
   deps: CreationDeps,
-  provider: CreationProvider,
-  creation: PlannedCreation,
+  planned: RunSet,
+  { provider, creation, job }: { provider: CreationProvider; creation: PlannedCreation; job: Job },
   context: JobContext,
-): Promise<Outcome> {
+): Promise<RunSet> {
   // whose work it is, for whoever looks at attempts that fail before there is a run
-  const named = { checkpoint: { provider: provider.name }, progress: 5, stage: "preparing" };
-  if (!(await context.checkpoint(named))) throw new LeaseLost();
+  if (planned.runs.length === 0) await saveProgress(context, planned, 5, "preparing");
   const request = {
     creation,
     model: creation.provider_model,
     ...(await pictureUrls(deps.storage, creation)),
     ...(await loraOf(deps.storage, creation, context)),
   };
-  const webhookUrl = `${deps.functionsUrl}/webhooks/${provider.name}`;
-  const run = await provider
-    .submit(request, webhookUrl, context.signal)
-    .catch((error: unknown) => giveWay(error, provider, creation, context));
-  const checkpoint: SavedRun = { ...run, polls: 0 };
-  if (!(await context.checkpoint({ checkpoint, progress: 20, stage: "queued at the provider" }))) {
-    // Cancelled while it was submitted: nobody else knows of the run, so it is stopped here.
-    await provider.cancel(run, AbortSignal.timeout(10_000)).catch((error: unknown) => {
-      context.log.warn("a cancelled run could not be stopped", { request_id: run.request_id, error });
-    });
-    throw new LeaseLost();
-  }
-  return waitFor(checkpoint);
+  let begun = planned.runs.length;
+  const save = (checkpoint: RunSet) => {
+    begun = checkpoint.runs.length;
+    return context.checkpoint({ checkpoint, progress: 20, stage: "queued at the provider" });
+  };
+  const { functionsUrl } = deps;
+  return beginRuns(planned, { provider, request, functionsUrl, save }, job, context).catch(
+    (error: unknown) => {
+      // runs that have begun are not given up for those that have not
+      if (begun > 0) throw error;
+      return giveWay(error, provider, creation, context);
+    },
+  );
 }
 
 /** A provider that takes no submissions now is not waited for while another one can go on at once. */
@@ -162,35 +168,25 @@ async function pictureUrls(
   return { personUrl, garmentUrl };
 }
 
-/** The result from the webhook, or asked from the provider; or the state while there is none. */
-async function resultOf(
-  provider: CreationProvider,
-  job: Job,
-  run: Submission,
-  signal: AbortSignal,
-): Promise<RunResult | Exclude<RunState, { state: "ended" }>> {
-  const told = job.callback === null ? null : provider.parseCallback(job.callback, run);
-  if (told) return told;
-  const state = await provider.status(run, signal);
-  return state.state === "ended" ? provider.result(run, signal) : state;
+async function waitOn(set: RunSet, percent: number | null, context: JobContext): Promise<Outcome> {
+  // a run that tells how far it is goes from 20 to 75; any other stands at 50
+  if (percent === null) await saveProgress(context, set, 20, "queued at the provider");
+  else await saveProgress(context, set, 20 + Math.round(percent * 0.55), stageOf(set));
+  return waitFor(set);
 }
 
-async function waitOn(state: RunState, run: SavedRun, context: JobContext): Promise<Outcome> {
-  if (state.state !== "running") await saveProgress(context, 20, "queued at the provider");
-  else await saveProgress(context, runningAt(state.percent), "in progress at the provider");
-  return waitFor({ ...run, polls: run.polls + 1 });
+function stageOf({ runs }: RunSet): string {
+  const ended = runs.filter(({ result }) => result).length;
+  return ended === 0 ? "in progress at the provider" : `${ended} of ${runs.length} came from the provider`;
 }
 
-/** A run that tells how far it is goes from 20 to 75; any other stands at 50. */
-function runningAt(percent: number | undefined): number {
-  return percent === undefined ? 50 : 20 + Math.round(percent * 0.55);
-}
+const waitFor = (set: RunSet): Outcome => waitForRuns(set, set);
 
-function waitFor(run: SavedRun): Outcome {
-  const poll_in = 20 * Math.min(run.polls + 1, 3);
-  return waiting({ wait_key: `${run.provider}:${run.request_id}`, poll_in, checkpoint: run });
-}
-
-async function saveProgress(context: JobContext, progress: number, stage: string): Promise<void> {
-  if (!(await context.checkpoint({ progress, stage }))) throw new LeaseLost();
+async function saveProgress(
+  context: JobContext,
+  checkpoint: RunSet,
+  progress: number,
+  stage: string,
+): Promise<void> {
+  if (!(await context.checkpoint({ checkpoint, progress, stage }))) throw new LeaseLost();
 }

@@ -7,6 +7,8 @@ import { JobError } from "../job.ts";
 /** What a creation is made from and by which model, with addresses the provider can read for an hour. */
 export interface CreationRequest {
   creation: Creation;
+  /** Names this run for ever, for a provider that takes such keys; fal and Replicate have none. */
+  key: string;
   /** As the provider names it: a row of studio.provider_models. Without it, what the provider takes for the type. */
   model?: string;
   personUrl: string | null;
@@ -32,11 +34,14 @@ export type RunState =
   /** percent: as the model's own log says. */
   | { state: "running"; percent?: number }
   | { state: "ended" };
-export type RunResult =
+export const runResult = z.discriminatedUnion("ok", [
   /** Pictures, or a video. */
-  | { ok: true; pictures: { url: string }[] }
+  z.object({ ok: z.literal(true), pictures: z.array(z.object({ url: z.string() })) }),
   /** input: what was asked for cannot be made; provider: it broke, and may well be made elsewhere. */
-  | { ok: false; reason: string; fault: "input" | "provider" };
+  z.object({ ok: z.literal(false), reason: z.string(), fault: z.enum(["input", "provider"]) }),
+]);
+export type RunResult = z.infer<typeof runResult>;
+export type RunFailure = Extract<RunResult, { ok: false }>;
 
 export interface CreationProvider {
   /** As in the wait key and in the path of its webhooks. */
