@@ -43,6 +43,7 @@ export class FunctionProcess {
   #env: Record<string, string>;
   #log: Log;
   #current: Running | undefined;
+  #begun = false;
   #stopped = false;
   #failures = 0;
   #tail: string[] = [];
@@ -60,6 +61,7 @@ export class FunctionProcess {
 
   /** Resolves when it answers; rejects with what it wrote when it ends before that. */
   async start(): Promise<void> {
+    this.#begun = true;
     this.#tail = [];
     const port = await freePort();
     const args = ["run", ...permissions, "--config", path.join(functionsDir, "deno.json"), this.#entrypoint];
@@ -89,8 +91,12 @@ export class FunctionProcess {
     previous?.child.kill("SIGTERM");
   }
 
-  /** The running process' address; waits for a restart that is under way. */
+  /** The running process' address; starts the first one, waits for a restart that is under way. */
   async url(timeoutMs: number): Promise<string | undefined> {
+    if (!this.#begun) {
+      this.#begun = true;
+      void this.#again();
+    }
     const deadline = Date.now() + timeoutMs;
     while (!this.#stopped && Date.now() < deadline) {
       const port = this.#current?.port;

@@ -20,12 +20,15 @@ type Options = {
   functions: Record<string, FunctionConfig>;
   env: Record<string, string>;
   watch: boolean;
+  /** Starts each with its first request. */
+  onDemand: boolean;
   log: Log;
 };
 
 const requestWaitMs = 10_000;
 
-export async function startFunctions({ functions, env, watch: watching, log }: Options): Promise<Functions> {
+export async function startFunctions(options: Options): Promise<Functions> {
+  const { functions, env, watch: watching, onDemand, log } = options;
   const processes = new Map<string, FunctionProcess>();
   for (const [name, config] of Object.entries(functions)) {
     if (!config.enabled) continue;
@@ -47,7 +50,7 @@ export async function startFunctions({ functions, env, watch: watching, log }: O
     }
   }
   try {
-    await Promise.all([...processes.values()].map(startOne));
+    if (!onDemand) await Promise.all([...processes.values()].map(startOne));
   } catch (error) {
     await stop();
     throw error;

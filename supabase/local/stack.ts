@@ -39,6 +39,8 @@ export type StackOptions = {
   migrate?: boolean;
   /** Which functions run: all of config.toml, some of them by name, or others. */
   functions?: string[] | Config["functions"];
+  /** Starts a function with its first request, as the platform does, and not with the stack. */
+  functionsOnDemand?: boolean;
   /** False leaves out the timer and the listener, for tests that decide themselves when work happens. */
   clockwork?: boolean;
   /** False leaves out the stand-ins of outside services. */
@@ -207,6 +209,7 @@ async function assemble(assembly: Assembly): Promise<Stack> {
       functions: chosenFunctions(config, options.functions),
       env,
       watch: options.watch ?? false,
+      onDemand: options.functionsOnDemand ?? false,
       log,
     });
     closers.push(() => functions.stop());

@@ -67,7 +67,7 @@ export function useStack(options: StackOptions = {}): TestStack {
   let pool: pg.Pool;
 
   beforeAll(async () => {
-    test.stack = await startStack({ ephemeral: true, log: () => {}, ...options });
+    test.stack = await startStack({ ephemeral: true, functionsOnDemand: true, log: () => {}, ...options });
     test.service = makeClient(test.stack.secretKey);
     pool = new pg.Pool({ connectionString: test.stack.dbUrl, max: 4 });
     pool.on("error", () => {});

@@ -1,5 +1,6 @@
 import type { TestProject } from "vitest/node";
 import { startCluster } from "./cluster.ts";
+import { useScratch } from "./scratch.ts";
 import { buildTemplates } from "./template.ts";
 
 declare module "vitest" {
@@ -11,13 +12,18 @@ declare module "vitest" {
 
 /** One PostgreSQL for the whole run; test files copy its templates. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const removeScratch = await useScratch();
   const cluster = await startCluster();
+  const stop = async () => {
+    await cluster.stop();
+    await removeScratch();
+  };
   try {
     await buildTemplates(cluster);
   } catch (error) {
-    await cluster.stop();
+    await stop();
     throw error;
   }
   project.provide("clusterUrl", cluster.adminUrl("postgres"));
-  return () => cluster.stop();
+  return stop;
 }
