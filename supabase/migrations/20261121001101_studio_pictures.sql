@@ -79,8 +79,7 @@ create trigger creations_queue after update of status on studio.creations
 insert into ops.job_kinds (kind, description, on_event, timeout) values
   ('studio.check_picture', 'Looks at a picture of a garment or a person: fetches, checks and shrinks it.',
     'studio.on_picture_job', interval '1 day'),
-  ('studio.thumbnail', 'Makes the small copy of a result.', 'studio.on_picture_job', interval '1 day'),
-  ('studio.remove_pictures', 'Deletes pictures that we made, of rows that are gone.', null, null);
+  ('studio.thumbnail', 'Makes the small copy of a result.', 'studio.on_picture_job', interval '1 day');
 
 create function studio.enqueue_picture_work() returns integer
 language plpgsql security definer

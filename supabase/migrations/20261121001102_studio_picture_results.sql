@@ -1,4 +1,4 @@
--- What the look at a picture came to, looking again, and what is deleted with a row.
+-- What the look at a picture came to, and looking again.
 
 -- image: {"status", "errors"} and, where it was read, {"mime_type", "file_size", "width", "height",
 -- "has_transparency", "thumbnail_path"}.
@@ -121,30 +121,3 @@ as $$ select private.recheck_model(model_id) $$;
 comment on function studio.recheck_model is 'Has a model''s picture looked at again, after it was replaced.';
 revoke all on function studio.recheck_model from public, anon, authenticated, service_role;
 grant execute on function studio.recheck_model to authenticated, service_role;
-
--- What we made goes with its row; what a person uploaded is theirs to delete. A day later, because a creation that is
--- under way may still need it.
-create function private.remove_pictures() returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_objects jsonb;
-begin
-  select jsonb_agg(jsonb_build_object('bucket', o.bucket, 'path', o.path)) into v_objects
-  from gone g, jsonb_to_record(to_jsonb(g)) as r (storage_path text, source_url text, thumbnail_path text),
-    lateral (values ('studio-results', r.thumbnail_path),
-      ('studio-uploads', case when r.source_url is not null then r.storage_path end)) o (bucket, path)
-  where o.path is not null;
-  if v_objects is not null then
-    perform ops.enqueue_job('studio.remove_pictures', jsonb_build_object('objects', v_objects),
-      run_at => private.now() + interval '1 day');
-  end if;
-  return null;
-end $$;
-comment on function private.remove_pictures() is 'Trigger: has the pictures deleted that we made of deleted rows.';
-revoke all on function private.remove_pictures from public, anon, authenticated, service_role;
-create trigger wardrobe_garments_remove_pictures after delete on studio.wardrobe_garments
-  referencing old table as gone for each statement execute function private.remove_pictures();
-create trigger models_remove_pictures after delete on studio.models
-  referencing old table as gone for each statement execute function private.remove_pictures();

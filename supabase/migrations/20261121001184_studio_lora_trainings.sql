@@ -14,8 +14,7 @@ insert into private.error_codes (name, sqlstate, hint) values
 
 insert into ops.job_kinds (kind, description, on_event, timeout, provider) values
   ('studio.lora_training', 'Trains a persona''s weights at a provider and stores them.',
-    'studio.on_lora_training_job', interval '6 hours', 'fal'),
-  ('studio.remove_files', 'Deletes files of the studio that nobody may keep.', null, null, null);
+    'studio.on_lora_training_job', interval '6 hours', 'fal');
 
 -- Weights and the archives they are trained from; clients never come here.
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values
@@ -125,33 +124,3 @@ create index personas_lora_training_id on studio.personas (lora_training_id);
 alter table studio.persona_creations add constraint persona_creations_lora_training_id_fkey
   foreign key (lora_training_id) references studio.lora_trainings (id) on delete cascade;
 create index persona_creations_lora_training_id on studio.persona_creations (lora_training_id);
-
--- Has files deleted by jobs of at most 100 each. files: [{bucket, path}]; facts go into every payload.
-create function private.remove_files(files jsonb, workspace_id uuid default null, facts jsonb default '{}')
-returns bigint[]
-language sql
-set search_path = ''
-as $$
-  select coalesce(array_agg(j.job_id), '{}')
-  from (select jsonb_agg(f.file order by f.place) as part
-    from jsonb_array_elements(files) with ordinality as f (file, place) group by (f.place - 1) / 100) as parts
-  cross join lateral ops.enqueue_job('studio.remove_files', facts || jsonb_build_object('files', parts.part),
-    workspace_id, max_attempts => 20) j
-$$;
-comment on function private.remove_files(jsonb, uuid, jsonb) is 'Enqueues the deletion of files; returns the jobs.';
-revoke all on function private.remove_files from public, anon, authenticated, service_role;
-
--- Without its row nobody would find the file. The workspace may be going, too: the jobs belong to none.
-create function private.remove_lora_files() returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-begin
-  perform private.remove_files(jsonb_agg(jsonb_build_object('bucket', 'studio-loras', 'path', o.lora_path)))
-  from old_rows o where o.lora_path is not null having count(*) > 0;
-  return null;
-end $$;
-comment on function private.remove_lora_files() is 'Trigger: weights go with their training.';
-revoke all on function private.remove_lora_files from public, anon, authenticated, service_role;
-create trigger lora_trainings_files after delete on studio.lora_trainings
-  referencing old table as old_rows for each statement execute function private.remove_lora_files();

@@ -52,11 +52,9 @@ begin
       key => format('cancel:%s:%s', training.id, job.checkpoint ->> 'request_id'));
   end if;
   -- A run that was cancelled leaves the archive it was to learn from, or half of its weights.
-  perform private.remove_files(jsonb_build_array(
-    jsonb_build_object('bucket', 'studio-loras',
-      'path', format('%s/%s/images.zip', training.workspace_id, training.id)),
-    jsonb_build_object('bucket', 'studio-loras',
-      'path', format('%s/%s/lora.safetensors', training.workspace_id, training.id))), training.workspace_id);
+  perform private.remove_files(jsonb_agg(jsonb_build_object('bucket', 'studio-loras', 'owned', true,
+    'path', format('%s/%s/%s', training.workspace_id, training.id, n.name))))
+  from unnest('{images.zip,lora.safetensors}'::text[]) n (name);
 end $$;
 comment on function private.abandon_training is 'Releases the charge of a training that will not complete.';
 revoke all on function private.abandon_training from public, anon, authenticated, service_role;

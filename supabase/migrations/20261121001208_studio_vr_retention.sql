@@ -1,7 +1,8 @@
 -- The end of visitors' photos and pictures: a sweep finds what is due and has its files deleted by jobs, because only
 -- the storage API deletes files. A row says that they are gone when they are.
 
-update ops.job_kinds set on_event = 'studio.on_files_removed' where kind = 'studio.remove_files';
+insert into ops.job_kinds (kind, description, on_event, timeout) values
+  ('studio.remove_files', 'Deletes files of visitors, whoever uses them.', 'studio.on_files_removed', null);
 
 -- Results of a try-on, and the small copy that its creation has of the first.
 create function private.tryon_pictures(tryon studio.vr_tryons) returns setof text
@@ -46,7 +47,7 @@ begin
   if v_photos is null and v_tryons is null then
     return 0;
   end if;
-  select j.job_id into v_job from ops.enqueue_job('studio.remove_files', jsonb_build_object(
+  select j.job_id into v_job from ops.enqueue_job('studio.remove_files', jsonb_build_object('forced', true,
     'files', coalesce(v_files, '[]'), 'photo_ids', coalesce(v_photos, '{}'), 'tryon_ids', coalesce(v_tryons, '{}')),
     max_attempts => 20) j;
   update studio.vr_photos p set removal_job_id = v_job where p.id = any (v_photos);
@@ -83,33 +84,17 @@ end $$;
 comment on function studio.on_files_removed(ops.jobs, text) is 'Notes that files of visitors are gone, or are not yet.';
 revoke all on function studio.on_files_removed from public, anon, authenticated, service_role;
 
--- Rows that go with their shop or workspace take their files with them.
-create function private.remove_photo_files() returns trigger
+-- The pictures go with the creation, and the photo with its row.
+create function private.remove_tryon_creations() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
 begin
-  perform private.remove_files(jsonb_agg(jsonb_build_object('bucket', 'studio-uploads', 'path', o.storage_path)))
-  from old_rows o where o.removed_at is null having count(*) > 0;
-  return null;
-end $$;
-comment on function private.remove_photo_files() is 'Trigger: visitors'' photos go with their rows.';
-revoke all on function private.remove_photo_files from public, anon, authenticated, service_role;
-create trigger vr_photos_files after delete on studio.vr_photos
-  referencing old table as old_rows for each statement execute function private.remove_photo_files();
-
-create function private.remove_tryon_files() returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-begin
-  perform private.remove_files(jsonb_agg(jsonb_build_object('bucket', 'studio-results', 'path', r.path)))
-  from old_rows o cross join private.tryon_pictures(o) r (path) having count(*) > 0;
   delete from studio.creations c using old_rows o where c.id = o.creation_id and c.completed_at is not null;
   return null;
 end $$;
-comment on function private.remove_tryon_files() is
-  'Trigger: visitors'' pictures and their creations go with their rows.';
-revoke all on function private.remove_tryon_files from public, anon, authenticated, service_role;
-create trigger vr_tryons_files after delete on studio.vr_tryons
-  referencing old table as old_rows for each statement execute function private.remove_tryon_files();
+comment on function private.remove_tryon_creations() is
+  'Trigger: what was made for visitors goes with their try-ons.';
+revoke all on function private.remove_tryon_creations from public, anon, authenticated, service_role;
+create trigger vr_tryons_creations after delete on studio.vr_tryons
+  referencing old table as old_rows for each statement execute function private.remove_tryon_creations();

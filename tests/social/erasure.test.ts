@@ -130,8 +130,10 @@ describe("a person who asked for deletion", () => {
     expect(removed).toContain(creation!.result_paths[0]);
     expect(await traces(ada)).toEqual([]);
     expect(await traces("this is ada")).toEqual([]);
-    // Our own id of the conversation is all that its work and its steps still know.
+    // Our own id of the conversation is all that its work and its steps still know; the job in the queue finds the
+    // file of that name gone.
     expect(await traces(conversation.id)).toEqual([
+      "ops.live_jobs",
       "ops.finished_jobs",
       "ops.job_keys",
       "social.bot_interactions",

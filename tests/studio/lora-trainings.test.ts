@@ -64,6 +64,12 @@ async function fail(training: Row): Promise<Row> {
   return read(training);
 }
 
+/** Files whose deletion has been asked for. */
+const removed = async () =>
+  (await db.query("select payload from ops.jobs where kind = 'storage.remove_files' order by id")).flatMap(
+    ({ payload }) => payload.files,
+  );
+
 describe("a training", () => {
   test("holds its price by steps, becomes a version, and is charged when it succeeds", async () => {
     const training = await train({ key: "first" });
@@ -124,9 +130,6 @@ describe("a training", () => {
       lora_version: 2,
       lora_training_error: null,
     });
-    expect(
-      await db.query("select payload -> 'files' as files from ops.jobs where kind = 'studio.remove_files'"),
-    ).toMatchObject([{ files: [{ path: expect.stringMatching(/images\.zip$/) }, {}] }]);
   });
 
   test("that failed can be replayed: it holds its price again", async () => {
@@ -208,10 +211,24 @@ describe("a training", () => {
       db.user(ann.id).query("delete from studio.personas where id = $1 returning id", [mia.id]);
     expect(await remove()).toEqual([]);
     const { lora_path } = await finish(training);
+    await db.upload(ann.workspaceId, { path: lora_path, bucket: "studio-loras" });
     expect(await remove()).toHaveLength(1);
-    expect(
-      await db.query("select payload -> 'files' as files from ops.jobs where kind = 'studio.remove_files'"),
-    ).toEqual([{ files: [{ bucket: "studio-loras", path: lora_path }] }]);
+    expect(await removed()).toContainEqual(
+      expect.objectContaining({ bucket: "studio-loras", path: lora_path, owned: true }),
+    );
+  });
+
+  test("that failed leaves neither its archive nor half of its weights", async () => {
+    const training = await train();
+    const folder = `${ann.workspaceId}/${training.id}`;
+    for (const name of ["images.zip", "lora.safetensors"]) {
+      await db.upload(ann.workspaceId, { path: `${folder}/${name}`, bucket: "studio-loras" });
+    }
+    await fail(training);
+    expect(await removed()).toMatchObject([
+      { path: `${folder}/images.zip`, owned: true },
+      { path: `${folder}/lora.safetensors`, owned: true },
+    ]);
   });
 });
 

@@ -37,12 +37,17 @@ const creationOf = async ({ id }: Row) => {
 /** Lets the jobs that delete files run, as the worker does. */
 async function removeFiles(): Promise<string[]> {
   await db.service.call("studio.sweep_vr_files", {});
-  const jobs = (await db.claim()).filter(({ kind }) => kind === "studio.remove_files");
+  const jobs = (await db.claim()).filter(({ kind }) => kind.endsWith(".remove_files"));
+  const paths = jobs.flatMap(({ payload }) => payload.files.map(({ path }: { path: string }) => path));
+  const connection = await db.connect("service");
+  await connection.query("select set_config('storage.allow_delete_query', 'true', false)");
+  await connection.query("delete from storage.objects where name = any ($1)", [paths]);
+  await connection.close();
   await db.jobs.complete(
     "w",
     jobs.map(({ id }) => ({ id, output: {} })),
   );
-  return jobs.flatMap(({ payload }) => payload.files.map(({ path }: { path: string }) => path));
+  return paths;
 }
 
 describe("a shop's token", () => {
@@ -293,6 +298,9 @@ describe("visitors' photos", () => {
     await db.finish([creation]);
     const thumbnail = `${ann.workspaceId}/${creation.id}/small.webp`;
     await db.query("update studio.creations set thumbnail_path = $2 where id = $1", [creation.id, thumbnail]);
+    for (const path of [`${ann.workspaceId}/${creation.id}/1.png`, thumbnail]) {
+      await db.upload(ann.workspaceId, { path, bucket: "studio-results" });
+    }
     await db.user(ann.id).query("delete from studio.vr_shops where id = $1", [shop.id]);
     expect(await db.query("select from studio.creations where id = $1", [creation.id])).toEqual([]);
     expect(await removeFiles()).toEqual(

@@ -263,16 +263,3 @@ test("a model's picture is looked at by its own rules", async () => {
     image_status: "pending",
   });
 });
-
-test("the pictures that we made go a day after their rows; what a person uploaded stays", async () => {
-  const garment = await checked(await picture());
-  await db.user(ann.id).query("delete from studio.wardrobe_garments where id = $1", [garment.id]);
-  const thumbnail = `studio-results/${garment.thumbnail_path}`;
-  await stage.work();
-  expect(stage.objects.has(thumbnail)).toBe(true);
-  await db.query("update ops.live_jobs set run_at = private.now() - interval '1 second'");
-  await db.call("ops.tick", {});
-  await stage.work();
-  expect(stage.objects.has(thumbnail)).toBe(false);
-  expect(stage.objects.has(`studio-uploads/${garment.storage_path}`)).toBe(true);
-});

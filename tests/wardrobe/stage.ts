@@ -8,7 +8,7 @@ import { createApp } from "../../functions/worker/app.ts";
 import { pictureHandlers } from "../../functions/worker/handlers/pictures.ts";
 import { type Handlers, JobError } from "../../functions/worker/job.ts";
 import { createPictures } from "../../functions/worker/pictures/magick.ts";
-import type { FileRemover, Storage } from "../../functions/worker/storage.ts";
+import type { Storage } from "../../functions/worker/storage.ts";
 import { platformLimits } from "../../functions/worker/worker.ts";
 import { workerReport } from "../../types/contracts.ts";
 import { keptLog } from "../functions/harness.ts";
@@ -40,7 +40,7 @@ export function createStage(
   const objects = new Map<string, { bytes: Uint8Array; contentType: string }>();
   const outside = new Map<string, () => Response>();
   const { log, lines } = keptLog();
-  const storage: Storage & FileRemover = {
+  const storage: Storage = {
     signedUrl: async (bucket, path) => {
       if (!objects.has(`${bucket}/${path}`))
         throw new JobError("unknown_image", `The picture "${path}" has been deleted.`, { retry: false });
@@ -48,9 +48,6 @@ export function createStage(
     },
     upload: async (bucket, path, bytes, contentType) => {
       objects.set(`${bucket}/${path}`, { bytes, contentType });
-    },
-    remove: async (bucket, paths) => {
-      for (const path of paths) objects.delete(`${bucket}/${path}`);
     },
   };
   const fetcher: typeof fetch = async (input) => {

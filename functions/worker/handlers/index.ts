@@ -23,6 +23,7 @@ import { payoutHandlers } from "./payouts.ts";
 import { personaHandlers } from "./personas.ts";
 import { pictureHandlers } from "./pictures.ts";
 import { type RefreshDeps, refreshToken } from "./refresh-token.ts";
+import { fileHandlers } from "./remove-files.ts";
 import { reportUsage } from "./report-usage.ts";
 import { shopifyHandlers } from "./shopify.ts";
 import { type SocialDeps, socialHandlers } from "./social.ts";
@@ -51,6 +52,7 @@ export function createHandlers(
     ...paymentHandlers(deps),
     ...pictureHandlers(deps),
     ...personaHandlers(deps),
+    ...fileHandlers(deps),
     ...catalogHandlers(deps),
     ...knowledgeHandlers(deps),
     ...socialHandlers(deps),

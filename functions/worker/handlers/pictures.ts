@@ -6,10 +6,10 @@ import { checkPicture, thumbnailSide } from "../pictures/check.ts";
 import { type PictureType, typeOf } from "../pictures/format.ts";
 import { type Pictures, Unreadable } from "../pictures/magick.ts";
 import { readObject } from "../pictures/read.ts";
-import { type FileRemover, removeObjects, type Storage } from "../storage.ts";
+import type { Storage } from "../storage.ts";
 
 export interface PictureDeps {
-  storage: Storage & FileRemover;
+  storage: Storage;
   pictures: Pictures;
   /** Where shops keep the pictures of their products; from elsewhere none is fetched. */
   shopFiles: readonly URL[];
@@ -21,7 +21,6 @@ const payload = z.object({
   id: z.uuid(),
   version: z.number().int(),
 });
-const removal = z.object({ objects: z.array(z.object({ bucket: z.string(), path: z.string() })) });
 const results = "studio-results";
 /** What the bucket of results takes. */
 const mostResultBytes = 50 * 1024 * 1024;
@@ -32,7 +31,6 @@ export function pictureHandlers(deps: PictureDeps): Handlers {
   return {
     "studio.check_picture": checkOne(deps),
     "studio.thumbnail": shrinkOne(deps),
-    "studio.remove_pictures": removeThem(deps),
   };
 }
 
@@ -100,13 +98,4 @@ async function store(
 ): Promise<void> {
   if (!(await context.checkpoint({ progress: 80, stage: "storing" }))) throw new LeaseLost();
   await storage.upload(bucket, path, bytes, type);
-}
-
-/** studio.remove_pictures: what is gone already is fine. */
-function removeThem({ storage }: PictureDeps): Handler {
-  return async (job) => {
-    const { objects } = removal.parse(job.payload);
-    await removeObjects(storage, objects);
-    return completed({ removed: objects.length });
-  };
 }
