@@ -79,6 +79,8 @@ comment on column ops.ready.ticket is 'Counts only while it is the job''s newest
 comment on column ops.ready.held_tag is
   'Where it stood in the line of held_key, the limit key that held it back: there it goes if it may not start yet.';
 create index ready_line on ops.ready (lane, tag, job_id);
+-- for claims of queues by name; what is in no queue of its own, which is most, does not pay for it
+create index ready_queues on ops.ready (queue, lane, tag, job_id) where queue <> 'default';
 alter table ops.ready enable row level security;
 revoke all on table ops.ready from public, anon, authenticated, service_role;
 grant select on table ops.ready to service_role;

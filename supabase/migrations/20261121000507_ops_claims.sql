@@ -29,6 +29,32 @@ comment on type ops.claimed_job is
 create type ops.claim as (claim_id bigint, jobs ops.live_jobs[]);
 comment on type ops.claim is 'What a claim took: the jobs'' rows, in order.';
 
+-- The first places in line of these queues, by an index of their own: what others have in front of them is not read.
+-- The default queue is in no such index, because every job would pay for it; by its name the line itself is read.
+create function ops._places_of_queues(queues text[], lane smallint, front bigint, most integer) returns tid[]
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+begin
+  if 'default' = any (queues) then
+    return array(
+      select q.ctid from ops.ready q
+      where q.lane = _places_of_queues.lane and q.tag >= front and q.queue = any (queues)
+      order by q.lane, q.tag, q.job_id limit most);
+  end if;
+  return array(
+    select f.place from (select distinct u.name from unnest(queues) u (name)) n
+    cross join lateral (
+      select q.ctid as place, q.tag, q.job_id from ops.ready q
+      where q.queue <> 'default' and q.queue = n.name and q.lane = _places_of_queues.lane and q.tag >= front
+      order by q.queue, q.lane, q.tag, q.job_id limit most) f
+    order by f.tag, f.job_id limit most);
+end $$;
+comment on function ops._places_of_queues is 'The first places in a lane of the jobs of some queues.';
+revoke all on function ops._places_of_queues from public, anon, authenticated, service_role;
+
 -- Takes the next jobs from the line for a worker and leases them. One claim at a time: what arrives, what comes free
 -- and what limits allow is decided under one lock, and whoever holds it waits for nobody. As many statements whatever
 -- is in line; each place in the line is passed once. A place that no longer counts (the job is cancelled, paused, out
@@ -72,11 +98,10 @@ begin
     for v_round in 1..20 loop
       v_want := most - cardinality(v_claim.jobs);
       with taken as (
-        delete from ops.ready r where r.ctid = any (array(
-          select q.ctid from ops.ready q
-          where q.lane = v_lane and q.tag >= v_fronts[v_lane + 1]
-            and (_claim.queues is null or q.queue = any (_claim.queues))
-          order by q.lane, q.tag, q.job_id limit v_want))
+        delete from ops.ready r where r.ctid = any (case when _claim.queues is null then array(
+            select q.ctid from ops.ready q where q.lane = v_lane and q.tag >= v_fronts[v_lane + 1]
+            order by q.lane, q.tag, q.job_id limit v_want)
+          else ops._places_of_queues(_claim.queues, v_lane::smallint, v_fronts[v_lane + 1], v_want) end)
         returning r.tag, r.job_id, r.ticket, r.held_key, r.held_tag
       )
       -- the jobs' rows are locked, so that whoever ends or pauses one either is before this claim or sees it
@@ -108,9 +133,13 @@ begin
         perform setval(('ops.lane_' || v_lane || '_front')::regclass, v_taken.first);
       end if;
       if _claim.queues is not null then
-        -- whoever works one queue alone does not move the present past what waits in others
+        -- whoever works some queues alone does not move the present past what waits in others; up to there the line
+        -- is empty
         v_taken.last := least(v_taken.last, (select q.tag from ops.ready q
           where q.lane = v_lane and q.tag >= v_fronts[v_lane + 1] order by q.lane, q.tag limit 1));
+        if v_taken.last > v_fronts[v_lane + 1] then
+          perform setval(('ops.lane_' || v_lane || '_front')::regclass, v_taken.last);
+        end if;
       end if;
       if v_taken.last > v_times[v_lane + 1] then
         perform setval(('ops.lane_' || v_lane || '_time')::regclass, v_taken.last);

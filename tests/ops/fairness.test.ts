@@ -1,7 +1,7 @@
 import { beforeAll, beforeEach, expect, test } from "vitest";
 import { clearJobs } from "../helpers/jobs.ts";
 import type { Row } from "../helpers/session.ts";
-import { explained } from "./plans.ts";
+import { explained, type PlanNode } from "./plans.ts";
 import { createQueueDatabase, noon, type QueueDatabase } from "./queue.ts";
 
 // Who comes when: shares by weight, and nothing that one workspace does delays another's single job.
@@ -57,6 +57,11 @@ async function rounds(n: number, max = 50): Promise<string[][]> {
   }
   return turns;
 }
+/** Rows that were read of the tables where jobs wait. */
+const linesRead = (nodes: PlanNode[]) =>
+  nodes
+    .filter((node) => ["live_jobs", "ready", "arrivals", "held_back"].includes(node["Relation Name"] ?? ""))
+    .reduce((sum, node) => sum + node["Actual Rows"] + (node["Rows Removed by Filter"] ?? 0), 0);
 const share = (turns: string[][], workspace: string) => {
   const all = turns.flat();
   return all.filter((id) => id === workspace).length / all.length;
@@ -76,11 +81,26 @@ test("a claim reads as few rows with 100,000 queued as with few", async () => {
   const plans = await explained(db.url);
   const nodes = await plans.nodes("select * from ops.claim_jobs('w', max => 10)");
   await plans.end();
-  const read = nodes
-    .filter((node) => ["live_jobs", "ready", "arrivals", "held_back"].includes(node["Relation Name"] ?? ""))
-    .reduce((sum, node) => sum + node["Actual Rows"] + (node["Rows Removed by Filter"] ?? 0), 0);
+  const read = linesRead(nodes);
   expect(read).toBeGreaterThan(10);
   expect(read).toBeLessThan(200);
+});
+
+test("a claim of one queue, or of two, reads nothing of the 100,000 jobs of another that are before it", async () => {
+  for (let n = 0; n < 10; n++) await many(big, 10_000, { queue: "bulk" });
+  await many(small, 500, { queue: "side" });
+  await rounds(1);
+  // in line behind all of them
+  await db.query("update ops.ready set tag = tag + 200000000 where queue = 'side'");
+  await db.query("analyze ops.live_jobs, ops.ready");
+  const plans = await explained(db.url);
+  for (const queues of [["side"], ["side", "other"]]) {
+    const read = linesRead(await plans.nodes("select * from ops.claim_jobs('w', $1, max => 10)", [queues]));
+    expect(read).toBeGreaterThan(10);
+    expect(read).toBeLessThan(200);
+  }
+  await plans.end();
+  expect(await db.query("select from ops.claims c where cardinality(c.job_ids) <> 10")).toEqual([]);
 });
 
 test("a limited workspace with 20,000 held back does not delay another's single job of the same provider", async () => {

@@ -34,6 +34,16 @@ describe("claiming", () => {
     expect(ids(await db.jobs.claim("w"))).toEqual([sync, plain]);
   });
 
+  test("takes several queues in the order of the line, the default one by its name, too", async () => {
+    const jobs = [];
+    for (const queue of ["mail", "sync", "mail", "default", "sync"])
+      jobs.push(await db.jobs.enqueue({ queue }));
+    expect(ids(await db.jobs.claim("w", { queues: ["sync", "mail", "mail"], max: 3 }))).toEqual(
+      jobs.slice(0, 3),
+    );
+    expect(ids(await db.jobs.claim("w", { queues: ["sync", "default"] }))).toEqual(jobs.slice(3));
+  });
+
   test("leaves a job alone until its time has come", async () => {
     const later = await db.jobs.enqueue({ run_at: "2026-11-21T12:05:00Z" });
     expect(await db.jobs.job(later)).toMatchObject({ state: "scheduled" });
