@@ -52,10 +52,9 @@ begin
     language sql immutable strict parallel safe
     set search_path = ''
     as $sql$
-      select 1 - sum(x.value::double precision * y.value)
-        / nullif(sqrt(sum(x.value::double precision ^ 2)) * sqrt(sum(y.value::double precision ^ 2)), 0)
-      from unnest(a::real[]) with ordinality x (value, i)
-      join unnest(b::real[]) with ordinality y (value, i) using (i)
+      select 1 - sum(e.a::double precision * e.b)
+        / nullif(sqrt(sum(e.a::double precision * e.a)) * sqrt(sum(e.b::double precision * e.b)), 0)
+      from unnest(a::real[], b::real[]) as e (a, b)
     $sql$;
   end if;
 end $$;
@@ -63,6 +62,33 @@ comment on function ai.cosine_distance(ai.embedding, ai.embedding) is
   '0 for the same direction, 1 for unrelated, 2 for opposite; null when one of them is all zeros.';
 revoke all on function ai.cosine_distance from public, anon, authenticated, service_role;
 grant execute on function ai.cosine_distance to authenticated, service_role;
+
+-- Two embeddings whose signs differ in few places have a small angle between them: counting them is a hundred times
+-- cheaper than the angle, and finds whom to measure.
+do $$
+declare
+  v_schema text := private.pgvector_schema();
+begin
+  if v_schema is not null then
+    execute format($sql$
+      create function private.embedding_signs(embedding ai.embedding) returns bit(1536)
+      language sql immutable strict parallel safe
+      set search_path = ''
+      as 'select %1$I.binary_quantize(embedding::%1$I.vector)::bit(1536)'
+    $sql$, v_schema);
+  else
+    create function private.embedding_signs(embedding ai.embedding) returns bit(1536)
+    language sql immutable strict parallel safe
+    set search_path = ''
+    as $sql$
+      select array_to_string(array(select case when e.value > 0 then '1' else '0' end
+        from unnest(embedding::real[]) as e (value)), '')::bit(1536)
+    $sql$;
+  end if;
+end $$;
+comment on function private.embedding_signs(ai.embedding) is 'Which numbers of an embedding are above 0, as bits.';
+revoke all on function private.embedding_signs from public, anon, authenticated, service_role;
+grant execute on function private.embedding_signs to service_role;
 
 -- For migrations. A domain hides its dimensions from pgvector, so the index is on the cast, and a query that
 -- shall use it orders by `embedding::extensions.vector(1536) operator(extensions.<=>) other`.

@@ -20,42 +20,26 @@ create type ai.knowledge_hit as (
 comment on type ai.knowledge_hit is
   'A found chunk: similarity is the cosine to the question (null: found by words alone), score orders the hits.';
 
--- The nearest chunks. Up to 10,000 chunks of a workspace are compared one by one, which finds the true nearest; above,
--- the HNSW index of all tenants is walked until enough of this one have been met. Without pgvector the newest 1,000
--- and the best by words are compared.
-create function private.nearest_chunks(workspace_id uuid, embedding ai.embedding, words tsquery, filter text,
-  source_types text[]) returns table (id uuid, similarity double precision)
+-- The nearest chunks: the signs of all of the workspace's are compared to find the 400 most alike, whose distance is
+-- then measured. What has expired since the last sweep takes the place of others among these.
+create function private.nearest_chunks(workspace_id uuid, embedding ai.embedding, filter text, source_types text[])
+returns table (id uuid, similarity double precision)
 language plpgsql stable
 set search_path = ''
 as $$
 declare
   v_vector text := private.pgvector_schema();
-  v_many boolean;
 begin
-  if v_vector is null then
-    return query execute format('select c.id, 1 - ai.cosine_distance(c.embedding, $2) from ai.knowledge_chunks c
-      where c.id in ((select c.id from ai.knowledge_chunks c where %1$s and c.embedding is not null
-        order by c.created_at desc, c.id limit 1000)
-        union (select c.id from ai.knowledge_chunks c
-          where %1$s and c.embedding is not null and c.search @@ $3 limit 250))
-      order by 2 desc nulls last, 1 limit 100', filter)
-      using workspace_id, embedding, words, source_types;
-    return;
-  end if;
-  v_many := (select count(*) > 10000 from (select from ai.knowledge_chunks c
-    where c.workspace_id = nearest_chunks.workspace_id limit 10001) c);
-  if v_many then
-    perform set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.ef_search', '200', true);
-  end if;
-  return query execute format('with found as materialized (
-      select c.id, (c.embedding::%2$I.vector(1536)) operator(%2$I.<=>) ($2::%2$I.vector(1536)) as distance
-      from ai.knowledge_chunks c where %1$s and c.embedding is not null
-      order by %3$s limit 100)
-    select f.id, 1 - f.distance from found f order by f.distance, f.id', filter, v_vector,
-    -- an added nought keeps the index out
-    format(case when v_many then '%s' else '(%s) + 0' end,
-      format('(c.embedding::%1$I.vector(1536)) operator(%1$I.<=>) ($2::%1$I.vector(1536))', v_vector)))
-    using workspace_id, embedding, words, source_types;
+  return query execute format('with alike as materialized (
+      select c.id from ai.knowledge_chunks c
+      where c.workspace_id = $1 and c.is_active and c.embedding_signs is not null %s
+      order by %s limit 400)
+    select c.id, 1 - ai.cosine_distance(c.embedding, $3) from alike a join ai.knowledge_chunks c on c.id = a.id
+    where %s order by 2 desc nulls last, 1 limit 100',
+    case when source_types is not null then 'and c.source_type = any ($4)' else '' end,
+    case when v_vector is null then 'bit_count(c.embedding_signs # $2)'
+      else format('c.embedding_signs operator(%I.<~>) $2', v_vector) end, filter)
+    using workspace_id, private.embedding_signs(embedding), embedding, source_types;
 end $$;
 comment on function private.nearest_chunks is 'Up to a hundred chunks of a workspace that are nearest to a vector.';
 revoke all on function private.nearest_chunks from public, anon, authenticated, service_role;
@@ -81,7 +65,7 @@ begin
   end if;
   return query execute 'with near as (
       select n.id, n.similarity, row_number() over (order by n.similarity desc nulls last, n.id) as rank
-      from private.nearest_chunks($1, $2, $3, $5, $4) n where $2 is not null and n.similarity >= $6
+      from private.nearest_chunks($1, $2, $5, $4) n where $2 is not null and n.similarity >= $6
     ), worded as (
       select w.id, row_number() over (order by w.rank desc, w.id) as rank
       from (select c.id, ts_rank(c.search, $3) as rank from ai.knowledge_chunks c

@@ -63,24 +63,44 @@ test("the nearest chunks of the workspace come first, each once", async () => {
   expect((await search("parcel", null))[0]).toEqual({ content: texts[2], similarity: null });
 });
 
-test("above ten thousand chunks the index of all tenants is walked, and finds the same", async () => {
-  await lite.exec("set enable_seqscan = off");
-  const plan = await lite.query<{ "QUERY PLAN": string }>(
-    `explain select c.id from ai.knowledge_chunks c
-     order by (c.embedding::extensions.vector(1536)) operator(extensions.<=>)
-       (private.embedding_of('${JSON.stringify(vectorOf("linen", 1536))}')::extensions.vector(1536)) limit 10`,
+test("of many chunks those whose signs are most alike are measured, and the nearest found", async () => {
+  const topics = Array.from({ length: 40 }, () => drawn());
+  const near = (topic: number[]) => drawn().map((value, i) => value + topic[i]!);
+  const { rows } = await lite.query<{ source: string; document: string }>(
+    "select source_id as source, source_doc_id as document from ai.knowledge_chunks where workspace_id = $1 limit 1",
+    [workspaces[1]],
   );
-  expect(plan.rows.map((row) => row["QUERY PLAN"]).join("\n")).toContain("knowledge_chunks_embedding_hnsw");
-  const before = await search("coats of wool");
+  const vectors = topics.flatMap((topic) => Array.from({ length: 13 }, () => near(topic)));
   await lite.query(
     `insert into ai.knowledge_chunks (workspace_id, source_id, source_doc_id, source_type, content, content_hash, chunk_index,
-       total_chunks, token_estimate, last_verified_at, is_active)
-     select c.workspace_id, c.source_id, c.source_doc_id, 'website', 'filler', repeat('f', 64), n, 20000, 1, now(), false
-     from ai.knowledge_chunks c cross join generate_series(10, 10010) n
-     where c.workspace_id = $1 and c.chunk_index = 0`,
-    [workspaces[0]],
+       total_chunks, token_estimate, last_verified_at, embedding, embedding_model, embedding_updated_at)
+     select $1, $2, $3, 'website', 'chunk ' || e.n, lpad(to_hex(e.n), 64, 'c'), 9 + e.n, 20000, 1, now(),
+       e.vector::ai.embedding, 'm', now() from unnest($4::text[]) with ordinality as e (vector, n)`,
+    [workspaces[1], rows[0]!.source, rows[0]!.document, vectors.map((vector) => JSON.stringify(vector))],
   );
-  expect(await search("coats of wool")).toEqual(before);
+  for (const topic of topics.slice(0, 5)) {
+    const question = near(topic);
+    const nearest = vectors
+      .map((vector, n) => ({ content: `chunk ${n + 1}`, similarity: cosine(vector, question) }))
+      .sort((a, b) => b.similarity - a.similarity)
+      .slice(0, 10);
+    const { rows: hits } = await lite.query<Hit>(
+      "select content, similarity from ai.search_knowledge($1, null, $2::jsonb, most => 10)",
+      [workspaces[1], JSON.stringify(question)],
+    );
+    expect(hits.map(({ content }) => content)).toEqual(nearest.map(({ content }) => content));
+    expect(hits[0]!.similarity).toBeCloseTo(nearest[0]!.similarity, 4);
+  }
+});
+
+test("a product's vectors have an HNSW index, which a search by distance takes", async () => {
+  await lite.exec("set enable_seqscan = off");
+  const plan = await lite.query<{ "QUERY PLAN": string }>(
+    `explain select p.id from commerce.shopify_products p
+     order by (p.embedding::extensions.vector(1536)) operator(extensions.<=>)
+       (private.embedding_of('${JSON.stringify(vectorOf("linen", 1536))}')::extensions.vector(1536)) limit 10`,
+  );
+  expect(plan.rows.map((row) => row["QUERY PLAN"]).join("\n")).toContain("shopify_products_embedding_hnsw");
 });
 
 test("vectors are stored by their batch, and of equal texts all get the one", async () => {
@@ -108,3 +128,13 @@ test("vectors are stored by their batch, and of equal texts all get the one", as
   });
   await lite.close();
 });
+
+/** Numbers around nought, as those of a model's embeddings are. */
+function drawn(): number[] {
+  return Array.from({ length: 1536 }, () => Math.random() + Math.random() - 1);
+}
+
+function cosine(a: number[], b: number[]): number {
+  const dot = (x: number[], y: number[]) => x.reduce((sum, value, i) => sum + value * y[i]!, 0);
+  return dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+}

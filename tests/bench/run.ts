@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 const all = ["ledger", "queue", "webhooks", "latency", "entitlements", "auto-reload"];
 // only when named: they write millions of rows first
-const large = ["ledger-scale", "queue-depth", "queue-horizon", "lists"];
+const large = ["ledger-scale", "queue-depth", "queue-horizon", "lists", "knowledge"];
 const chosen = process.argv.slice(2);
 const unknown = chosen.filter((name) => ![...all, ...large].includes(name));
 if (unknown.length > 0) {
