@@ -235,7 +235,8 @@ grant execute on function ops.end_worker to service_role;
 -- The hosted platform's clock; supabase/local/timer.ts is the local stack's. pg_cron begins a job again only when its
 -- last run has ended, and sends the text of a job at once: the loop can commit because nothing stands beside it. It
 -- ends when no sweep is due, and after 50 seconds, within the platform's limit of two minutes for a statement. That
--- limit has to be lifted before a statement begins, so the long sweeps (a few a day) come one by one.
+-- limit has to be lifted before a statement begins, so the long sweeps (a few a day) come one by one. A schedule is
+-- '[1-59] seconds' or has the five fields of cron; pg_cron takes nothing else.
 do $$
 begin
   if exists (select from pg_available_extensions where name = 'pg_cron')
@@ -249,6 +250,6 @@ begin
           exit when clock_timestamp() > statement_timestamp() + interval ''50 seconds'';
         end loop;
       end $do$'),
-      cron.schedule('backlot-long-sweeps', '1 minute', 'set statement_timeout = 0; select ops.sweep(true)')$sql$;
+      cron.schedule('backlot-long-sweeps', '* * * * *', 'set statement_timeout = 0; select ops.sweep(true)')$sql$;
   end if;
 end $$;

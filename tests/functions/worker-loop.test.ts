@@ -1,52 +1,7 @@
-import { beforeEach, describe, expect, test } from "vitest";
-import { createApp, type Deps } from "../../functions/worker/app.ts";
-import { completed, type Handler, type Handlers, JobError, waiting } from "../../functions/worker/job.ts";
-import { platformLimits, type WorkerLimits } from "../../functions/worker/worker.ts";
-import { errorEnvelope, workerReport } from "../../types/contracts.ts";
-import { createTestDatabase } from "../helpers/database.ts";
-import { queueTables } from "../helpers/jobs.ts";
-import { functionsDatabase, keptLog } from "./harness.ts";
-
-const testDb = await createTestDatabase();
-const db = functionsDatabase(testDb);
-await testDb.query(
-  `insert into ops.job_kinds (kind, description)
-    select unnest(array['test.one', 'test.two', 'test.slow', 'test.unknown']), 'A kind of these tests.'`,
-);
-
-const quick: WorkerLimits = { ...platformLimits, idleMs: 30, pollMs: 5, budgetMs: 5_000, graceMs: 100 };
-
-beforeEach(async () => {
-  await testDb.setClock(null);
-  await testDb.query(`truncate ${queueTables}, ops.job_keys, ops.workers cascade`);
-});
-
-function setUp(handlers: Handlers, more: Partial<Deps> & { limit?: Partial<WorkerLimits> } = {}) {
-  const { log, lines } = keptLog();
-  let handedOn = 0;
-  const handOn = () => {
-    handedOn += 1;
-  };
-  const limits = { ...quick, ...more.limit };
-  const app = createApp({ db, handlers, log, limits, secretKeys: ["sb_secret_right"], handOn, ...more });
-  const start = async () => {
-    const response = await app.request("/worker", { method: "POST", headers: { apikey: "sb_secret_right" } });
-    return { status: response.status, ...workerReport.parse(await response.json()) };
-  };
-  return { app, start, lines, handedOn: () => handedOn };
-}
-
-async function enqueue(kind: string, options: Record<string, unknown> = {}): Promise<number> {
-  const { job_id } = await testDb.service.call("ops.enqueue_job", { kind, payload: {}, ...options });
-  return job_id;
-}
-
-async function job(id: number) {
-  const [row] = await testDb.query("select * from ops.jobs where id = $1", [id]);
-  return row!;
-}
-
-const done: Handler = async () => completed({ ok: true });
+import { describe, expect, test } from "vitest";
+import { completed, type Handler, JobError, waiting } from "../../functions/worker/job.ts";
+import { errorEnvelope } from "../../types/contracts.ts";
+import { done, enqueue, job, setUp, testDb } from "./worker-stage.ts";
 
 describe("who may start a worker", () => {
   test("only the secret key, as apikey or bearer", async () => {
@@ -279,68 +234,5 @@ describe("an attempt", () => {
       attempt: 2,
       failed_attempts: 0,
     });
-  });
-});
-
-describe("a lost lease", () => {
-  test("aborts the handler at the next heartbeat, and its result changes nothing", async () => {
-    const id = await enqueue("test.slow");
-    let reason: unknown;
-    const cancelled: Handler = async (_, { signal }) => {
-      await testDb.service.rpc("ops.cancel_job", { id });
-      await new Promise((resolve) => signal.addEventListener("abort", resolve));
-      reason = signal.reason;
-      return completed({ wrong: true });
-    };
-    const { start } = setUp({ "test.slow": cancelled }, { limit: { leaseSeconds: 0.3 } });
-    expect(await start()).toMatchObject({ results: { lost: 1 } });
-    expect(reason).toMatchObject({ name: "LeaseLost" });
-    expect(await job(id)).toMatchObject({ state: "cancelled", output: null });
-  });
-
-  test("is told by the checkpoint at once", async () => {
-    const id = await enqueue("test.slow");
-    const answers: boolean[] = [];
-    const handler: Handler = async (_, context) => {
-      answers.push(await context.checkpoint({ progress: 10 }));
-      await testDb.service.rpc("ops.cancel_job", { id });
-      answers.push(await context.checkpoint({ progress: 20 }));
-      expect(context.signal.aborted).toBe(true);
-      answers.push(await context.checkpoint({ progress: 30 }));
-      return completed();
-    };
-    const { start } = setUp({ "test.slow": handler });
-    expect(await start()).toMatchObject({ results: { lost: 1 } });
-    expect(answers).toEqual([true, false, false]);
-  });
-
-  test("heartbeats keep a long job", async () => {
-    const id = await enqueue("test.slow");
-    const handler: Handler = async () => {
-      await new Promise((resolve) => setTimeout(resolve, 900));
-      return completed();
-    };
-    const { start } = setUp({ "test.slow": handler }, { limit: { leaseSeconds: 0.4 } });
-    expect(await start()).toMatchObject({ claimed: 1, results: { completed: 1 } });
-    expect(await job(id)).toMatchObject({ state: "completed", attempt: 1 });
-  });
-
-  test("when the database stays away the job counts as lost after its lease", async () => {
-    await enqueue("test.slow");
-    let reason: unknown;
-    const handler: Handler = async (_, { signal }) => {
-      await new Promise((resolve) => signal.addEventListener("abort", resolve));
-      reason = signal.reason;
-      return completed();
-    };
-    const gone = Object.assign(new Error("Connection terminated unexpectedly"), { code: "ECONNRESET" });
-    const failing = {
-      ...db,
-      rows: <Row>(statement: { name: string; text: string }, values?: unknown[]) =>
-        statement.name === "heartbeat_jobs" ? Promise.reject(gone) : db.rows<Row>(statement, values),
-    };
-    const { start } = setUp({ "test.slow": handler }, { db: failing, limit: { leaseSeconds: 0.3 } });
-    await start();
-    expect(reason).toMatchObject({ name: "LeaseLost" });
   });
 });

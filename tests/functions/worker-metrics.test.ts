@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createApp } from "../../functions/worker/app.ts";
+import { createApp, type Deps } from "../../functions/worker/app.ts";
 import { completed, JobError } from "../../functions/worker/job.ts";
 import { metricsText } from "../../functions/worker/metrics.ts";
 import { platformLimits } from "../../functions/worker/worker.ts";
@@ -15,7 +15,7 @@ await testDb.query(
 );
 
 const { log, lines } = keptLog();
-const app = createApp({
+const deps: Deps = {
   db,
   log,
   limits: { ...platformLimits, idleMs: 30, pollMs: 5 },
@@ -28,9 +28,23 @@ const app = createApp({
       return completed();
     },
   },
-});
+};
+const app = createApp(deps);
 const headers = { apikey: "sb_secret_right" };
 const enqueue = (payload: object) => testDb.service.call("ops.enqueue_job", { kind: "test.one", payload });
+
+test("GET /worker/health says that the database answers and what kinds of work are known, and 503 when it does not", async () => {
+  const response = await app.request("/worker/health", { headers });
+  expect([response.status, await response.json()]).toEqual([200, { ok: true, kinds: ["test.one"] }]);
+
+  const gone = Object.assign(new Error("connect ECONNREFUSED 10.0.0.1:5432"), { code: "ECONNREFUSED" });
+  const failing = { ...db, row: () => Promise.reject(gone), rows: () => Promise.reject(gone) };
+  const broken = createApp({ ...deps, db: failing });
+  const refused = await broken.request("/worker/health", { headers });
+  expect(refused.status).toBe(503);
+  expect(errorEnvelope.parse(await refused.json()).error.code).toBe("temporarily_unavailable");
+  expect((await broken.request("/worker/metrics", { headers })).status).toBe(503);
+});
 
 test("GET /worker/metrics is only for the secret key", async () => {
   for (const wrong of [{}, { apikey: "sb_publishable_x" }]) {

@@ -63,18 +63,18 @@ async function asOwner<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
   }
 }
 
-/** What the migration gives to pg_cron: names and statements. */
+/** What the migration gives to pg_cron, by its name. */
 const hosted = new Map(
   [
     ...readFileSync(
       join(import.meta.dirname, "../../supabase/migrations/20261121000515_ops_tick.sql"),
       "utf8",
-    ).matchAll(/cron\.schedule\('([a-z-]+)', '[^']+', '((?:[^']|'')+)'\)/g),
-  ].map(([, name, statement]) => [name!, statement!.replaceAll("''", "'")]),
+    ).matchAll(/cron\.schedule\('([a-z-]+)', '([^']+)', '((?:[^']|'')+)'\)/g),
+  ].map(([, name, every, statement]) => [name!, { every, statement: statement!.replaceAll("''", "'") }]),
 );
 const runSweeps = (seconds = 50) =>
   asOwner((client) =>
-    client.query(hosted.get("backlot-sweeps")!.replace("'50 seconds'", `'${seconds} seconds'`)),
+    client.query(hosted.get("backlot-sweeps")!.statement.replace("'50 seconds'", `'${seconds} seconds'`)),
   );
 
 describe("a tick", () => {
@@ -162,7 +162,7 @@ describe("sweeps", () => {
     await addSweep("one", "1 minute");
     await asOwner(async (client) => {
       await client.query("set statement_timeout = '300ms'");
-      await client.query(hosted.get("backlot-sweeps")!);
+      await client.query(hosted.get("backlot-sweeps")!.statement);
     });
     expect(await db.query("select name, last_error from ops.sweeps order by name")).toEqual([
       { name: "one", last_error: null },
@@ -176,18 +176,28 @@ describe("sweeps", () => {
     await db.query("update ops.sweeps set is_long = name in ('sweep 2', 'sweep 3')");
     await runSweeps();
     expect((await ran()).sort()).toEqual(["1", "4"]);
-    await asOwner((client) => client.query(hosted.get("backlot-long-sweeps")!));
+    await asOwner((client) => client.query(hosted.get("backlot-long-sweeps")!.statement));
     expect(await ran()).toHaveLength(3);
-    await asOwner((client) => client.query(hosted.get("backlot-long-sweeps")!));
+    await asOwner((client) => client.query(hosted.get("backlot-long-sweeps")!.statement));
     expect((await ran()).sort()).toEqual(["1", "2", "3", "4"]);
   });
 });
 
 test("the hosted platform's clock ticks, sweeps, and sweeps what takes long", async () => {
-  expect([...hosted.keys()]).toEqual(["backlot-tick", "backlot-sweeps", "backlot-long-sweeps"]);
+  expect([...hosted].map(([name, { every }]) => [name, every])).toEqual([
+    // a lost lease is taken back within 15 seconds
+    ["backlot-tick", "5 seconds"],
+    ["backlot-sweeps", "2 seconds"],
+    ["backlot-long-sweeps", "* * * * *"],
+  ]);
+  // what pg_cron takes for a schedule
+  for (const { every } of hosted.values()) {
+    if (!/^[1-5]?[0-9] seconds$/.test(every!))
+      await db.query("select ops.cron_next($1, 'UTC', now())", [every]);
+  }
   await db.jobs.enqueue({ run_at: "2026-11-21T12:00:10Z" });
   await db.advanceClock("10 seconds");
-  await asOwner((client) => client.query(hosted.get("backlot-tick")!));
+  await asOwner((client) => client.query(hosted.get("backlot-tick")!.statement));
   expect(await db.query("select state from ops.jobs")).toEqual([{ state: "queued" }]);
 });
 

@@ -1,6 +1,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { clearJobs } from "../helpers/jobs.ts";
+import type { Row } from "../helpers/session.ts";
 import { createQueueDatabase, noon, type QueueDatabase } from "./queue.ts";
 
 let db: QueueDatabase;
@@ -144,5 +145,53 @@ describe("worker invocations", () => {
     await db.query(clearJobs);
     await begin("a");
     expect(await end("a")).toBe(false);
+  });
+});
+
+describe("on the hosted platform a worker is called through pg_net", () => {
+  const secrets = (more: Row) =>
+    db.query("insert into vault.decrypted_secrets select key, value from jsonb_each_text($1)", [more]);
+  const requests = () => db.query("select url, body, headers from net.requests");
+  beforeAll(async () => {
+    // what of pg_net and the vault is called
+    await db.query(`
+      create schema net;
+      create table net.requests (url text, body jsonb, headers jsonb);
+      create function net.http_post(url text, body jsonb default '{}', params jsonb default '{}',
+        headers jsonb default '{"content-type": "application/json"}', timeout_milliseconds integer default 5000)
+      returns bigint language sql as $$ insert into net.requests values (url, body, headers) returning 1 $$;
+      create schema vault;
+      create table vault.decrypted_secrets (name text, decrypted_secret text);
+      grant usage on schema net, vault to postgres;
+      grant select on vault.decrypted_secrets to postgres;
+      grant insert, select on net.requests to postgres`);
+    return () => db.query("drop schema net cascade; drop schema vault cascade");
+  });
+  beforeEach(() => db.query("truncate net.requests, vault.decrypted_secrets"));
+
+  test("with its address and key from the vault, by whoever enqueues and by the clock", async () => {
+    await secrets({
+      backlot_functions_url: "https://x.test/functions/v1",
+      backlot_secret_key: "sb_secret_x",
+    });
+    const call = {
+      url: "https://x.test/functions/v1/worker",
+      body: {},
+      headers: { "content-type": "application/json", apikey: "sb_secret_x" },
+    };
+    await db.jobs.enqueue();
+    expect(await requests()).toEqual([call]);
+    await db.service.rpc("ops.tick");
+    expect(await requests()).toEqual([call, call]);
+    await begin("w");
+    await db.service.rpc("ops.tick");
+    expect(await requests()).toHaveLength(2);
+  });
+
+  test("not before both are in the vault, and work comes in all the same", async () => {
+    await secrets({ backlot_functions_url: "https://x.test/functions/v1" });
+    await db.jobs.enqueue();
+    expect(await requests()).toEqual([]);
+    expect(await db.jobs.claim("w")).toHaveLength(1);
   });
 });
