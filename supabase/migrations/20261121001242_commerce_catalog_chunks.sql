@@ -164,6 +164,10 @@ begin
   perform private.end_catalog_runs(job);
   case event
     when 'completed' then
+      if job.output ? 'given_back' then
+        perform private.give_back_catalog_product(v_item_id, job.id);
+        return;
+      end if;
       update commerce.catalog_job_products i
       set status = 'succeeded', completed_at = private.now(),
         result_paths = array(select jsonb_array_elements_text(job.output -> 'result_paths'))

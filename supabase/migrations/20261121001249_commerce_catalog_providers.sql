@@ -129,6 +129,23 @@ $$;
 comment on function private.move_catalog_product is 'Gives a product of a catalog job to another provider.';
 revoke all on function private.move_catalog_product from public, anon, authenticated, service_role;
 
+-- A product of which nothing is made is taken out of its chunk, because its catalog job is stopped: it is pending
+-- again, or cancelled with the catalog job.
+create function private.give_back_catalog_product(item_id uuid, job_id bigint) returns void
+language sql
+set search_path = ''
+as $$
+  update commerce.catalog_job_products i
+  set status = case when s.is_over then 'cancelled' else 'pending' end, job_id = null,
+    chunk_id = case when s.is_over then i.chunk_id end, completed_at = case when s.is_over then private.now() end
+  from (select j.id, j.status in ('cancelling', 'cancelled', 'failed') as is_over from commerce.catalog_jobs j) s
+  where i.id = give_back_catalog_product.item_id and i.job_id = give_back_catalog_product.job_id
+    and i.status = 'processing' and s.id = i.catalog_job_id
+$$;
+comment on function private.give_back_catalog_product(uuid, bigint) is
+  'Takes a product of a stopped catalog job out of its chunk.';
+revoke all on function private.give_back_catalog_product from public, anon, authenticated, service_role;
+
 -- What is made of a product whose job this is, as the worker says, and who has failed it before.
 create function private.catalog_standing(job ops.jobs, out made jsonb, out kinds text[], out failed text[])
 language sql stable
@@ -170,8 +187,7 @@ begin
   if v_provider is null then
     return false;
   elsif v_job.status = 'pausing' and v_standing.made = '[]' then
-    update commerce.catalog_job_products i set status = 'pending', job_id = null, chunk_id = null
-    where i.id = v_item.id;
+    perform private.give_back_catalog_product(v_item.id, job.id);
   else
     perform private.move_catalog_product(v_item.id, job, v_provider, v_standing.made, v_failed);
   end if;

@@ -4,14 +4,13 @@ import { createApp } from "../../functions/worker/app.ts";
 import { cancelAtProvider } from "../../functions/worker/handlers/cancel-at-provider.ts";
 import { catalogHandlers } from "../../functions/worker/handlers/catalog.ts";
 import type { PublishDeps } from "../../functions/worker/handlers/publish-product.ts";
-import { JobError } from "../../functions/worker/job.ts";
-import { type CreationProvider, providerRejected } from "../../functions/worker/providers/provider.ts";
 import type { Storage } from "../../functions/worker/storage.ts";
 import { platformLimits } from "../../functions/worker/worker.ts";
 import { workerReport } from "../../types/contracts.ts";
 import { keptLog } from "../functions/harness.ts";
 import type { TestDatabase } from "../helpers/database.ts";
 import type { Row } from "../helpers/session.ts";
+import { catalogMakers } from "./catalog-makers.ts";
 
 /** What one picture costs, in micro-units. */
 export const price = 2298;
@@ -52,68 +51,8 @@ export async function createCatalog(
     [workspaceId, `${workspaceId}/anna.png`],
   );
 
-  const runs = new Map<string, { input: Record<string, unknown>; ended: boolean; cancelled: boolean }>();
-  const will = {
-    /** Of garments at these addresses nothing comes. */
-    reject: new Set<string>(),
-    /** So many runs break at the provider. */
-    breaks: 0,
-    /** Runs wait until they are answered. */
-    hold: false,
-    /** Pictures that come of a run, when fewer than asked for. */
-    most: 4,
-  };
-  const answer = async (id: string) => {
-    const run = runs.get(id)!;
-    run.ended = true;
-    const images = Array.from({ length: Math.min(will.most, Number(run.input.outputs)) }, (_, n) => ({
-      url: `https://files.test/${id}/${n + 1}.png`,
-    }));
-    const broken = will.breaks > 0;
-    if (broken) will.breaks -= 1;
-    const payload = { request_id: id, status: broken ? "ERROR" : "OK", images };
-    await testDb.service.rpc("ops.receive_webhook", {
-      provider: "fal",
-      event_id: id,
-      event_type: "ok",
-      payload,
-    });
-  };
-  const provider: CreationProvider = {
-    name: "fal",
-    filesUrls: [new URL("https://files.test/")],
-    submit: async ({ creation, model, personUrl, garmentUrl }) => {
-      const garment = garmentUrl ?? personUrl;
-      if (will.reject.has(String(garment))) throw providerRejected("no garment in the picture");
-      const id = randomUUID();
-      const { num_outputs: outputs, creation_type: kind, category, quality } = creation;
-      runs.set(id, {
-        input: { kind, outputs, personUrl, garmentUrl, category, quality },
-        ended: false,
-        cancelled: false,
-      });
-      if (!will.hold) await answer(id);
-      return {
-        provider: "fal",
-        request_id: id,
-        model: model ?? "fake",
-        submitted_at: new Date().toISOString(),
-      };
-    },
-    status: async ({ request_id }) => ({ state: runs.get(request_id)?.ended ? "ended" : "running" }),
-    result: async () => {
-      throw new JobError("unexpected", "Results come by webhook.");
-    },
-    cancel: async ({ request_id }) => {
-      runs.get(request_id)!.cancelled = true;
-      return "CANCELLATION_REQUESTED";
-    },
-    parseCallback: (body) => {
-      const { images, status } = body as { images: { url: string }[]; status: string };
-      if (status === "ERROR") return { ok: false, reason: "out of memory", fault: "provider" };
-      return { ok: true, pictures: images };
-    },
-  };
+  const outside = catalogMakers(testDb);
+  const { providers } = outside;
   const stored: string[] = [];
   const storage: Storage = {
     signedUrl: async (bucket, path) =>
@@ -129,7 +68,6 @@ export async function createCatalog(
     String(input).startsWith("https://files.test/") || !shop.fetch
       ? new Response(png, { headers: { "content-type": "image/png" } })
       : shop.fetch(input, init);
-  const providers = { fal: provider };
   const app = createApp({
     db,
     log,
@@ -176,12 +114,10 @@ export async function createCatalog(
     accountId,
     modelId: model!.id as string,
     settings,
-    runs,
-    will,
+    ...outside,
     stored,
     lines,
     grant,
-    answer,
     step,
     start,
     job,

@@ -16,7 +16,6 @@ import {
   JobError,
   LeaseLost,
   type Outcome,
-  waiting,
 } from "../job.ts";
 import { type CreationProvider, providerRejected } from "../providers/provider.ts";
 import {
@@ -63,9 +62,10 @@ export function makeCatalogProduct(deps: CreationDeps): Handler {
     }
     look ??= await planLook(product, progress, context);
     if (!look) return store(deps, product, progress, context);
-    // Spending stops with the transaction that stops the catalog job; this job hears of its own end a moment later.
+    // Spending stops with the transaction that stops the catalog job: what it found at work, and broke since, is not
+    // asked for again.
     const isSpending = progress.made.length > 0 || look.runs.length > 0;
-    if (product.job_status !== "processing" && !isSpending) return waiting({ poll_in: 2 });
+    if (product.job_status !== "processing" && !isSpending) return completed({ given_back: true });
     return begin(deps, urls, { product, provider, progress, look, job }, context);
   };
 }
