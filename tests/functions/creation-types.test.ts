@@ -20,6 +20,7 @@ type Case = [string, Record<string, unknown>, { outputs?: number; format?: strin
 const picture = { input_path: ann.personPath };
 const cases: Case[] = [
   ["tryon", { garment_id: ann.garmentId, ...picture, settings: { seed: 3 } }, {}],
+  ["tryon", { garment_id: ann.garmentId, ...picture, num_outputs: 4 }, { outputs: 4 }],
   ["bg_remove", picture, {}],
   ["upscale", { ...picture, settings: { scale: 1.5 } }, {}],
   ["color_change", { ...picture, settings: { color: "blue" } }, {}],
@@ -27,6 +28,7 @@ const cases: Case[] = [
   ["text_to_image", { prompt: "a red dress", quality: "fast", num_outputs: 3 }, { outputs: 3, size: [1, 1] }],
   ["text_to_image", { prompt: "a red dress", settings: { aspect_ratio: "9:16" } }, { size: [9, 16] }],
   ["text_to_image", { prompt: "a red dress", quality: "ultra" }, { size: [1, 1] }],
+  ["text_to_image", { prompt: "a red dress", quality: "ultra", num_outputs: 2 }, { outputs: 2 }],
   [
     "image_to_image",
     { ...picture, prompt: "as an oil painting", num_outputs: 2, settings: { strength: 0.5 } },
@@ -59,6 +61,11 @@ describe.each(["fal", "replicate"])("at %s", (provider) => {
       const creation = await makers.ended(id);
       expect(creation).toMatchObject({ status: "completed", provider, cost_micro: estimate!.amount_micro });
       expect(creation.result_paths).toHaveLength(outputs);
+      // no picture twice
+      const pictures = creation.result_paths.map((path: string) =>
+        Buffer.from(makers.stored.get(path)!.bytes).toString("base64"),
+      );
+      expect(new Set(pictures).size).toBe(outputs);
       for (const path of creation.result_paths) {
         const { bytes, contentType } = makers.stored.get(path)!;
         if (format === "mp4") {
@@ -74,7 +81,9 @@ describe.each(["fal", "replicate"])("at %s", (provider) => {
       expect(creation.thumbnail_path).toBe(thumbnail);
       expect(makers.stored.has(thumbnail)).toBe(true);
       const costs = await testDb.query(
-        "select c.cost_micro, m.cost_micro as price from billing.provider_costs c join studio.provider_models m on m.model = c.model and m.creation_type = $2 and m.quality = $3 where c.usage_event_id = $1",
+        `select sum(c.cost_micro)::int as cost_micro, m.cost_micro as price from billing.provider_costs c
+          join studio.provider_models m on m.model = c.model and m.creation_type = $2 and m.quality = $3
+          where c.usage_event_id = $1 group by m.id`,
         [creation.usage_event_id, creation_type, creation.quality],
       );
       const units =
@@ -118,6 +127,36 @@ describe("between both", () => {
       expect(after!.held_micro).toBe(0);
     },
   );
+
+  test("four try-ons of which the first fails the run are four runs of the second, however it tells of them", {
+    timeout: 40_000,
+  }, async () => {
+    await testDb.query("delete from ops.circuit_breakers");
+    await testDb.query("update ops.limit_keys set closed_until = null");
+    await makers.fal.add({ fail: "run" });
+    await makers.replicate.add({ duplicate: 1, reorder: true });
+    await makers.replicate.add({ lose_webhook: true, times: 2 });
+    await makers.replicate.add({ fail: "run", times: 1 });
+    const { id } = await testDb.user(ann.user.id).call("studio.request_creation", {
+      workspace_id: ann.workspaceId,
+      creation_type: "tryon",
+      garment_id: ann.garmentId,
+      num_outputs: 4,
+      ...picture,
+    });
+    const made = await makers.ended(id, 30);
+    expect(made).toMatchObject({ status: "completed", provider: "replicate", cost_micro: 3 * 2298 });
+    expect(made.result_paths).toHaveLength(3);
+    const costs = await testDb.query(
+      "select provider, cost_micro from billing.provider_costs where usage_event_id = $1 order by id",
+      [made.usage_event_id],
+    );
+    expect(costs).toEqual([
+      { provider: "fal", cost_micro: 0 },
+      ...Array.from({ length: 4 }, () => ({ provider: "replicate", cost_micro: 2500 })),
+    ]);
+    expect(await testDb.query("select * from billing.verify_ledger()")).toEqual([]);
+  });
 
   test("a webhook that is lost is made good by asking the second, too", { timeout: 30_000 }, async () => {
     await makers.fal.add({ fail: "run" });
