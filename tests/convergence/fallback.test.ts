@@ -6,7 +6,8 @@ import { createTestDatabase } from "../helpers/database.ts";
 import { queueTables } from "../helpers/jobs.ts";
 
 // Two providers that fail in every way, in any order of what may happen: what somebody can make is made, a creation is
-// charged once or not at all, and each run that a provider took is paid for once.
+// charged once or not at all, for the pictures that came, and each run that a provider took is paid for once. fal makes
+// all pictures of a creation in one run, Replicate one a run.
 
 const price = 2298;
 const credits = 100_000;
@@ -15,10 +16,11 @@ const db = functionsDatabase(testDb);
 await enableReplicate(testDb);
 
 /** What a provider does with a creation: at the submission, or in the run that it took. */
-const manners = ["makes", "refuses", "breaks", "isDown", "isBusy", "rejects", "sleeps"] as const;
+const manners = ["makes", "halves", "refuses", "breaks", "isDown", "isBusy", "rejects", "sleeps"] as const;
 type Manner = (typeof manners)[number];
 type Provider = "fal" | "replicate";
 interface Wish {
+  outputs: number;
   fal: Manner;
   replicate: Manner;
 }
@@ -32,15 +34,25 @@ interface Story {
 
 const rejected = { detail: [{ loc: ["body", "seed"], msg: "no" }] };
 const output = "https://files.fal.test/out/1.png";
+/** Who halves makes every other picture. */
+const made = ({ outputs }: Wish, manner: Manner) => (manner === "halves" ? Math.ceil(outputs / 2) : outputs);
+const creates = (manner: Manner) => manner === "makes" || manner === "halves";
+/** The seeds of a creation's runs, and the runs' names by them. */
+const seedOf = (wish: number, run = 0) => wish * 10 + run;
+const runsOf = ({ outputs }: Wish, wish: number) =>
+  Array.from({ length: outputs }, (_, run) => `run-${seedOf(wish, run)}`);
 
 async function play({ wishes, steps }: Story) {
   await testDb.query(
     `truncate ${queueTables}, ops.job_keys, ops.workers, ops.webhook_events, ops.circuit_breakers, ops.limit_keys cascade`,
   );
   await testDb.setClock("2030-01-01T00:00:00Z");
-  const ids = wishes.map((_, n) => `run-${n}`);
+  const ids = wishes.flatMap(runsOf);
   const studio = await createStudio(testDb, db, ids);
-  const wishOf = (id: string) => wishes[Number(id.slice(4))]!;
+  const wishOf = (id: string) => wishes[Math.floor(Number(id.slice(4)) / 10)]!;
+  const images = (id: string) => ({
+    images: Array.from({ length: made(wishOf(id), wishOf(id).fal) }, () => ({ url: output })),
+  });
   const started = { fal: new Map<string, number>(), replicate: new Map<string, number>() };
   const submit = (provider: Provider, seed: unknown, accept: (id: string) => Response) => {
     const id = `run-${seed}`;
@@ -53,7 +65,8 @@ async function play({ wishes, steps }: Story) {
   };
   const predictionOf = (id: string) => {
     const manner = wishOf(id).replicate;
-    if (manner === "makes") return { id, status: "succeeded", output };
+    const isOdd = Number(id.slice(4)) % 2 === 1;
+    if (manner === "makes" || (manner === "halves" && !isOdd)) return { id, status: "succeeded", output };
     const error = manner === "refuses" ? "NSFW content detected" : "CUDA out of memory";
     return { id, status: "failed", output: null, error };
   };
@@ -64,7 +77,7 @@ async function play({ wishes, steps }: Story) {
       : Response.json({ status: "COMPLETED" });
   studio.fal.result = (id) => {
     const manner = wishOf(id).fal;
-    if (manner === "makes") return Response.json({ images: [{ url: output }] });
+    if (creates(manner)) return Response.json(images(id));
     return Response.json({ detail: manner }, { status: manner === "refuses" ? 422 : 500 });
   };
   studio.replicate.create = ({ input }) =>
@@ -77,18 +90,20 @@ async function play({ wishes, steps }: Story) {
     );
 
   const creations: string[] = [];
-  for (const seed of wishes.keys()) creations.push(await studio.request({ settings: { seed } }));
+  for (const [n, { outputs: num_outputs }] of wishes.entries()) {
+    creations.push(await studio.request({ num_outputs, settings: { seed: seedOf(n) } }));
+  }
   const cancelled = new Set<number>();
   const tell = async (provider: Provider, id: string) => {
     const manner = wishOf(id)[provider];
     if (manner === "sleeps" || !started[provider].has(id)) return;
-    const ok = manner === "makes";
+    const ok = creates(manner);
     const status = manner === "refuses" ? 422 : 500;
     const payload =
       provider === "replicate"
         ? predictionOf(id)
         : ok
-          ? { request_id: id, status: "OK", payload: { images: [{ url: output }] } }
+          ? { request_id: id, status: "OK", payload: images(id) }
           : {
               request_id: id,
               status: "ERROR",
@@ -110,7 +125,9 @@ async function play({ wishes, steps }: Story) {
     sweep: async () => {
       await testDb.service.call("studio.reroute_creations", {});
     },
-    tell: (n: number, provider: Provider) => tell(provider, ids[n]!),
+    tell: async (n: number, provider: Provider) => {
+      for (const id of runsOf(wishes[n]!, n).toReversed()) await tell(provider, id);
+    },
     cancel: async (n: number) => {
       const ask = testDb.user(studio.user.id).call("studio.cancel_creation", { creation_id: creations[n] });
       const done = await ask.catch((error: Error) => {
@@ -142,14 +159,14 @@ async function expectRight(story: Story): Promise<void> {
     const wish = story.wishes[n]!;
     const creation = await studio.creation(id);
     const attempts = await testDb.query(
-      "select provider, status, error_code, provider_request_id from studio.creation_attempts where creation_id = $1 order by id",
+      "select provider, status, error_code, runs from studio.creation_attempts where creation_id = $1 order by id",
       [id],
     );
-    const ran = attempts.filter(({ provider_request_id }) => provider_request_id !== null);
+    const ran = attempts.flatMap(({ provider, runs }) => Array<string>(runs).fill(provider));
     for (const provider of ["fal", "replicate"] as const) {
-      const runs = ran.filter((attempt) => attempt.provider === provider).length;
-      expect(runs).toBe(started[provider].get(`run-${n}`) ?? 0);
-      expect(runs).toBeLessThanOrEqual(1);
+      const times = runsOf(wish, n).map((run) => started[provider].get(run) ?? 0);
+      expect(Math.max(...times)).toBeLessThanOrEqual(1);
+      expect(ran.filter((at) => at === provider)).toHaveLength(times.reduce((sum, runs) => sum + runs, 0));
     }
     const [charge] = await testDb.query(
       "select status, captured_micro from billing.usage_events where source_id = $1",
@@ -158,7 +175,8 @@ async function expectRight(story: Story): Promise<void> {
     if (cancelled.has(n)) expect(creation.status).toBe("cancelled");
     else if (creation.status === "completed") {
       expect(attempts.at(-1)).toMatchObject({ status: "succeeded", provider: creation.provider });
-      expect(wish[creation.provider as Provider]).toBe("makes");
+      expect(creates(wish[creation.provider as Provider])).toBe(true);
+      expect(creation.result_paths).toHaveLength(made(wish, wish[creation.provider as Provider]));
     } else {
       expect(creation.status).toBe("failed");
       // The input's fault ends it; else nobody is left who has not been tried.
@@ -170,21 +188,19 @@ async function expectRight(story: Story): Promise<void> {
       const doubts = [wish.fal, wish.replicate].some(
         (manner) => manner === "rejects" || manner === "refuses",
       );
-      if (!doubts) expect([wish.fal, wish.replicate]).not.toContain("makes");
+      if (!doubts) expect([wish.fal, wish.replicate].filter(creates)).toEqual([]);
     }
     const completed = creation.status === "completed";
-    expect(charge).toEqual({
-      status: completed ? "captured" : "released",
-      captured_micro: completed ? price : 0,
-    });
-    expect(creation.cost_micro).toBe(completed ? price : null);
-    paid += completed ? price : 0;
+    const owed = completed ? made(wish, wish[creation.provider as Provider]) * price : 0;
+    expect(charge).toEqual({ status: completed ? "captured" : "released", captured_micro: owed });
+    expect(creation.cost_micro).toBe(completed ? owed : null);
+    paid += owed;
     expect(attempts.filter(({ status }) => status === "planned" || status === "running")).toEqual([]);
     const costs = await testDb.query(
       "select provider from billing.provider_costs where usage_event_id = $1 order by id",
       [creation.usage_event_id],
     );
-    expect(costs.map(({ provider }) => provider).sort()).toEqual(ran.map(({ provider }) => provider).sort());
+    expect(costs.map(({ provider }) => provider).sort()).toEqual(ran.sort());
   }
   const { workspaceId, user } = studio;
   const balance = await testDb.service.call("billing.balance", { workspace_id: workspaceId });
@@ -197,7 +213,10 @@ async function expectRight(story: Story): Promise<void> {
 
 const manner = fc.constantFrom<Manner>(...manners, "makes", "makes");
 const story = fc
-  .array(fc.record<Wish>({ fal: manner, replicate: manner }), { minLength: 1, maxLength: 3 })
+  .array(fc.record<Wish>({ outputs: fc.constantFrom(1, 1, 2, 3), fal: manner, replicate: manner }), {
+    minLength: 1,
+    maxLength: 3,
+  })
   .chain((wishes) => {
     const wish = fc.nat({ max: wishes.length - 1 });
     const provider = fc.constantFrom<Provider>("fal", "replicate");
@@ -224,5 +243,6 @@ test("whatever both providers do, what can be made is made, and charged once", {
 
 // Each pair of manners, with nothing else happening.
 test.each(manners)("a first provider that %s, with each second one", { timeout: 120_000 }, async (fal) => {
-  await expectRight({ wishes: manners.map((replicate) => ({ fal, replicate })), steps: [{ do: "work" }] });
+  const wishes = manners.map((replicate, n) => ({ outputs: 1 + (n % 3), fal, replicate }));
+  await expectRight({ wishes, steps: [{ do: "work" }] });
 });

@@ -8,8 +8,8 @@ const statements = [...page.matchAll(/^```sql\n(.*?)^```$/gms)].map(([, sql]) =>
 const db = await createStudio();
 
 test("the page's statements do what it says, in their order, as the service", async () => {
-  const [enable, prefer, failures, reprice, balance] = statements;
-  expect(statements).toHaveLength(5);
+  const [enable, prefer, failures, catalog, reprice, balance] = statements;
+  expect(statements).toHaveLength(6);
   await db.service.query(enable!);
   const ann = await db.brand();
   const first = await db.request(ann, { quality: "fast" });
@@ -49,6 +49,7 @@ test("the page's statements do what it says, in their order, as the service", as
     { creation_type: "tryon", provider: "replicate", runs: 1, cost_micro: 2500, charged_micro: price },
   ]);
 
+  expect(await db.service.query(catalog!)).toEqual([]);
   await db.service.query(reprice!);
   const dear = await db.request(ann, { quality: "ultra", num_outputs: 2 });
   expect((await db.charge(dear)).amount_micro).toBe(3 * price);
