@@ -196,32 +196,48 @@ end $$;
 comment on function ops._reopen(timestamptz, bigint[]) is 'Lets held-back jobs of freed keys into the line again.';
 revoke all on function ops._reopen from public, anon, authenticated, service_role;
 
--- The sweep behind _reopen: a key that holds jobs back although it has room is opened, whatever was missed. Also
--- how a changed rule is noticed.
+-- Keys that hold jobs back and that time alone does not open, from one on, among so many; null: from the lowest, all.
+create function ops._held_keys(first bigint, most integer) returns bigint[]
+language plpgsql
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return (
+    with recursive lines as (
+      (select b.key from ops.held_back b where b.key >= coalesce(first, '-9223372036854775808') order by b.key limit 1)
+      union all
+      select (select b.key from ops.held_back b where b.key > l.key order by b.key limit 1) from lines l
+      where l.key is not null
+    ), seen as materialized (
+      select l.key from lines l limit most
+    )
+    select coalesce(array_agg(k.key), '{}') from seen s join ops.limit_keys k on k.key = s.key
+    where k.opens_at is null);
+end $$;
+comment on function ops._held_keys(bigint, integer) is 'Limit keys that hold jobs back, from one on.';
+revoke all on function ops._held_keys from public, anon, authenticated, service_role;
+
+-- The sweep behind _reopen: lines are looked at again, whatever was missed. A hundred of them, from a random one on,
+-- and one job of each, because what may not start yet costs the next claim as much as what may; where there is room
+-- left, the claim opens the line further.
 create function ops.reopen_limit_keys() returns integer
 language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_keys bigint[];
+  v_keys bigint[] := ops._held_keys(((random() - 0.5) * 18446744073709550000)::bigint, 100);
 begin
-  with recursive lines as (
-    (select b.key from ops.held_back b order by b.key limit 1)
-    union all
-    select (select b.key from ops.held_back b where b.key > l.key order by b.key limit 1) from lines l
-    where l.key is not null
-  )
-  select array_agg(l.key) into v_keys
-  from lines l join ops.limit_keys k on k.key = l.key
-  cross join generate_series(1, 10)
-  where k.opens_at is null;
-  if v_keys is not null then
+  v_keys := array(
+    select u.key from unnest(v_keys || ops._held_keys(null, 100 - cardinality(v_keys))) u (key)
+    group by u.key);
+  if v_keys <> '{}' then
     insert into ops.openings (keys) values (v_keys);
   end if;
-  return coalesce(cardinality(v_keys), 0) / 10;
+  return cardinality(v_keys);
 end $$;
 comment on function ops.reopen_limit_keys() is
-  'Sweep: has the lines of all limit keys looked at again; returns how many there are.';
+  'Sweep: has the lines of up to 100 limit keys looked at again; returns of how many.';
 revoke all on function ops.reopen_limit_keys from public, anon, authenticated, service_role;
 grant execute on function ops.reopen_limit_keys to service_role;
 

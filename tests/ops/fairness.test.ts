@@ -58,9 +58,11 @@ async function rounds(n: number, max = 50): Promise<string[][]> {
   return turns;
 }
 /** Rows that were read of the tables where jobs wait. */
-const linesRead = (nodes: PlanNode[]) =>
+const linesRead = (nodes: PlanNode[], more: string[] = []) =>
   nodes
-    .filter((node) => ["live_jobs", "ready", "arrivals", "held_back"].includes(node["Relation Name"] ?? ""))
+    .filter((node) =>
+      ["live_jobs", "ready", "arrivals", "held_back", ...more].includes(node["Relation Name"] ?? ""),
+    )
     .reduce((sum, node) => sum + node["Actual Rows"] + (node["Rows Removed by Filter"] ?? 0), 0);
 const share = (turns: string[][], workspace: string) => {
   const all = turns.flat();
@@ -82,6 +84,27 @@ test("a claim reads as few rows with 100,000 queued as with few", async () => {
   const nodes = await plans.nodes("select * from ops.claim_jobs('w', max => 10)");
   await plans.end();
   const read = linesRead(nodes);
+  expect(read).toBeGreaterThan(10);
+  expect(read).toBeLessThan(200);
+});
+
+test("a claim reads as few rows with jobs of 5,000 workspaces in line", async () => {
+  await db.query(`with jobs as (
+      insert into ops.live_jobs (kind, workspace_id)
+      select 'test.plain', w.id from (select gen_random_uuid() as id from generate_series(1, 5000)) w, generate_series(1, 10)
+      returning id, workspace_id)
+    insert into ops.arrivals (flow, lane, queue, resumed, job_ids, tickets)
+    select j.workspace_id, 1, 'default', false, array_agg(j.id), array_fill(0, array[count(*)::integer])
+    from jobs j group by j.workspace_id`);
+  const turns = await rounds(1, 1000);
+  expect(new Set(turns[0]).size).toBe(1000);
+  await db.query("analyze ops.live_jobs, ops.ready, ops.flows");
+  const plans = await explained(db.url);
+  const read = linesRead(await plans.nodes("select * from ops.claim_jobs('w', max => 10)"), [
+    "flows",
+    "weights",
+  ]);
+  await plans.end();
   expect(read).toBeGreaterThan(10);
   expect(read).toBeLessThan(200);
 });
