@@ -134,6 +134,8 @@ create table commerce.imported_products (
   tags text[] not null default '{}',
   variants jsonb not null default '[]',
   has_variants boolean not null generated always as (jsonb_array_length(variants) > 0) stored,
+  inventory_quantity bigint,
+  fulfilled_by text,
   ai_generated_at timestamptz,
   ai_body_html text,
   ai_meta_title text,
@@ -163,6 +165,8 @@ create table commerce.imported_products (
   constraint imported_products_title_length check (length(title) between 1 and 500),
   constraint imported_products_prices_not_negative check (price_cents >= 0 and compare_at_price_cents >= 0),
   constraint imported_products_currency_shape check (currency ~ '^[A-Z]{3}$'),
+  constraint imported_products_quantity_not_negative check (inventory_quantity >= 0),
+  constraint imported_products_fulfilled_by_known check (fulfilled_by in ('merchant', 'amazon')),
   constraint imported_products_quality_in_range check (ai_quality_score between 0 and 100),
   constraint imported_products_row_positive check (import_row_number > 0),
   constraint imported_products_json_are_arrays
@@ -172,6 +176,10 @@ comment on table commerce.imported_products is
   'Products from files and from shops without a connection; prices in hundredths of the currency''s unit.';
 comment on column commerce.imported_products.external_id is
   'The id at the source: ASIN, item id, or what the file gives.';
+comment on column commerce.imported_products.inventory_quantity is
+  'What can be sold, where the source says it: a seller''s listings at Amazon do.';
+comment on column commerce.imported_products.fulfilled_by is
+  'Who has it in stock and sends it to buyers, where the source says it.';
 comment on column commerce.imported_products.content_hash is 'SHA-256 of what people read and see, to find changes.';
 create index imported_products_workspace_id on commerce.imported_products (workspace_id, created_at desc);
 create index imported_products_status on commerce.imported_products (workspace_id, status);

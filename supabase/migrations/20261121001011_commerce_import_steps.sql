@@ -234,21 +234,23 @@ begin
   end if;
   insert into commerce.imported_products as p (workspace_id, source, external_id, sku, title, description, images,
     primary_image_url, price_cents, compare_at_price_cents, currency, product_type, vendor, tags, variants,
-    garment_type, garment_category, garment_color, garment_material, garment_fit, import_batch_id, import_row_number)
+    inventory_quantity, fulfilled_by, garment_type, garment_category, garment_color, garment_material, garment_fit,
+    import_batch_id, import_row_number)
   select distinct on (r.external_id) v_batch.workspace_id, v_batch.source, r.external_id, r.sku, r.title, r.description,
     coalesce(r.images, '[]'), r.images ->> 0, r.price_cents, r.compare_at_price_cents, coalesce(r.currency, 'USD'),
-    r.product_type, r.vendor, coalesce(r.tags, '{}'), coalesce(r.variants, '[]'), r.garment_type, r.garment_category,
-    r.garment_color, r.garment_material, r.garment_fit, v_batch.id, r."row"
+    r.product_type, r.vendor, coalesce(r.tags, '{}'), coalesce(r.variants, '[]'), r.inventory_quantity, r.fulfilled_by,
+    r.garment_type, r.garment_category, r.garment_color, r.garment_material, r.garment_fit, v_batch.id, r."row"
   from jsonb_to_recordset(rows) as r ("row" integer, external_id text, sku text, title text, description text,
     images jsonb, price_cents bigint, compare_at_price_cents bigint, currency text, product_type text, vendor text,
-    tags text[], variants jsonb, garment_type text, garment_category text, garment_color text, garment_material text,
-    garment_fit text)
+    tags text[], variants jsonb, inventory_quantity bigint, fulfilled_by text, garment_type text,
+    garment_category text, garment_color text, garment_material text, garment_fit text)
   order by r.external_id, r."row" desc
   on conflict on constraint imported_products_once do update
   set sku = excluded.sku, title = excluded.title, description = excluded.description, images = excluded.images,
     primary_image_url = excluded.primary_image_url, price_cents = excluded.price_cents,
     compare_at_price_cents = excluded.compare_at_price_cents, currency = excluded.currency,
     product_type = excluded.product_type, vendor = excluded.vendor, tags = excluded.tags, variants = excluded.variants,
+    inventory_quantity = excluded.inventory_quantity, fulfilled_by = excluded.fulfilled_by,
     garment_type = coalesce(excluded.garment_type, p.garment_type),
     garment_category = coalesce(excluded.garment_category, p.garment_category),
     garment_color = coalesce(excluded.garment_color, p.garment_color),

@@ -1,5 +1,6 @@
 -- A seller's listings at Amazon, imported as products like those of a file: a batch that shows how far it is, rows by
--- their SKU, errors by row. Read whole when the seller connects, and what has changed every six hours.
+-- their SKU with what is in stock, errors by row. Read whole when the seller connects, and what has changed every six
+-- hours.
 
 insert into private.error_codes (name, sqlstate, hint) values
   ('account_not_active', 'PT409', 'Connect the account again, then ask once more.');
@@ -135,6 +136,30 @@ comment on function commerce.store_amazon_page(uuid, jsonb, jsonb, integer, inte
   'Writes a page of a seller''s listings; false when the import has ended.';
 revoke all on function commerce.store_amazon_page from public, anon, authenticated, service_role;
 grant execute on function commerce.store_amazon_page to service_role;
+
+-- stock: {sku: quantity}, of what Amazon sends to buyers.
+create function commerce.store_amazon_stock(batch_id uuid, stock jsonb) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_workspace uuid;
+begin
+  select b.workspace_id into v_workspace from commerce.product_import_batches b
+  where b.id = batch_id and b.status = 'importing' for update;
+  if v_workspace is null then
+    return false;
+  end if;
+  update commerce.imported_products p set inventory_quantity = s.value::bigint
+  from jsonb_each_text(stock) s
+  where p.workspace_id = v_workspace and p.source = 'amazon' and p.external_id = left(s.key, 255)
+    and p.fulfilled_by = 'amazon' and p.inventory_quantity is distinct from s.value::bigint;
+  return true;
+end $$;
+comment on function commerce.store_amazon_stock(uuid, jsonb) is
+  'Writes how much of a seller''s products Amazon''s warehouses have; false when the import has ended.';
+revoke all on function commerce.store_amazon_stock from public, anon, authenticated, service_role;
+grant execute on function commerce.store_amazon_stock to service_role;
 
 -- The next import of changes begins five minutes before this one did: clocks differ, and reading twice does no harm.
 create function commerce.finish_amazon_import(batch_id uuid, account_id uuid, is_full boolean) returns void

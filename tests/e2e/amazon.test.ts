@@ -23,6 +23,8 @@ test("a seller connects Amazon, and the listings become products that follow wha
     sku: `TEE-${n}`,
     title: `Tee ${n}`,
     price: "19.90",
+    channel: n % 2 === 0 ? "amazon" : "merchant",
+    quantity: n,
   }));
   await standIn({ storeName: "Atelier", listings });
 
@@ -52,16 +54,23 @@ test("a seller connects Amazon, and the listings become products that follow wha
     must(
       await commerce
         .from("imported_products")
-        .select("title, price_cents, vendor, images")
+        .select("title, price_cents, vendor, images, fulfilled_by, inventory_quantity")
         .order("external_id"),
     ) as Row[];
   expect(await products()).toHaveLength(45);
   expect((await products())[0]).toMatchObject({ price_cents: 1990, vendor: "Atelier" });
 
-  await standIn({ listings: [{ sku: "TEE-0", title: "Silk tee", price: "49.90" }] });
+  const stock = async () => (await products()).reduce((sum, row) => sum + Number(row.inventory_quantity), 0);
+  expect(await stock()).toBe((44 * 45) / 2);
+
+  await standIn({
+    listings: [{ sku: "TEE-0", title: "Silk tee", price: "49.90" }],
+    stock: { "TEE-2": 1002, "TEE-3": 1003 },
+  });
   must(await commerce.rpc("request_amazon_import", { account_id: account.id }));
   await imported(2);
   expect((await products())[0]).toMatchObject({ title: "Silk tee", price_cents: 4990 });
+  expect(await stock()).toBe((44 * 45) / 2 + 2000);
 
   const trail = must(
     await integrations

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { list, marketplace } from "../../supabase/local/standins/amazon/state.ts";
+import { list, marketplace, restock } from "../../supabase/local/standins/amazon/state.ts";
 import { expectError } from "../helpers/errors.ts";
 import {
   account,
@@ -10,6 +10,7 @@ import {
   control,
   data,
   goOn,
+  hears,
   pauses,
   request,
   seller,
@@ -176,6 +177,77 @@ describe("a seller's listings", () => {
       { vendor: "Atelier", images: [expect.stringContaining("/I/B0")] },
     ]);
     expect((await batches())[0]).toMatchObject({ status: "completed" });
+  });
+
+  test("bring what is in stock, the merchant's and Amazon's, and follow it", async () => {
+    const long = new Date(Date.now() - 86_400_000).toISOString();
+    const old = { updatedAt: long, stockedAt: long };
+    list(data, seller, { sku: "OWN", quantity: 7, ...old });
+    list(data, seller, { sku: "FBA", channel: "amazon", quantity: 30, ...old });
+    list(data, seller, { sku: "FBA,2", channel: "amazon", quantity: 4, ...old });
+    list(data, seller, { sku: "GONE", channel: null, ...old });
+    const stock = async () =>
+      (await products()).map(({ external_id, fulfilled_by, inventory_quantity }) => [
+        external_id,
+        fulfilled_by,
+        inventory_quantity,
+      ]);
+    await connect();
+    await work();
+    expect(await stock()).toEqual([
+      ["FBA", "amazon", 30],
+      ["FBA,2", "amazon", null],
+      ["GONE", null, null],
+      ["OWN", "merchant", 7],
+    ]);
+    restock(seller, { FBA: 12, "FBA,2": 9, OWN: 0 });
+    await request();
+    await work();
+    expect(await stock()).toEqual([
+      ["FBA", "amazon", 12],
+      ["FBA,2", "amazon", 9],
+      ["GONE", null, null],
+      ["OWN", "merchant", 0],
+    ]);
+    expect((await batches())[1]).toMatchObject({ status: "completed", imported_count: 1 });
+  });
+
+  test("bring changes of stock page by page, from the start when Amazon asked us to slow down", async () => {
+    for (let n = 0; n < 120; n++) list(data, seller, { sku: `S-${n}`, channel: "amazon" });
+    await connect();
+    await work();
+    restock(seller, Object.fromEntries(Array.from({ length: 120 }, (_, n) => [`S-${n}`, n])));
+    for (const listing of seller.listings) listing.updatedAt = "2026-01-01T00:00:00Z";
+    await request();
+    asked.length = 0;
+    hears.call = ({ searchParams }) => {
+      if (!searchParams.has("nextToken")) return;
+      control.add({ fail: "status", http_status: 429, times: 1 });
+      hears.call = undefined;
+    };
+    await work();
+    expect((await batches())[1]).toMatchObject({ status: "importing" });
+    await goOn();
+    expect((await batches())[1]).toMatchObject({ status: "completed" });
+    expect(
+      asked
+        .filter(({ pathname }) => pathname.startsWith("/fba"))
+        .map((url) => url.searchParams.has("nextToken")),
+    ).toEqual([false, true, false, true, true]);
+    const quantities = (await products()).map(({ inventory_quantity }) => inventory_quantity as number);
+    expect(quantities.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 120 }, (_, n) => n));
+  });
+
+  test("come without Amazon's stock where our app may not read it", async () => {
+    list(data, seller, { sku: "FBA", channel: "amazon" });
+    list(data, seller, { sku: "OWN" });
+    data.forbidden = ["getInventorySummaries"];
+    await connect();
+    await work();
+    expect(await products()).toMatchObject([{ inventory_quantity: null }, { inventory_quantity: 5 }]);
+    await request();
+    await work();
+    expect((await batches()).map(({ status }) => status)).toEqual(["completed", "completed"]);
   });
 
   test("that our app may not read at all fail the import and show on the account", async () => {

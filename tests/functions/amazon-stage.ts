@@ -23,9 +23,12 @@ export const control = new Control("answer");
 export let now = Date.now();
 const standIn = createAmazonStandIn({ data, changed: () => {}, control, now: () => now });
 export const asked: URL[] = [];
+/** Hears of each call before it is answered. */
+export const hears: { call?: ((url: URL) => void) | undefined } = {};
 const fetcher: typeof fetch = async (input, init) => {
   const url = new URL(String(input));
   asked.push(url);
+  hears.call?.(url);
   return standIn.request(`${url.pathname}${url.search}`, init);
 };
 export const pauses: number[] = [];
@@ -60,6 +63,7 @@ beforeEach(async () => {
   control.reset();
   data.forbidden = [];
   asked.length = 0;
+  hears.call = undefined;
   pauses.length = 0;
   now += 3_600_000;
   ada = await testDb.createUser();

@@ -21,6 +21,11 @@ const statements = {
     text: "select commerce.store_amazon_page($1, $2::jsonb, $3::jsonb, $4, $5, $6) as live",
     repeatable: true,
   },
+  stock: {
+    name: "store_amazon_stock",
+    text: "select commerce.store_amazon_stock($1, $2::jsonb) as live",
+    repeatable: true,
+  },
   finish: {
     name: "finish_amazon_import",
     text: "select commerce.finish_amazon_import($1, $2, $3)",
@@ -47,6 +52,16 @@ export async function storeAmazonPage(
   const { rows, errors, valid, invalid, percent } = page;
   const values = [id, JSON.stringify(rows), JSON.stringify(errors), valid, invalid, percent];
   return (await db.row<{ live: boolean }>(statements.store, values)).live;
+}
+
+/** Writes what changed in Amazon's warehouses. False: the import has been ended. */
+export async function storeAmazonStock(
+  db: Database,
+  id: string,
+  stock: Map<string, number>,
+): Promise<boolean> {
+  const values = [id, JSON.stringify(Object.fromEntries(stock))];
+  return (await db.row<{ live: boolean }>(statements.stock, values)).live;
 }
 
 /** All has been written. `isFull`: what was not found is archived. */

@@ -1,9 +1,11 @@
-// A seller's listings page by page, each with what the catalog knows of its item, as rows of an import. Sources:
-// listingsItems_2021-08-01.json (searchListingsItems), catalogItems_2022-04-01.json (searchCatalogItems).
+// A seller's listings page by page, each with what the catalog knows of its item, as rows of an import. Source:
+// listingsItems_2021-08-01.json (searchListingsItems).
 
 import { z } from "zod";
 import { type AmazonClient, AmazonError } from "../../_shared/amazon.ts";
 import type { ProductRow, RowError } from "../imports/rows.ts";
+import { type CatalogItem, catalogOf, imagesOf, parse } from "./catalog.ts";
+import { type Stock, stockAtAmazon } from "./stock.ts";
 
 /** Of one search Amazon gives no more; a search that begins where the last ended gives the rest. */
 export const mostOfSearch = 1000;
@@ -25,6 +27,10 @@ export interface Reading {
   total: number;
   /** Our app may not read the catalog: what the listings themselves say is all there is. */
   bare: boolean;
+  /** Our app may not read what Amazon's own warehouses hold: of what they send no quantity is known. */
+  blind: boolean;
+  /** Where the reading of changed stock stands, which comes after the listings; null: not begun. */
+  stock: { token: string | null } | null;
 }
 
 export const beginning = (since: string | null): Reading => ({
@@ -37,6 +43,8 @@ export const beginning = (since: string | null): Reading => ({
   invalid: 0,
   total: 0,
   bare: false,
+  blind: false,
+  stock: null,
 });
 
 export interface Seller {
@@ -57,6 +65,12 @@ const attribute = z.array(
 );
 const listing = z.looseObject({
   sku: z.string(),
+  /** Merchants say how many they have; of what Amazon sends (AMAZON_NA and the like) the quantity is elsewhere. */
+  fulfillmentAvailability: z
+    .array(
+      z.looseObject({ fulfillmentChannelCode: z.string(), quantity: z.number().int().min(0).optional() }),
+    )
+    .default([]),
   summaries: z
     .array(
       z.looseObject({
@@ -91,44 +105,12 @@ const listings = z.looseObject({
   items: z.array(listing),
 });
 
-const catalogItem = z.looseObject({
-  asin: z.string(),
-  images: z
-    .array(
-      z.looseObject({
-        marketplaceId: z.string(),
-        images: z.array(
-          z.looseObject({ variant: z.string(), link: z.string(), width: z.number(), height: z.number() }),
-        ),
-      }),
-    )
-    .default([]),
-  summaries: z
-    .array(
-      z.looseObject({
-        marketplaceId: z.string(),
-        brand: z.string().optional(),
-        color: z.string().optional(),
-        browseClassification: z.looseObject({ displayName: z.string().optional() }).optional(),
-      }),
-    )
-    .default([]),
-});
-type CatalogItem = z.infer<typeof catalogItem>;
-const catalog = z.looseObject({ items: z.array(catalogItem) });
-
-function parse<S extends z.ZodType>(shape: S, body: unknown): z.output<S> {
-  const parsed = shape.safeParse(body);
-  if (!parsed.success) throw new AmazonError("unavailable", "Amazon's answer is not of the shape we know.");
-  return parsed.data;
-}
-
 /** The next page after a reading. Errors: AmazonError. */
 export async function readPage(client: AmazonClient, seller: Seller, from: Reading): Promise<ListingsPage> {
   const { sellerId, marketplaceId } = seller;
   const body = await client.get(`/listings/2021-08-01/items/${encodeURIComponent(sellerId)}`, {
     marketplaceIds: marketplaceId,
-    includedData: "summaries,attributes,offers",
+    includedData: "summaries,attributes,offers,fulfillmentAvailability",
     sortBy: "lastUpdatedDate",
     sortOrder: "ASC",
     pageSize: String(pageSize),
@@ -138,9 +120,12 @@ export async function readPage(client: AmazonClient, seller: Seller, from: Readi
   const { items, numberOfResults, pagination } = parse(listings, body);
   const reading = { ...from, inSearch: from.inSearch + items.length };
   if (from.row === 0) reading.total = numberOfResults;
-  const known = await catalogOf(client, marketplaceId, items, reading);
+  const asins = [...new Set(items.flatMap((item) => summaryOf(item, marketplaceId)?.asin ?? []))];
+  const known = await catalogOf(client, marketplaceId, asins, reading);
+  const sentByAmazon = items.filter(isSentByAmazon).map(({ sku }) => sku);
+  const stock = await stockAtAmazon(client, marketplaceId, sentByAmazon, reading);
   const page: ListingsPage = { products: [], errors: [], reading, isLast: false };
-  for (const item of items) take(page, item, marketplaceId, known);
+  for (const item of items) take(page, item, marketplaceId, known, stock);
   reading.token = pagination?.nextToken ?? null;
   if (reading.token === null) {
     const more = reading.inSearch >= mostOfSearch && reading.last !== null;
@@ -156,30 +141,8 @@ export async function readPage(client: AmazonClient, seller: Seller, from: Readi
   return page;
 }
 
-/** What the catalog says of a page's items, in one question. Without the right to ask it, nothing. */
-async function catalogOf(
-  client: AmazonClient,
-  marketplaceId: string,
-  items: Listing[],
-  reading: Reading,
-): Promise<Map<string, CatalogItem>> {
-  const asins = [...new Set(items.flatMap((item) => summaryOf(item, marketplaceId)?.asin ?? []))];
-  if (reading.bare || asins.length === 0) return new Map();
-  try {
-    const body = await client.get("/catalog/2022-04-01/items", {
-      marketplaceIds: marketplaceId,
-      identifiers: asins.join(","),
-      identifiersType: "ASIN",
-      includedData: "images,summaries",
-      pageSize: String(pageSize),
-    });
-    return new Map(parse(catalog, body).items.map((item) => [item.asin, item]));
-  } catch (error) {
-    if (!(error instanceof AmazonError) || error.fault !== "forbidden") throw error;
-    reading.bare = true;
-    return new Map();
-  }
-}
+const isSentByAmazon = ({ fulfillmentAvailability }: Listing) =>
+  fulfillmentAvailability.some(({ fulfillmentChannelCode }) => fulfillmentChannelCode.startsWith("AMAZON"));
 
 const summaryOf = ({ summaries }: Listing, marketplaceId: string) =>
   summaries.find((summary) => summary.marketplaceId === marketplaceId);
@@ -189,6 +152,7 @@ function take(
   item: Listing,
   marketplaceId: string,
   known: Map<string, CatalogItem>,
+  stock: Stock,
 ): void {
   const { reading } = page;
   const row = ++reading.row;
@@ -224,6 +188,11 @@ function take(
       ? [facts.browseClassification.displayName.slice(0, 255)]
       : [],
     variants: [],
+    inventory_quantity: isSentByAmazon(item)
+      ? (stock.get(item.sku) ?? null)
+      : (item.fulfillmentAvailability[0]?.quantity ?? null),
+    fulfilled_by:
+      item.fulfillmentAvailability.length === 0 ? null : isSentByAmazon(item) ? "amazon" : "merchant",
     garment_type: text("item_type_name"),
     garment_category: null,
     garment_color: facts?.color ?? text("color"),
@@ -264,22 +233,4 @@ function listPriceOf({ attributes }: Listing, marketplaceId: string): Price | nu
     ({ marketplace_id }) => (marketplace_id ?? marketplaceId) === marketplaceId,
   );
   return entry ? moneyOf(entry.value, entry.currency) : null;
-}
-
-const mostImages = 20;
-
-/** One address a view, the largest; the main view first. */
-function imagesOf(entry: CatalogItem | undefined, marketplaceId: string, main: string | undefined): string[] {
-  const views = new Map<string, { link: string; size: number }>();
-  for (const { variant, link, width, height } of entry?.images.find(
-    (one) => one.marketplaceId === marketplaceId,
-  )?.images ?? []) {
-    const size = width * height;
-    if (size > (views.get(variant)?.size ?? -1)) views.set(variant, { link, size });
-  }
-  const sorted = [...views].sort(
-    ([a], [b]) => Number(b === "MAIN") - Number(a === "MAIN") || (a < b ? -1 : 1),
-  );
-  const links = sorted.length > 0 ? sorted.map(([, { link }]) => link) : main ? [main] : [];
-  return links.filter((link) => /^https?:\/\//.test(link) && link.length <= 2000).slice(0, mostImages);
 }

@@ -1,15 +1,23 @@
 import { z } from "zod";
 import {
+  type AmazonClient,
   type AmazonClientOptions,
   AmazonError,
   amazonHost,
   createAmazonClient,
 } from "../../_shared/amazon.ts";
+import type { Database } from "../../_shared/db.ts";
 import type { Vault } from "../../_shared/encryption.ts";
 import { type Account, findAccount, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
-import { findAmazonImport, finishAmazonImport, storeAmazonPage } from "../../_shared/sql/amazon.ts";
+import {
+  findAmazonImport,
+  finishAmazonImport,
+  storeAmazonPage,
+  storeAmazonStock,
+} from "../../_shared/sql/amazon.ts";
 import type { Json } from "../../_shared/sql/queue.ts";
-import { beginning, type Reading, readPage } from "../amazon/listings.ts";
+import { beginning, type Reading, readPage, type Seller } from "../amazon/listings.ts";
+import { readStockPage } from "../amazon/stock.ts";
 import { completed, type Handler, type JobContext, JobError, waiting } from "../job.ts";
 
 export interface AmazonDeps {
@@ -30,7 +38,7 @@ const payload = z.object({
 const longestMs = 45_000;
 
 /**
- * commerce.amazon_import: reads a seller's listings, with what the catalog knows of them, into imported products. Each
+ * commerce.amazon_import: reads a seller's listings, with what the catalog knows of them and what is in stock, into imported products. Each
  * page is written and checkpointed before the next is asked for; a page that is read twice changes nothing.
  */
 export function importAmazon(deps: AmazonDeps, longest = longestMs): Handler {
@@ -63,28 +71,25 @@ export function importAmazon(deps: AmazonDeps, longest = longestMs): Handler {
     };
     const stopAt = now() + longest;
     let reading: Reading = isReading(job.checkpoint) ? job.checkpoint : beginning(since);
+    // Amazon's place in a list of stock is good for thirty seconds only.
+    if (reading.stock) reading = { ...reading, stock: { token: null } };
+    const from = { db, client, seller, batchId: batch_id, since };
     for (;;) {
-      const page = await readPage(client, seller, reading).catch((error: unknown) => {
+      const step = await takePage(from, reading).catch((error: unknown) => {
         // The usage plan is the seller's: nobody else has to wait, and no attempt has failed.
         if (error instanceof AmazonError && error.fault === "throttled") return error;
         return blame(error, account, context);
       });
-      if (page instanceof AmazonError) {
-        return waiting({ poll_in: page.retryIn ?? 5, checkpoint: { ...reading } });
+      if (step instanceof AmazonError) {
+        return waiting({ poll_in: step.retryIn ?? 5, checkpoint: { ...reading } });
       }
-      reading = page.reading;
-      const { valid, invalid, row, total } = reading;
-      const percent = Math.min(99, Math.floor((row / Math.max(total, row, 1)) * 100));
-      const rows = page.products as unknown as Json[];
-      const errors = page.errors as unknown as Json[];
-      if (!(await storeAmazonPage(db, batch_id, { rows, errors, valid, invalid, percent }))) {
-        return completed({ status: "ended" });
-      }
-      if (page.isLast) break;
+      if (!step) return completed({ status: "ended" });
+      reading = step.reading;
+      if (step.isLast) break;
       const held = await context.checkpoint({
         checkpoint: { ...reading },
-        progress: percent,
-        stage: "listings",
+        progress: percentOf(reading),
+        stage: reading.stock ? "stock" : "listings",
       });
       if (!held) return completed({ status: "ended" });
       if (now() >= stopAt) return waiting({ poll_in: 0, checkpoint: { ...reading } });
@@ -94,6 +99,44 @@ export function importAmazon(deps: AmazonDeps, longest = longestMs): Handler {
     return completed({ listings: reading.row, catalog: !reading.bare });
   };
 }
+
+interface Source {
+  db: Database;
+  client: AmazonClient;
+  seller: Seller;
+  batchId: string;
+  since: string | null;
+}
+
+/** Reads a page and writes it; null: the import has been ended. */
+async function takePage(
+  source: Source,
+  from: Reading,
+): Promise<{ reading: Reading; isLast: boolean } | null> {
+  const { db, client, seller, batchId, since } = source;
+  if (from.stock && since !== null) {
+    const { stock, reading } = await readStockPage(client, seller, from, since);
+    return (await storeAmazonStock(db, batchId, stock))
+      ? { reading: reading ?? from, isLast: reading === null }
+      : null;
+  }
+  const { reading, isLast, products, errors } = await readPage(client, seller, from);
+  const { valid, invalid } = reading;
+  const live = await storeAmazonPage(db, batchId, {
+    rows: products as unknown as Json[],
+    errors: errors as unknown as Json[],
+    valid,
+    invalid,
+    percent: percentOf(reading),
+  });
+  if (!live) return null;
+  // A full import has asked for the stock of all; listings do not change with what Amazon's warehouses hold.
+  if (!isLast || since === null || reading.blind) return { reading, isLast };
+  return { reading: { ...reading, stock: { token: null } }, isLast: false };
+}
+
+const percentOf = ({ row, total }: Reading) =>
+  Math.min(99, Math.floor((row / Math.max(total, row, 1)) * 100));
 
 function isReading(checkpoint: unknown): checkpoint is Reading {
   return typeof checkpoint === "object" && checkpoint !== null && "inSearch" in checkpoint;

@@ -19,6 +19,10 @@ export interface ProductRow {
   vendor: string | null;
   tags: string[];
   variants: unknown[];
+  /** What can be sold; null: not known. */
+  inventory_quantity?: number | null;
+  /** Who sends it to the buyer; null: not known. */
+  fulfilled_by?: "merchant" | "amazon" | null;
   garment_type: string | null;
   garment_category: string | null;
   garment_color: string | null;

@@ -13,6 +13,7 @@ import {
   grant,
   list,
   marketplace,
+  restock,
   sellerOf,
 } from "./state.ts";
 
@@ -20,12 +21,14 @@ import {
 const plans = {
   searchListingsItems: { rate: 5, burst: 5 },
   searchCatalogItems: { rate: 2, burst: 2 },
+  getInventorySummaries: { rate: 2, burst: 2 },
   getMarketplaceParticipations: { rate: 0.016, burst: 15 },
 } as const;
 type Operation = keyof typeof plans;
 
 /** Of one search no more can be paged through. */
 const mostOfSearch = 1000;
+const summariesPage = 50;
 
 export interface AmazonApp {
   data: AmazonData;
@@ -37,6 +40,7 @@ export interface AmazonApp {
 const given = z.object({
   storeName: z.string().optional(),
   listings: z.array(z.looseObject({ sku: z.string().optional() })).optional(),
+  stock: z.record(z.string(), z.number().int().min(0)).optional(),
   remove: z.array(z.string()).optional(),
   forbidden: z.array(z.string()).optional(),
 });
@@ -137,12 +141,38 @@ export function createAmazonStandIn({ data, changed, control, now = Date.now }: 
     return c.json({ numberOfResults: items.length, pagination: {}, items });
   });
 
+  app.get("/fba/inventory/v1/summaries", (c) => {
+    const seller = admit(c, "getInventorySummaries");
+    if (seller instanceof Response) return seller;
+    const { granularityType, granularityId, marketplaceIds, details, startDateTime, nextToken } =
+      c.req.query();
+    const skus = c.req.query("sellerSkus")?.split(",");
+    if (granularityType !== "Marketplace" || !granularityId || !marketplaceIds || (skus?.length ?? 0) > 50) {
+      return refuse(c, 400, "InvalidInput", "The request has missing or invalid parameters.");
+    }
+    const found = seller.listings
+      .filter(({ channel }) => channel === "amazon")
+      .filter(({ sku, stockedAt }) =>
+        startDateTime ? Date.parse(stockedAt) >= Date.parse(startDateTime) : (skus?.includes(sku) ?? true),
+      );
+    const from = nextToken ? Number(Buffer.from(nextToken, "base64url").toString()) : 0;
+    const to = from + summariesPage;
+    return c.json({
+      ...(to < found.length && { pagination: { nextToken: Buffer.from(String(to)).toString("base64url") } }),
+      payload: {
+        granularity: { granularityType, granularityId },
+        inventorySummaries: found.slice(from, to).map((listing) => summaryOf(listing, details === "true")),
+      },
+    });
+  });
+
   app.get("/_sellers/:id", (c) => c.json(sellerOf(data, c.req.param("id"))));
   app.post("/_sellers/:id", async (c) => {
     const seller = sellerOf(data, c.req.param("id"));
-    const { storeName, listings = [], remove = [], forbidden } = given.parse(await c.req.json());
+    const { storeName, listings = [], stock = {}, remove = [], forbidden } = given.parse(await c.req.json());
     if (storeName) seller.storeName = storeName;
     for (const listing of listings) list(data, seller, listing as Partial<AmazonListing>);
+    restock(seller, stock);
     seller.listings = seller.listings.filter(({ sku }) => !remove.includes(sku));
     if (forbidden) data.forbidden = forbidden;
     changed();
@@ -188,7 +218,8 @@ function refuse(c: Context, status: number, code: string, message: string): Resp
 }
 
 function listingOf(listing: AmazonListing) {
-  const { sku, asin, title, productType, price, listPrice, updatedAt, attributes } = listing;
+  const { sku, asin, title, productType, price, listPrice, channel, quantity, updatedAt, attributes } =
+    listing;
   const entry = (value: unknown) => ({ value, language_tag: "en_US", marketplace_id: marketplace });
   return {
     sku,
@@ -209,6 +240,12 @@ function listingOf(listing: AmazonListing) {
       ...Object.fromEntries(Object.entries(attributes).map(([name, values]) => [name, values.map(entry)])),
       ...(listPrice !== null && { list_price: [{ ...entry(listPrice), currency: "USD" }] }),
     },
+    fulfillmentAvailability:
+      channel === null
+        ? []
+        : channel === "amazon"
+          ? [{ fulfillmentChannelCode: "AMAZON_NA" }]
+          : [{ fulfillmentChannelCode: "DEFAULT", quantity }],
     offers:
       price === null
         ? []
@@ -220,6 +257,27 @@ function listingOf(listing: AmazonListing) {
             },
             { marketplaceId: marketplace, offerType: "B2C", price: { currencyCode: "USD", amount: price } },
           ],
+  };
+}
+
+function summaryOf({ sku, asin, title, quantity, stockedAt }: AmazonListing, details: boolean) {
+  return {
+    asin,
+    fnSku: asin.replace("B", "X"),
+    sellerSku: sku,
+    condition: "NewItem",
+    lastUpdatedTime: stockedAt,
+    productName: title,
+    totalQuantity: quantity + 2,
+    ...(details && {
+      inventoryDetails: {
+        fulfillableQuantity: quantity,
+        inboundWorkingQuantity: 0,
+        inboundShippedQuantity: 0,
+        inboundReceivingQuantity: 0,
+        reservedQuantity: { totalReservedQuantity: 2 },
+      },
+    }),
   };
 }
 

@@ -8,7 +8,12 @@ export interface AmazonListing {
   /** In units of the currency, as Amazon writes it: "19.90". */
   price: string | null;
   listPrice: number | null;
+  /** Who sends it to buyers; null: neither, it cannot be bought. */
+  channel: "merchant" | "amazon" | null;
+  quantity: number;
   updatedAt: string;
+  /** When the quantity changed. What is at Amazon changes without the listing. */
+  stockedAt: string;
   attributes: Record<string, string[]>;
 }
 
@@ -70,6 +75,16 @@ export function grant(data: AmazonData, seller: string, refreshToken = word("Atz
   return { access_token, refresh_token: refreshToken, token_type: "bearer", expires_in: accessSeconds };
 }
 
+/** Amazon's warehouses receive or send out: the listing stays as it is. */
+export function restock(seller: AmazonSeller, quantities: Record<string, number>): void {
+  for (const listing of seller.listings) {
+    const quantity = quantities[listing.sku];
+    if (quantity === undefined) continue;
+    Object.assign(listing, { quantity, stockedAt: new Date().toISOString() });
+    if (listing.channel === "merchant") listing.updatedAt = listing.stockedAt;
+  }
+}
+
 let counted = 0;
 
 /** Adds a listing and its item, or changes the one of this SKU. */
@@ -84,9 +99,12 @@ export function list(data: AmazonData, seller: AmazonSeller, more: Partial<Amazo
     productType: "SHIRT",
     price: "19.90",
     listPrice: null,
+    channel: "merchant",
+    quantity: 5,
     attributes: {},
     ...known,
     updatedAt: new Date().toISOString(),
+    stockedAt: new Date().toISOString(),
     ...more,
   };
   if (known) Object.assign(known, listing);
