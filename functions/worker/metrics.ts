@@ -19,6 +19,7 @@ const help: Record<string, string> = {
   backlot_schedules_late_seconds: "By how much the most overdue schedule is late.",
   backlot_sweeps_failing: "Sweeps of the clock that failed at their last run.",
   backlot_circuits_open: "Circuit breakers that let no call or only a probe through.",
+  backlot_meters_below_cost: "Meters, by provider and model, whose work cost more yesterday than it brought.",
 };
 
 /** Samples of one name must stand together. */

@@ -21,8 +21,9 @@ alter table billing.ledger_proofs enable row level security;
 revoke all on table billing.ledger_proofs from public, anon, authenticated, service_role;
 grant select on table billing.ledger_proofs to service_role;
 
--- Sweep: proves the whole ledger and its chains, writes down what it found, and puts faults into the audit log as
--- critical. Returns how many faults there are.
+-- Sweep: proves the whole ledger and its chains, finds holds that nothing will settle (billing.idle_holds, which comes
+-- after all that holds), writes down what it found, and puts faults into the audit log as critical. Returns how many
+-- faults there are.
 create function billing.prove_ledger() returns integer
 language plpgsql security definer
 set search_path = ''
@@ -37,6 +38,9 @@ begin
     select v.fault, v.workspace_id, v.subject, v.expected_micro, v.actual_micro from billing.verify_ledger() v
     union all
     select c.fault, c.workspace_id, c.subject, null, null from billing.verify_chain() c
+    union all
+    select 'idle hold: ' || i.cause, i.workspace_id, i.usage_event_id::text, 0, i.amount_micro
+    from billing.idle_holds i
   ), numbered as (
     select f.*, row_number() over () as n from found f
   )

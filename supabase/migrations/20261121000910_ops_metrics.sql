@@ -100,6 +100,9 @@ from (
   select 'backlot_sweeps_failing', '{}', count(*) from ops.sweeps s where s.last_error is not null
   union all
   select 'backlot_circuits_open', '{}', count(*) from ops.circuit_breakers b where b.state <> 'closed'
+  union all
+  select 'backlot_meters_below_cost', '{}', count(*) from billing.meter_losses l
+  where l.day = (private.now() at time zone 'UTC')::date - 1
 ) m;
 comment on view ops.metrics is 'Samples of all figures that GET /worker/metrics answers.';
 revoke all on table ops.metrics from public, anon, authenticated, service_role;
