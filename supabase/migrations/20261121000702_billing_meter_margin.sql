@@ -1,8 +1,8 @@
 -- What each meter brings beside what its work costs us at the providers, and the alert for one that sells below cost.
 
--- Charges that ended in the time given, until not included. A charge whose work several models did is shared among them in proportion to
--- what each cost; one that was released brought nothing, whatever its work cost. Costs are looked for up to a week to
--- either side of the charge's end. Per unit: of the meter, as it was charged.
+-- Charges that ended in the time given, until not included. A charge whose work several models did is shared among them
+-- in proportion to what each cost; one that was released brought nothing, whatever its work cost. Costs are looked for
+-- up to a week to either side of the charge's end. Per unit: of the meter, as it was charged.
 create function billing.meter_margins(since timestamptz, until timestamptz default 'infinity')
 returns table (meter text, provider text, model text, charges bigint, quantity numeric, earned_micro bigint,
   cost_micro bigint, margin_micro bigint, price_per_unit_micro numeric, cost_per_unit_micro numeric)
