@@ -42,6 +42,8 @@ export function createDatabase({ url, name, most = 5, onLost = () => {} }: Datab
     connectionTimeoutMillis: 5_000,
     idleTimeoutMillis: 30_000,
     statement_timeout: 20_000,
+    // Longer than the server's own limit: for an answer that never comes, because the connection broke in silence.
+    query_timeout: 25_000,
     keepAlive: true,
     types: { getTypeParser },
   });

@@ -39,11 +39,14 @@ export class RazorpayError extends Error {
   override readonly name = "RazorpayError";
   readonly definite: boolean;
   readonly code: string;
+  /** Of an answer that says no; undefined where there was none, or one that could not be read. */
+  readonly status: number | undefined;
 
-  constructor(definite: boolean, code: string, message: string, cause?: unknown) {
-    super(message, { cause });
+  constructor(definite: boolean, code: string, message: string, more: { cause?: unknown; status?: number } = {}) {
+    super(message, { cause: more.cause });
     this.definite = definite;
     this.code = code;
+    this.status = more.status;
   }
 }
 
@@ -114,7 +117,7 @@ export function createRazorpay({ url, keyId, keySecret, fetch: fetcher = fetch }
       });
       answer = await response.json();
     } catch (error) {
-      throw new RazorpayError(false, "unreachable", "Razorpay did not answer.", error);
+      throw new RazorpayError(false, "unreachable", "Razorpay did not answer.", { cause: error });
     }
     if (!response.ok) {
       const { code, description } = failure.safeParse(answer).data?.error ?? {
@@ -124,7 +127,7 @@ export function createRazorpay({ url, keyId, keySecret, fetch: fetcher = fetch }
       // 409: the same request is still being worked on.
       const definite =
         response.status >= 400 && response.status < 500 && ![409, 429].includes(response.status);
-      throw new RazorpayError(definite, code, description);
+      throw new RazorpayError(definite, code, description, { status: response.status });
     }
     const parsed = shape.safeParse(answer);
     if (!parsed.success) {

@@ -2,6 +2,7 @@
 
 import { createClient } from "@supabase/supabase-js";
 import { ApiError } from "../_shared/errors.ts";
+import { limitedFetch } from "../_shared/limited-fetch.ts";
 
 export interface Backend {
   /** A function of an exposed schema with the caller's own rights and its errors; not_signed_in. */
@@ -25,7 +26,11 @@ export function notSignedIn(): ApiError {
 }
 
 /** The backend at the project's address; the fetch can be replaced by tests. */
-export function createBackend(url: string, publishableKey: string, fetcher: typeof fetch = fetch): Backend {
+export function createBackend(
+  url: string,
+  publishableKey: string,
+  fetcher: typeof fetch = limitedFetch,
+): Backend {
   return {
     rpc: async <Result>(
       authorization: string,

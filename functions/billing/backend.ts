@@ -3,6 +3,7 @@
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { type CreditPackage, creditPackage, packagesAnswer } from "../../types/contracts.ts";
 import { ApiError } from "../_shared/errors.ts";
+import { limitedFetch } from "../_shared/limited-fetch.ts";
 
 export interface Payment {
   id: string;
@@ -39,7 +40,11 @@ export function notSignedIn(): ApiError {
 }
 
 /** The backend at the project's address; the fetch can be replaced by tests. */
-export function createBackend(url: string, publishableKey: string, fetcher: typeof fetch = fetch): Backend {
+export function createBackend(
+  url: string,
+  publishableKey: string,
+  fetcher: typeof fetch = limitedFetch,
+): Backend {
   const clientOf = (authorization: string): BillingClient =>
     createClient(url, publishableKey, {
       db: { schema: "billing" },

@@ -2,6 +2,7 @@
 
 import { createClient } from "@supabase/supabase-js";
 import { ApiError } from "../_shared/errors.ts";
+import { limitedFetch } from "../_shared/limited-fetch.ts";
 
 /** Who asked, for the trail. */
 export interface Sender {
@@ -39,7 +40,11 @@ function notSignedIn(): ApiError {
 }
 
 /** The backend at the project's address; the fetch can be replaced by tests. */
-export function createBackend(url: string, publishableKey: string, fetcher: typeof fetch = fetch): Backend {
+export function createBackend(
+  url: string,
+  publishableKey: string,
+  fetcher: typeof fetch = limitedFetch,
+): Backend {
   async function rpc(
     authorization: string | undefined,
     name: string,

@@ -6,6 +6,7 @@ import { createDatabase } from "../_shared/db.ts";
 import { createVault } from "../_shared/encryption.ts";
 import { readEnv, workerVariables } from "../_shared/env.ts";
 import { instagramUrl } from "../_shared/instagram.ts";
+import { limitedFetch } from "../_shared/limited-fetch.ts";
 import { createLog } from "../_shared/log.ts";
 import { razorpayOf } from "../_shared/razorpay.ts";
 import { resendOf } from "../_shared/resend.ts";
@@ -27,7 +28,10 @@ const env = readEnv(workerVariables);
 const { SUPABASE_URL, SUPABASE_SECRET_KEY: secretKey, FUNCTIONS_URL: functionsUrl } = env;
 const log = createLog({ function: "worker" });
 const onLost = (error: Error) => log.warn("a database connection was lost", { error });
-const client = createClient(SUPABASE_URL, secretKey, { auth: { persistSession: false } });
+const client = createClient(SUPABASE_URL, secretKey, {
+  auth: { persistSession: false },
+  global: { fetch: limitedFetch },
+});
 const providers = configuredProviders(env);
 const handlers = createHandlers({
   stripe: createStripe(env.STRIPE_SECRET_KEY, env.STRIPE_API_URL),
