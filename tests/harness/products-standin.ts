@@ -1,4 +1,5 @@
-// What the workers of a catalog job call, on one address: the fal stand-in, the webhooks function and a storage.
+// What the workers of a catalog job call, on one address: the stand-ins of fal and Replicate, the webhooks function and a
+// storage.
 import { mkdtemp, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -11,12 +12,14 @@ import { createApp } from "../../functions/webhooks/app.ts";
 import { createInbox } from "../../functions/webhooks/inbox.ts";
 import { falWebhooks } from "../../functions/webhooks/providers/fal.ts";
 import { createKeySet } from "../../functions/webhooks/providers/jwks.ts";
+import { replicateWebhooks } from "../../functions/webhooks/providers/replicate.ts";
 import { Control } from "../../supabase/local/standins/control.ts";
 import { Delivery } from "../../supabase/local/standins/delivery.ts";
 import { createFalStandIn } from "../../supabase/local/standins/fal/app.ts";
 import { signedHeaders } from "../../supabase/local/standins/fal/keys.ts";
 import { Queue } from "../../supabase/local/standins/fal/queue.ts";
 import { emptyFalData } from "../../supabase/local/standins/fal/state.ts";
+import { startReplicate } from "../../supabase/local/standins/replicate/start.ts";
 
 export interface ProductStandin {
   url: string;
@@ -24,11 +27,13 @@ export interface ProductStandin {
   stored: Map<string, number>;
   /** Requests that fal took. */
   runs(): number;
+  /** Predictions that Replicate took. */
+  predictions(): number;
   stop(): Promise<void>;
 }
 
-/** Runs take a moment; every webhook comes twice, and three never come. */
-export async function startProductStandin(db: Database): Promise<ProductStandin> {
+/** Runs take a moment; every webhook comes twice, and three never come. With falIsDown it takes nothing. */
+export async function startProductStandin(db: Database, falIsDown = false): Promise<ProductStandin> {
   const folder = await mkdtemp(join(tmpdir(), "backlot-products-"));
   let url = "";
   // its memory is not kept: nothing is started anew
@@ -38,6 +43,7 @@ export async function startProductStandin(db: Database): Promise<ProductStandin>
   control.add({ plain: true, queue_ms: 200 });
   control.add({ duplicate: 1 });
   control.add({ lose_webhook: true, times: 3 });
+  if (falIsDown) control.add({ fail: "submit", http_status: 503 });
   const delivery = new Delivery({
     control,
     pending: data.pending,
@@ -56,6 +62,19 @@ export async function startProductStandin(db: Database): Promise<ProductStandin>
     reachable: (to: string) => to,
   };
   const queue = new Queue(deps);
+  const replicate = startReplicate({
+    dataDir: folder,
+    baseUrl: () => `${url}/replicate`,
+    reachable: deps.reachable,
+    retryMs: 200,
+  });
+  replicate.data.token = "harness";
+  for (const rule of [{ plain: true, queue_ms: 200 }, { duplicate: 1 }, { lose_webhook: true, times: 3 }]) {
+    const body = JSON.stringify(rule);
+    const headers = { "content-type": "application/json" };
+    const told = await replicate.app.request("/_control", { method: "POST", headers, body });
+    if (!told.ok) throw new Error(`The stand-in of Replicate takes no rule: ${await told.text()}`);
+  }
   const log = createLog({ function: "webhooks" }, (level, line) => {
     if (level === "error") console.error(line);
   });
@@ -64,7 +83,11 @@ export async function startProductStandin(db: Database): Promise<ProductStandin>
     fetch: (_, init) => Promise.resolve(fal.request("/.well-known/jwks.json", init)),
   });
   const fal = createFalStandIn(deps, queue);
-  const webhooks = createApp({ inbox: createInbox(db), providers: [falWebhooks(keys)], log });
+  const webhooks = createApp({
+    inbox: createInbox(db),
+    providers: [falWebhooks(keys), replicateWebhooks([replicate.data.signingSecret])],
+    log,
+  });
   const stored = new Map<string, number>();
   const app = new Hono();
   app.post("/functions/v1/*", (c) => {
@@ -76,6 +99,7 @@ export async function startProductStandin(db: Database): Promise<ProductStandin>
     stored.set(c.req.path, (stored.get(c.req.path) ?? 0) + 1);
     return c.json({});
   });
+  app.route("/replicate", replicate.app);
   app.route("/", fal);
   const server = await new Promise<ReturnType<typeof serve>>((resolve) => {
     const listening = serve({ fetch: app.fetch, port: 0, hostname: "127.0.0.1" }, () => resolve(listening));
@@ -85,10 +109,12 @@ export async function startProductStandin(db: Database): Promise<ProductStandin>
     url,
     stored,
     runs: () => Object.keys(data.requests).length,
+    predictions: () => Object.keys(replicate.data.predictions).length,
     stop: async () => {
       if ("closeAllConnections" in server) server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
       await queue.close();
+      await replicate.close();
       await delivery.close();
       await rm(folder, { recursive: true, force: true });
     },

@@ -1,8 +1,9 @@
-// The handlers of catalog jobs as they are in production, with fal's own client; storage is a stand-in.
+// The handlers of catalog jobs as they are in production, with the providers' own clients; storage is a stand-in.
 import { cancelAtProvider } from "../../functions/worker/handlers/cancel-at-provider.ts";
 import { catalogHandlers } from "../../functions/worker/handlers/catalog.ts";
 import type { Handlers } from "../../functions/worker/job.ts";
 import { falProvider } from "../../functions/worker/providers/fal.ts";
+import { replicateProvider } from "../../functions/worker/providers/replicate.ts";
 import type { Storage } from "../../functions/worker/storage.ts";
 
 export function productHandlers(standinUrl: string): Handlers {
@@ -11,7 +12,12 @@ export function productHandlers(standinUrl: string): Handlers {
     key: "harness:key",
     filesUrls: [new URL(`${standinUrl}/files`)],
   });
-  const providers = { fal };
+  const replicate = replicateProvider({
+    apiUrl: `${standinUrl}/replicate`,
+    token: "harness",
+    filesUrls: [new URL(`${standinUrl}/replicate/files`)],
+  });
+  const providers = { fal, replicate };
   return {
     ...catalogHandlers({
       providers,

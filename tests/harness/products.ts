@@ -1,5 +1,5 @@
 // A catalog job over thousands of products by worker invocations alone, each held to the bounds of an edge function,
-// through the fal stand-in. Every worker is killed three times; the credits run out on the way.
+// through the stand-in of fal, or of Replicate where fal is down. Every worker is killed three times; the credits run out on the way.
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createDatabase } from "../../functions/_shared/db.ts";
@@ -29,6 +29,8 @@ export interface ProductsRun {
   most: Usage;
   /** Runs at the provider, those included that were lost with a killed worker. */
   submissions: number;
+  /** The same at Replicate. */
+  predictions: number;
   /** Looks at the row at which its counts did not add up. */
   wrongLooks: number;
   statuses: string[];
@@ -38,15 +40,22 @@ export interface ProductsRun {
   workspaceId: string;
 }
 
-export async function runProducts(db: TestDatabase, products: number): Promise<ProductsRun> {
+/** With falIsDown all is made at Replicate, two pictures of each product in two runs. */
+export async function runProducts(
+  db: TestDatabase,
+  products: number,
+  falIsDown = false,
+): Promise<ProductsRun> {
+  const each = falIsDown ? 2 : 1;
   await db.query(
-    "update ops.sweeps set next_run_at = 'infinity' where name not in ('reopen limit keys', 'resume paid catalog jobs')",
+    "update ops.sweeps set next_run_at = 'infinity' where name not in ('reopen limit keys', 'resume paid catalog jobs', 'reroute catalog products')",
   );
   const pool = createDatabase({ url: authenticatorUrl(db.url), name: "harness webhooks" });
-  const standin = await startProductStandin(pool);
+  await db.query("update studio.providers set is_enabled = true where $1", [falIsDown]);
+  const standin = await startProductStandin(pool, falIsDown);
   const brand = await makeBrand(db, products);
   const affordable = Math.floor(products * 0.7);
-  await brand.grant(affordable * price);
+  await brand.grant(affordable * each * price);
   const invocations = new BoundedInvocations(
     {
       dbUrl: authenticatorUrl(db.url),
@@ -67,7 +76,7 @@ export async function runProducts(db: TestDatabase, products: number): Promise<P
     const { id } = await db.user(brand.userId).call("commerce.start_catalog_job", {
       account_id: brand.accountId,
       model_ids: [brand.modelId],
-      tryon_count: 1,
+      tryon_count: each,
       key: "harness",
     });
     const deadline = Date.now() + 120_000 + products * 300;
@@ -84,7 +93,7 @@ export async function runProducts(db: TestDatabase, products: number): Promise<P
       if (total > 0 && (sums!.products !== total || processed + cancelled > sums!.ended)) wrongLooks++;
       if (job.status === "waiting_for_credits" && !toppedUp) {
         toppedUp = true;
-        await brand.grant((products - affordable) * price);
+        await brand.grant((products - affordable) * each * price);
       }
       if (job.completed_at) {
         const seconds = (performance.now() - began) / 1000;
@@ -93,6 +102,7 @@ export async function runProducts(db: TestDatabase, products: number): Promise<P
           productsPerSecond: products / seconds,
           ...invocations.seen,
           submissions: standin.runs(),
+          predictions: standin.predictions(),
           wrongLooks,
           statuses,
           progress: [...progress].sort((a, b) => a - b),
