@@ -1,5 +1,5 @@
-/** How long our own services may take for an answer, its body included: large files travel through them. */
-const mostMs = 60_000;
+/** How long our own services may take for an answer, its body included. */
+const mostMs = 30_000;
 
 /**
  * fetch with an end: an answer that does not come (a connection that broke in silence) is an error after `timeoutMs`,
