@@ -5,6 +5,7 @@ import { serve } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import { HTTPException } from "hono/http-exception";
+import { withPlatformClaims } from "./auth-tokens.ts";
 import { type Caller, identify, Refusal } from "./caller.ts";
 import type { Functions } from "./functions.ts";
 import { functionsProxy } from "./functions-proxy.ts";
@@ -73,7 +74,7 @@ export function createGateway(services: Services): Hono {
     const response = await lite.auth(request);
     // Where it has no route, @supabase/lite shows a page of its own.
     const isPage = response.headers.get("content-type")?.startsWith("text/html");
-    return isPage ? c.notFound() : response;
+    return isPage ? c.notFound() : withPlatformClaims(response, keys);
   });
 
   app.route("/storage/v1", services.storage);

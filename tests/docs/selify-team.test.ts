@@ -1,26 +1,21 @@
-import { mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { createClient } from "@supabase/supabase-js";
-import { SignJWT } from "jose";
 import { expect, test } from "vitest";
-import { jwtKey, loadKeys } from "../../supabase/local/keys.ts";
 import { eventually, useStack } from "../e2e/stack.ts";
 import { runPage, signUp, type Visitor } from "./selify.ts";
 
-const dataDir = mkdtempSync(join(tmpdir(), "backlot-staff-"));
-const s = useStack({ dataDir });
+const s = useStack();
 
-/** A client whose token says what the platform's says for a person of staff; the local tokens lack app_metadata. */
-async function staffOf({ email }: Visitor) {
+/** A client of a person of staff: the service says who is. */
+async function staffOf({ email, password }: Visitor) {
   const [user] = await s.sql<{ id: string }>("select id from auth.users where email = $1", [email]);
-  const token = await new SignJWT({ role: "authenticated", app_metadata: { staff: true } })
-    .setProtectedHeader({ alg: "HS256", typ: "JWT" })
-    .setSubject(user!.id)
-    .setIssuedAt()
-    .setExpirationTime("1h")
-    .sign(jwtKey(loadKeys(dataDir)));
-  return createClient(s.stack.apiUrl, s.stack.publishableKey, { accessToken: async () => token });
+  const { error: refused } = await s.service.auth.admin.updateUserById(user!.id, {
+    app_metadata: { staff: true },
+  });
+  if (refused) throw refused;
+  const client = createClient(s.stack.apiUrl, s.stack.publishableKey, { auth: { persistSession: false } });
+  const { error } = await client.auth.signInWithPassword({ email, password });
+  if (error) throw error;
+  return client;
 }
 
 test("members, mail, notifications, forms, running jobs and QA work as their page says", async () => {

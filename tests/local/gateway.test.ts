@@ -50,6 +50,7 @@ beforeAll(async () => {
       select jsonb_build_object('id', auth.uid(), 'role', auth.role(), 'email', auth.email(),
         'current', current_user, 'session', session_user, 'kind', jsonb_typeof(detail), 'a', detail ->> 'a')
     $$;
+    create function public.claims() returns jsonb language sql stable as 'select auth.jwt()';
     create function public.fail() returns void language plpgsql as $$
     begin
       raise exception using errcode = 'PT402', message = 'no_credit: Not enough credit.',
@@ -244,6 +245,33 @@ describe("auth", () => {
     expect((await admin.deleteUser(id)).error).toBeNull();
     expect((await admin.getUserById(id)).error?.code).toBe("user_not_found");
     expect((await admin.createUser({ email: "no address" })).error?.code).toBe("validation_failed");
+  });
+
+  test("gives tokens that say what the service and the person have said, anew with each refresh", async () => {
+    const { client, id } = await signUp("claims@example.com");
+    const claims = async () => (await client.rpc("claims")).data;
+    expect(await claims()).toMatchObject({
+      sub: id,
+      role: "authenticated",
+      app_metadata: { provider: "email", providers: ["email"] },
+      user_metadata: { full_name: "A B" },
+      is_anonymous: false,
+      aal: "aal1",
+    });
+    // What people say of themselves is not what the service says of them.
+    await client.auth.updateUser({ data: { staff: true } });
+    await client.auth.refreshSession();
+    expect(await claims()).toMatchObject({ user_metadata: { staff: true } });
+    expect((await claims()).app_metadata).not.toHaveProperty("staff");
+    await service.auth.admin.updateUserById(id, { app_metadata: { staff: true } });
+    expect((await claims()).app_metadata).not.toHaveProperty("staff");
+    const { data } = await client.auth.refreshSession();
+    expect(data.user?.id).toBe(id);
+    expect((await claims()).app_metadata).toMatchObject({ staff: true });
+    expect((await client.auth.getUser()).data.user?.app_metadata).toMatchObject({ staff: true });
+    const again = createClient(stack.apiUrl, stack.publishableKey, options);
+    expect((await again.auth.signInWithPassword({ email: "claims@example.com", password })).error).toBeNull();
+    expect((await again.rpc("claims")).data.app_metadata).toMatchObject({ staff: true });
   });
 
   test("lets nobody else", async () => {
