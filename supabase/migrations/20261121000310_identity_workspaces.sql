@@ -62,6 +62,7 @@ create table identity.workspace_members (
   invited_at timestamptz,
   joined_at timestamptz not null default now(),
   expires_at timestamptz,
+  is_suspended boolean not null default false,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint workspace_members_workspace_id_fkey foreign key (workspace_id)
@@ -75,8 +76,10 @@ create table identity.workspace_members (
   constraint workspace_members_permissions_array check (jsonb_typeof(permissions) = 'array')
 );
 comment on table identity.workspace_members is 'Who belongs to a workspace, in which role and until when.';
+comment on column identity.workspace_members.is_suspended is
+  'The person is suspended (profiles.status, which triggers carry here): the membership gives no rights.';
 create index workspace_members_user_id_idx on identity.workspace_members (user_id, workspace_id)
-  include (role, expires_at);
+  include (role, expires_at, is_suspended);
 create index workspace_members_invited_by_idx on identity.workspace_members (invited_by);
 create index workspace_members_role_idx on identity.workspace_members (workspace_id, role);
 create trigger touch_workspace_members before update on identity.workspace_members
@@ -117,12 +120,12 @@ begin
     select array_position(v_roles, m.role)
     from identity.workspace_members m
     join identity.workspaces w on w.id = m.workspace_id
-    where m.workspace_id = member_rank.workspace_id and m.user_id = member_rank.user_id
+    where m.workspace_id = member_rank.workspace_id and m.user_id = member_rank.user_id and not m.is_suspended
       and w.deleted_at is null and (m.expires_at is null or m.expires_at > private.now())
   ), 0);
 end $$;
 comment on function private.member_rank(uuid, uuid) is
-  'Rank of a person in a workspace now; 0 for strangers, expired members, deleted workspaces.';
+  'Rank of a person in a workspace now; 0 for strangers, the expired, the suspended, and in deleted workspaces.';
 revoke all on function private.member_rank from public, anon, authenticated, service_role;
 grant execute on function private.member_rank to service_role;
 
@@ -140,7 +143,7 @@ begin
     from identity.workspace_members m
     join identity.workspaces w on w.id = m.workspace_id
     where m.user_id = auth.uid() and array_position(v_roles, m.role) >= array_position(v_roles, minimum_role)
-      and w.deleted_at is null and (m.expires_at is null or m.expires_at > private.now())
+      and not m.is_suspended and w.deleted_at is null and (m.expires_at is null or m.expires_at > private.now())
   );
 end $$;
 comment on function private.workspace_ids(text) is
@@ -205,6 +208,19 @@ comment on function private.fellow_ids() is 'People who share a workspace with t
 revoke all on function private.fellow_ids from public, anon, authenticated, service_role;
 grant execute on function private.fellow_ids to authenticated, service_role;
 
+-- Security definer: visitors do not see profiles of the suspended. More of suspensions is in identity_suspension.
+create function private.is_suspended() returns boolean
+language plpgsql stable security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+begin
+  return exists (select from identity.profiles p where p.id = auth.uid() and p.status = 'suspended');
+end $$;
+comment on function private.is_suspended() is 'Is the caller a person who is suspended?';
+revoke all on function private.is_suspended from public, anon, authenticated, service_role;
+grant execute on function private.is_suspended to anon, authenticated, service_role;
+
 alter table identity.workspaces enable row level security;
 revoke all on table identity.workspaces from public, anon, authenticated, service_role;
 grant select on table identity.workspaces to authenticated;
@@ -231,13 +247,15 @@ create policy "Members see the members of their workspaces" on identity.workspac
 create policy "People see their own, open and fellow members' profiles" on identity.profiles
   for select to authenticated using (
     id = (select auth.uid())
-    or (privacy_level in ('public', 'normal') and status = 'active')
+    or (privacy_level = 'public' and status = 'active')
+    or (privacy_level = 'normal' and status = 'active' and not (select private.is_suspended()))
     or id = any ((select private.fellow_ids())::uuid[])
   );
 
 -- The last owner. Whoever takes an owner away first writes the workspace's row, so two owners who leave at
 -- once do so one after the other, and the second sees that nobody is left (or, in a serializable
--- transaction, fails to serialize). A workspace that is deleted, or goes with this delete, needs no owner.
+-- transaction, fails to serialize). A workspace that is deleted, or goes with this delete, needs no owner. An owner who
+-- is suspended stays one; but nobody leaves those who go on working to an owner who cannot act.
 create function private.keep_an_owner() returns trigger
 language plpgsql security definer
 set search_path = ''
@@ -246,6 +264,8 @@ begin
   update identity.workspaces w set updated_at = private.now() where w.id = old.workspace_id and w.deleted_at is null;
   if found and not exists (
     select from identity.workspace_members m where m.workspace_id = old.workspace_id and m.role = 'owner'
+      and (not m.is_suspended or old.is_suspended or not exists (select from identity.workspace_members o
+        where o.workspace_id = old.workspace_id and not o.is_suspended))
   ) then
     perform private.fail('last_owner', 'A workspace always keeps at least one owner.',
       jsonb_build_object('workspace_id', old.workspace_id, 'user_id', old.user_id));

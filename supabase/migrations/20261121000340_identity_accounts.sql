@@ -159,8 +159,9 @@ create trigger follow_account after update on auth.users for each row
   when (old.email is distinct from new.email or to_jsonb(old) -> 'phone' is distinct from to_jsonb(new) -> 'phone')
   execute function private.follow_account();
 
--- Before an account goes: where it is the last owner, the highest member (the longest there of those) becomes
--- owner; a workspace with nobody left is closed, the personal one always. Its open invitations are withdrawn.
+-- Before an account goes: where it is the last owner who can act, the highest member (the longest there of those)
+-- becomes owner, one who is suspended only where all are; a workspace with nobody left is closed, the personal one
+-- always. Its open invitations are withdrawn.
 create function private.part_from_user() returns trigger
 language plpgsql security definer
 set search_path = ''
@@ -176,13 +177,14 @@ begin
     order by w.id for no key update of w
   loop
     continue when v_workspace.type <> 'person' and exists (select from identity.workspace_members m
-      where m.workspace_id = v_workspace.id and m.user_id <> old.id and m.role = 'owner');
+      where m.workspace_id = v_workspace.id and m.user_id <> old.id and m.role = 'owner'
+        and not m.is_suspended);
     v_heir := null;
     if v_workspace.type <> 'person' then
       select m.id into v_heir from identity.workspace_members m
       where m.workspace_id = v_workspace.id and m.user_id <> old.id
         and (m.expires_at is null or m.expires_at > private.now())
-      order by private.role_rank(m.role) desc, m.joined_at, m.id limit 1;
+      order by m.is_suspended, private.role_rank(m.role) desc, m.joined_at, m.id limit 1;
     end if;
     update identity.workspace_members m set role = 'owner', expires_at = null where m.id = v_heir;
     update identity.workspaces w set deleted_at = private.now() where w.id = v_workspace.id and v_heir is null;

@@ -139,7 +139,8 @@ create type identity.api_key_caller as (
 );
 comment on type identity.api_key_caller is 'For whom, and with which rights, the bearer of an API key acts.';
 
--- For edge functions. Every use is counted in the key's own row, which only that key's calls share.
+-- For edge functions. Every use is counted in the key's own row, which only that key's calls share. Keys of who is
+-- suspended are good for nothing until that is lifted.
 create function identity.authenticate_api_key(key text) returns identity.api_key_caller
 language plpgsql security definer
 set search_path = ''
@@ -151,9 +152,10 @@ begin
   from identity.workspaces w
   where k.key_hash = private.token_hash(authenticate_api_key.key) and w.id = k.workspace_id
     and k.revoked_at is null and w.deleted_at is null and (k.expires_at is null or k.expires_at > private.now())
+    and not exists (select from identity.profiles p where p.id = k.created_by and p.status = 'suspended')
   returning k.id, k.workspace_id, k.permissions, k.rate_limit, k.rate_limit_window into v_caller;
   if v_caller.api_key_id is null then
-    perform private.fail('invalid_api_key', 'The API key is unknown, revoked or expired.');
+    perform private.fail('invalid_api_key', 'The API key is unknown, revoked or expired, or its maker is suspended.');
   end if;
   return v_caller;
 end $$;

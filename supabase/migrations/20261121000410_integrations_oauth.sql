@@ -170,7 +170,7 @@ language sql stable
 set search_path = ''
 as $$
   select m.role from identity.workspace_members m
-  where m.workspace_id = role_of.workspace_id and m.user_id = role_of.user_id
+  where m.workspace_id = role_of.workspace_id and m.user_id = role_of.user_id and not m.is_suspended
     and (m.expires_at is null or m.expires_at > private.now())
 $$;
 comment on function private.role_of(uuid, uuid) is 'The role of a person in a workspace, for the service; null: none.';

@@ -129,7 +129,7 @@ declare
 begin
   for v_owner in
     select m.user_id from identity.workspace_members m
-    where m.workspace_id = subscription.workspace_id and m.role = 'owner'
+    where m.workspace_id = subscription.workspace_id and m.role = 'owner' and not m.is_suspended
   loop
     perform private.notify_user(v_owner, subscription.workspace_id, type, title, description,
       coalesce(case when occasion in ('past_due', 'unpaid') then subscription.payment_url end, '/billing'),

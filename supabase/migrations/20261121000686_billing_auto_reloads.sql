@@ -125,7 +125,7 @@ begin
   perform private.notify_user(m.user_id, m.workspace_id, type, title, description, '/billing', metadata, key,
     'billing.auto_reload')
   from identity.workspace_members m
-  where m.workspace_id = _tell_of_reload.workspace_id and m.role in ('admin', 'owner');
+  where m.workspace_id = _tell_of_reload.workspace_id and m.role in ('admin', 'owner') and not m.is_suspended;
 end $$;
 comment on function billing._tell_of_reload is 'Tells the admins of a workspace what became of its reload.';
 revoke all on function billing._tell_of_reload from public, anon, authenticated, service_role;

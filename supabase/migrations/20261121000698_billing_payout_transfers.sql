@@ -102,7 +102,7 @@ begin
       else 'is back in the balance.' end), '/payouts', jsonb_build_object('payout_id', payout.id),
     format('payout:%s:%s', payout.id, payout.status), 'billing.payout_' || payout.status)
   from identity.workspace_members m
-  where m.workspace_id = payout.workspace_id and m.role in ('owner', 'admin');
+  where m.workspace_id = payout.workspace_id and m.role in ('owner', 'admin') and not m.is_suspended;
 end $$;
 comment on function billing._follow_payout(billing.payouts) is 'Does what follows from the new status of a payout.';
 revoke all on function billing._follow_payout from public, anon, authenticated, service_role;
@@ -292,7 +292,7 @@ begin
       format('payout_account:%s:%s:%s', v_account.id, v_account.status, extract(epoch from seen_at)),
       'billing.payout_account_' || v_account.status)
     from identity.workspace_members m
-    where m.workspace_id = v_account.workspace_id and m.role in ('owner', 'admin');
+    where m.workspace_id = v_account.workspace_id and m.role in ('owner', 'admin') and not m.is_suspended;
   end if;
   return v_account;
 end $$;

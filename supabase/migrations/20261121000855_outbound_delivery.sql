@@ -141,7 +141,7 @@ begin
       format('webhook_endpoint:%s:%s', v_endpoint.id, extract(epoch from v_endpoint.disabled_at)),
       'integrations.webhook_endpoint_disabled')
     from identity.workspace_members m
-    where m.workspace_id = v_endpoint.workspace_id and m.role in ('admin', 'owner')
+    where m.workspace_id = v_endpoint.workspace_id and m.role in ('admin', 'owner') and not m.is_suspended
       and (m.expires_at is null or m.expires_at > private.now());
   end if;
   return v_endpoint;

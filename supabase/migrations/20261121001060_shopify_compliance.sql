@@ -9,7 +9,7 @@ set search_path = ''
 as $$
   select private.notify_user(m.user_id, m.workspace_id, 'warning', title, description, null, metadata, key, event_type)
   from identity.workspace_members m
-  where m.workspace_id = notify_admins.workspace_id and m.role in ('admin', 'owner')
+  where m.workspace_id = notify_admins.workspace_id and m.role in ('admin', 'owner') and not m.is_suspended
     and (m.expires_at is null or m.expires_at > private.now())
 $$;
 comment on function private.notify_admins is 'Warns the admins of a workspace, once for a key.';

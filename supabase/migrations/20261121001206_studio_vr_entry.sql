@@ -56,7 +56,8 @@ declare
   v_seconds integer;
 begin
   select * into v_token from studio.vr_shop_tokens t where t.token_hash = private.token_hash(token) for no key update;
-  if v_token.id is null or v_token.revoked_at is not null or v_token.expires_at <= private.now() then
+  if v_token.id is null or v_token.revoked_at is not null or v_token.expires_at <= private.now()
+    or exists (select from identity.profiles p where p.id = v_token.created_by and p.status = 'suspended') then
     perform private.fail('invalid_vr_token', 'The token is unknown, revoked or expired.');
   end if;
   select s.* into v_shop from studio.vr_shops s join identity.workspaces w on w.id = s.workspace_id

@@ -152,7 +152,7 @@ begin
   perform private.notify_user(m.user_id, v_task.workspace_id, 'info', 'A task waits for your approval', v_task.title,
     '/assistant/tasks/' || v_task.id, jsonb_build_object('task_id', v_task.id), 'task:' || v_task.id)
   from identity.workspace_members m
-  where m.workspace_id = v_task.workspace_id and m.role in ('admin', 'owner')
+  where m.workspace_id = v_task.workspace_id and m.role in ('admin', 'owner') and not m.is_suspended
     and (m.expires_at is null or m.expires_at > private.now());
   return v_task;
 end $$;

@@ -135,7 +135,8 @@ set search_path = ''
 as $$
   select coalesce(array_agg(m.account_id), '{}')
   from messaging.email_account_members m join messaging.email_accounts a on a.id = m.account_id
-  where m.user_id = (select auth.uid()) and private.mail_rank(m.role) >= private.mail_rank(minimum_role)
+  where m.user_id = (select auth.uid()) and not private.is_suspended()
+    and private.mail_rank(m.role) >= private.mail_rank(minimum_role)
     and (a.user_id = m.user_id or a.workspace_id = any ((select private.workspace_ids('viewer'))::uuid[]))
 $$;
 comment on function private.mail_account_ids(text) is

@@ -19,7 +19,7 @@ revoke all on function private.sender_hash from public, anon, authenticated, ser
 create function private.is_staff() returns boolean
 language sql stable
 set search_path = ''
-as $$ select coalesce(auth.jwt() -> 'app_metadata' ->> 'staff' = 'true', false) $$;
+as $$ select coalesce(auth.jwt() -> 'app_metadata' ->> 'staff' = 'true', false) and not private.is_suspended() $$;
 comment on function private.is_staff() is
   'Does the caller work for Backlot? Only the service can set app_metadata.staff.';
 revoke all on function private.is_staff from public, anon, authenticated, service_role;

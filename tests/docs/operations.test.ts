@@ -99,6 +99,13 @@ test("the dead jobs of the page are found and replayed, one and many", async () 
   ]);
 });
 
+test("files and people: how far the sweep is, who is suspended and who is not any more", async () => {
+  expect(await run(/from ops\.file_buckets/)).toHaveLength(7);
+  const { id } = await db.createUser();
+  expect(await run(/suspend_person/, [id])).toEqual([{ id, status: "suspended" }]);
+  expect(await run(/lift_suspension/, [id])).toEqual([{ id, status: "active" }]);
+});
+
 test("every statement of the page has been run", () => {
   expect(statements.filter((sql) => !tried.has(sql))).toEqual([]);
 });

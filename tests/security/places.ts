@@ -10,7 +10,7 @@ export const ranks = [
   "editor",
   "service",
 ] as const;
-/** outsider: owner of another workspace's files; former: was a member until now. */
+/** outsider: owner of another workspace's files; former: was a member until now; suspended: an editor. */
 export type Actor = (typeof ranks)[number];
 type Rank = "viewer" | "member" | "editor" | "service";
 

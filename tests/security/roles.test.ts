@@ -79,6 +79,7 @@ describe("a viewer", () => {
         "set_email_account_role unknown_mail_account",
         "test_email_account unknown_mail_account",
         "answer_contact unknown_submission",
+        "set_suspension not_staff",
         "delete_qa_spec not_staff",
         "save_qa_spec not_staff",
         "request_qa_run not_staff",

@@ -26,6 +26,10 @@ beforeAll(async () => {
     clients[actor] = person.client;
     homes[actor] = person.workspaceId;
     if (["viewer", "member", "editor"].includes(actor)) await join(person.userId, actor);
+    if (actor === "suspended") {
+      await join(person.userId, "editor");
+      await s.sql("update identity.profiles set status = 'suspended' where id = $1", [person.userId]);
+    }
     if (actor === "former") {
       await join(person.userId, "editor");
       must(
