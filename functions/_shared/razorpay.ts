@@ -42,7 +42,12 @@ export class RazorpayError extends Error {
   /** Of an answer that says no; undefined where there was none, or one that could not be read. */
   readonly status: number | undefined;
 
-  constructor(definite: boolean, code: string, message: string, more: { cause?: unknown; status?: number } = {}) {
+  constructor(
+    definite: boolean,
+    code: string,
+    message: string,
+    more: { cause?: unknown; status?: number } = {},
+  ) {
     super(message, { cause: more.cause });
     this.definite = definite;
     this.code = code;
@@ -131,12 +136,9 @@ export function createRazorpay({ url, keyId, keySecret, fetch: fetcher = fetch }
     }
     const parsed = shape.safeParse(answer);
     if (!parsed.success) {
-      throw new RazorpayError(
-        false,
-        "unexpected_answer",
-        "Razorpay's answer is not as expected.",
-        parsed.error,
-      );
+      throw new RazorpayError(false, "unexpected_answer", "Razorpay's answer is not as expected.", {
+        cause: parsed.error,
+      });
     }
     return parsed.data;
   }

@@ -4,6 +4,7 @@ import type { Database } from "../_shared/db.ts";
 import { namedError } from "../_shared/errors.ts";
 import type { Log } from "../_shared/log.ts";
 import type { Job, JobResult, Json } from "../_shared/sql/queue.ts";
+import { paymentTrouble } from "./payment-trouble.ts";
 
 export type { Job, Json } from "../_shared/sql/queue.ts";
 
@@ -84,12 +85,14 @@ export class TimeUp extends Error {
 export function failure(error: unknown, log: Log): Outcome {
   if (error instanceof JobError) {
     log.warn("job failed", { code: error.code, error });
+    const trouble = error.provider ? { provider: error.provider } : paymentTrouble(error.cause);
+    const retryIn = error.retryIn ?? trouble?.retryIn;
     return {
-      outcome: error.provider === "busy" ? "busy" : "failed",
+      outcome: trouble?.provider === "busy" ? "busy" : "failed",
       error: `${error.code}: ${error.message}`,
       retry: error.retry,
-      ...(error.provider === "failed" && { provider_failed: true }),
-      ...(error.retryIn !== undefined && { retry_in: error.retryIn }),
+      ...(trouble?.provider === "failed" && { provider_failed: true }),
+      ...(retryIn !== undefined && { retry_in: retryIn }),
     };
   }
   if (error instanceof TimeUp) {

@@ -82,7 +82,8 @@ begin
   end if;
   perform ops.enqueue_job('billing.reconcile_payment',
     jsonb_build_object('payment_id', v_payment.id, 'provider', v_payment.provider), workspace_id,
-    run_at => private.now() + interval '2 minutes', max_attempts => 20, key => 'reconcile:' || v_payment.id);
+    run_at => private.now() + interval '2 minutes', max_attempts => 20, key => 'reconcile:' || v_payment.id,
+    provider => v_payment.provider);
   return v_payment;
 end $$;
 comment on function private.start_top_up is 'Core of billing.start_top_up; checks the caller first.';

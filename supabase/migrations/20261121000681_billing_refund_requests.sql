@@ -43,7 +43,7 @@ begin
       jsonb_build_object('missing_micro', v_refund.missing_micro));
   end if;
   perform ops.enqueue_job('billing.refund_payment', jsonb_build_object('refund_id', v_refund.id),
-    v_refund.workspace_id, max_attempts => 50, key => 'refund:' || v_refund.id);
+    v_refund.workspace_id, max_attempts => 50, key => 'refund:' || v_refund.id, provider => v_refund.provider);
   return v_refund;
 end $$;
 comment on function private.request_payment_refund is

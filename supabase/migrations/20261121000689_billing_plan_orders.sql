@@ -89,7 +89,8 @@ begin
   end if;
   perform ops.enqueue_job('billing.reconcile_payment',
     jsonb_build_object('payment_id', v_payment.id, 'provider', 'razorpay'), workspace_id,
-    run_at => private.now() + interval '2 minutes', max_attempts => 20, key => 'reconcile:' || v_payment.id);
+    run_at => private.now() + interval '2 minutes', max_attempts => 20, key => 'reconcile:' || v_payment.id,
+    provider => v_payment.provider);
   return v_payment;
 end $$;
 comment on function billing._order_plan is 'Records the pending payment of a plan.';
@@ -186,7 +187,7 @@ declare
     'the workspace has a plan of this app already', 'surplus', null, null);
 begin
   perform ops.enqueue_job('billing.refund_payment', jsonb_build_object('refund_id', v_refund.id),
-    payment.workspace_id, max_attempts => 50, key => 'refund:' || v_refund.id);
+    payment.workspace_id, max_attempts => 50, key => 'refund:' || v_refund.id, provider => payment.provider);
 end $$;
 comment on function billing._refund_surplus(billing.payments) is
   'Gives back what was paid for a plan that cannot open.';

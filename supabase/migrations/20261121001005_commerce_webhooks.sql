@@ -113,6 +113,7 @@ as $$
 begin
   perform ops.enqueue_job('shopify.refresh',
     jsonb_build_object('account_id', account.id, 'what', what, 'id', external_id), account.workspace_id,
+    limit_key => 'shopify:' || account.id,
     key => left(concat_ws(':', 'shopify', account.id, what, external_id, version), 255));
 end $$;
 comment on function private.refresh_from_shop(integrations.connected_accounts, text, text, text) is

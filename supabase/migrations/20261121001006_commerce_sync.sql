@@ -107,7 +107,7 @@ begin
   end if;
   update commerce.shopify_syncs s
   set job_id = (select j.job_id from ops.enqueue_job('shopify.sync', jsonb_build_object('sync_id', s.id),
-    account.workspace_id, key => 'shopify-sync:' || s.id) j)
+    account.workspace_id, limit_key => 'shopify:' || account.id, key => 'shopify-sync:' || s.id) j)
   where s.id = v_sync.id
   returning * into v_sync;
   return v_sync;

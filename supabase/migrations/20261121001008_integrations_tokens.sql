@@ -44,7 +44,7 @@ set search_path = ''
 as $$
 begin
   perform ops.enqueue_job('shopify.verify_webhooks', jsonb_build_object('account_id', account_id), workspace_id,
-    key => format('webhooks:%s:%s', account_id, extract(epoch from at)::bigint));
+    limit_key => 'shopify:' || account_id, key => format('webhooks:%s:%s', account_id, extract(epoch from at)::bigint));
 end $$;
 comment on function private.begin_webhook_check(uuid, uuid, timestamptz) is
   'Has a shop''s webhook subscriptions checked.';

@@ -139,10 +139,18 @@ test("a shop that says when to come again is asked again then", async () => {
   control.add({ fail: "submit", http_status: 429, retry_after: 120 });
   await work();
   const [job] = await testDb.query(
-    "select state, error, extract(epoch from run_at - now())::int as wait from ops.jobs where kind = 'shopify.sync'",
+    `select state, error, failed_attempts, limit_key, extract(epoch from run_at - now())::int as wait
+    from ops.jobs where kind = 'shopify.sync'`,
   );
   expect(job!.error).toMatch(/^shop_throttled/);
   expect(job!.wait).toBeGreaterThan(100);
+  // no failure, and the shop rests for every worker
+  expect(job!.failed_attempts).toBe(0);
+  const [key] = await testDb.query(
+    "select extract(epoch from closed_until - now())::int as rest from ops.limit_keys where name = 'key:' || $1",
+    [job!.limit_key],
+  );
+  expect(key!.rest).toBeGreaterThan(100);
   expect(await sync()).toMatchObject({ status: "pending" });
 });
 

@@ -198,6 +198,20 @@ test("a closed provider starts nothing, and a circuit is as patient as told", as
   expect(await run(/from ops\.circuit_breakers where/)).toMatchObject([{ state: "open", failures: 20 }]);
 });
 
+test("the presets of the page are those of the migrations", async () => {
+  const fresh = await createTestDatabase({ from: "plain" });
+  const rules =
+    await fresh.query(`select distinct scope, regexp_replace(subject, '^catalog_[0-9]+$', 'catalog_<n>') as subject
+    from ops.limits where is_active order by 1, 2`);
+  const table = /^Presets.*?\n\n(\|.*?)\n\n/ms.exec(page)![1]!;
+  const named = [...table.matchAll(/^\| (?:each )?`(\w+)`(?:'s)? ([^|]+)\|/gm)].flatMap(
+    ([, scope, subjects]) =>
+      [...subjects!.matchAll(/`([^`:]+)(?::[^`]*)?`/g)].map(([, subject]) => ({ scope, subject })),
+  );
+  const order = (list: Row[]) => list.map(({ scope, subject }) => `${scope} ${subject}`).toSorted();
+  expect(order(named)).toEqual(order(rules));
+});
+
 test("weights, workers and retention are set and seen", async () => {
   await run(/ops\.set_workspace_weight/, [workspaceId]);
   expect(await run(/from ops\.weights/)).toContainEqual({ flow: workspaceId, weight: 2 });

@@ -43,7 +43,13 @@ export async function workOff(
         where kind like $1 and run_at <= now() + make_interval(secs => $2) returning id`,
       [kinds, seconds],
     );
-    if (due.length === 0) return;
+    // keys that a provider closed for so short a time are open then, too
+    const open = await test.query(
+      `update ops.limit_keys set closed_until = null, opens_at = now()
+        where closed_until <= now() + make_interval(secs => $1) returning key`,
+      [seconds],
+    );
+    if (due.length + open.length === 0) return;
   }
   throw new Error("The work does not end.");
 }

@@ -100,5 +100,6 @@ async function blame(error: InstagramError, { db, now }: JobContext, account: Ac
     return new JobError("instagram_unauthorized", message, { cause: error, retry: false });
   }
   const code = fault === "outside_window" ? "outside_message_window" : `instagram_${fault}`;
-  return new JobError(code, message, { cause: error, retry: !final.includes(fault) });
+  const trouble = fault === "unavailable" ? ({ provider: "failed" } as const) : {};
+  return new JobError(code, message, { cause: error, retry: !final.includes(fault), ...trouble });
 }

@@ -85,5 +85,7 @@ async function blame(error: ShopifyError, { db, now }: JobContext, account: Acco
     await noteHealth(db, account.id, { status: "error", message });
     return new JobError("shop_closed", message, { ...more, retry: false });
   }
-  return new JobError(`shop_${fault}`, message, more);
+  // A throttled shop's key is closed for every worker until then; trouble of Shopify's own counts for its circuit.
+  const provider = fault === "throttled" ? "busy" : fault === "unavailable" ? "failed" : undefined;
+  return new JobError(`shop_${fault}`, message, { ...more, ...(provider && { provider }) });
 }
