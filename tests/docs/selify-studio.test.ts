@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { useStack } from "../e2e/stack.ts";
-import { runPage, sample, signUp, tablesThatCome } from "./selify.ts";
+import { runPage, sample, signUp, tablesAwaited, tablesThatCome } from "./selify.ts";
 
 const s = useStack();
 const picture = async (url: string) => (await fetch(url)).headers.get("content-type");
@@ -35,6 +35,9 @@ test("the frame of the pages about Selify's screens does what it says", async ()
      where pubname = 'supabase_realtime' order by 1`,
   );
   expect(await tablesThatCome()).toEqual(sent.map(({ name }) => name));
+  const awaited = await tablesAwaited();
+  expect(awaited.length).toBeGreaterThan(12);
+  expect(awaited.filter((table) => sent.every(({ name }) => name !== table))).toEqual([]);
 });
 
 test("wardrobe, studio and gallery work as their page says", async () => {

@@ -1,6 +1,6 @@
 // The pages about Selify's screens: the frame's examples, then those of one page, are one program.
 
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createClient } from "@supabase/supabase-js";
 import { expect } from "vitest";
@@ -102,4 +102,12 @@ export async function tablesThatCome(): Promise<string[]> {
     [...tables!.matchAll(/`(\w+)`(?!\))/g)].map(([, table]) => `${schema}.${table}`),
   );
   return named.toSorted();
+}
+
+/** The tables whose rows the pages follow or listen to. */
+export async function tablesAwaited(): Promise<string[]> {
+  const pages = await Promise.all((await readdir(join(root, "docs/selify"))).map(pageOf));
+  const calls = pages.join("\n").matchAll(/\b(?:follow|live)\(\s*"?(\w+)"?,\s*"(\w+)"/g);
+  const channels = pages.join("\n").matchAll(/schema: "(\w+)", table: "(\w+)"/g);
+  return [...new Set([...calls, ...channels].map(([, schema, table]) => `${schema}.${table}`))].toSorted();
 }

@@ -25,6 +25,7 @@ test("what realtime tells of is what clients wait for, and all of it is under ro
     "commerce.catalog_jobs",
     "commerce.product_import_batches",
     "commerce.shopify_syncs",
+    "integrations.connected_accounts",
     "messaging.email_accounts",
     "messaging.email_messages",
     "messaging.notifications",
