@@ -102,7 +102,7 @@ export function createApp({ db, log, pictures }: Deps): Hono<Variables> {
   }
 }
 
-/** Counts the request by where it comes from, then lets the token's bearer in. */
+/** Counts the request by where it comes from, then lets the token's bearer in. Looks at a try-on count no further. */
 function visited(db: Database): MiddlewareHandler<Variables> {
   return async (c, next) => {
     const address = addressOf(c);
@@ -113,7 +113,8 @@ function visited(db: Database): MiddlewareHandler<Variables> {
         hint: "Send the shop's token as x-shop-token.",
       });
     }
-    c.set("visit", { ...(await enterShop(db, token, c.req.header("origin") ?? null)), address });
+    const isLook = c.req.method === "GET" && c.req.path.startsWith("/tryon/tryons/");
+    c.set("visit", { ...(await enterShop(db, token, c.req.header("origin") ?? null, !isLook)), address });
     await next();
   };
 }

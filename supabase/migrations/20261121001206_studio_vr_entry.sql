@@ -44,9 +44,11 @@ grant execute on function studio.count_vr_address to service_role;
 create type studio.vr_entry as (token_id uuid, shop_id uuid, workspace_id uuid);
 comment on type studio.vr_entry is 'Whose visitor a request is of.';
 
--- The token's row is locked while its limits are counted: they hold to the unit however many come at once.
+-- The token's row is locked while its limits are counted: they hold to the unit however many come at once. Looking how
+-- far a try-on is counts for the visitor's address alone: else one visitor who waits would use up the shop's minute.
 -- Errors: invalid_vr_token, vr_shop_closed, origin_not_allowed, rate_limited.
-create function studio.enter_vr_shop(token text, origin text default null) returns studio.vr_entry
+create function studio.enter_vr_shop(token text, origin text default null, is_counted boolean default true)
+returns studio.vr_entry
 language plpgsql security definer
 set search_path = ''
 as $$
@@ -55,7 +57,8 @@ declare
   v_shop studio.vr_shops;
   v_seconds integer;
 begin
-  select * into v_token from studio.vr_shop_tokens t where t.token_hash = private.token_hash(token) for no key update;
+  perform from studio.vr_shop_tokens t where is_counted and t.token_hash = private.token_hash(token) for no key update;
+  select * into v_token from studio.vr_shop_tokens t where t.token_hash = private.token_hash(token);
   if v_token.id is null or v_token.revoked_at is not null or v_token.expires_at <= private.now()
     or exists (select from identity.profiles p where p.id = v_token.created_by and p.status = 'suspended') then
     perform private.fail('invalid_vr_token', 'The token is unknown, revoked or expired.');
@@ -68,6 +71,9 @@ begin
     and lower(origin) <> all (v_shop.allowed_origins) then
     perform private.fail('origin_not_allowed', 'This page may not act for visitors of the shop.',
       jsonb_build_object('origin', left(origin, 300)));
+  end if;
+  if not is_counted then
+    return (v_token.id, v_token.shop_id, v_token.workspace_id)::studio.vr_entry;
   end if;
   v_seconds := private.take_from_limits('vrt:' || v_token.id, array[v_token.rate_limit_per_minute,
     v_token.rate_limit_per_hour, v_token.rate_limit_per_day], '{60, 3600, 86400}');
@@ -82,8 +88,8 @@ begin
   on conflict on constraint vr_token_usage_pkey do update set uses = u.uses + 1;
   return (v_token.id, v_token.shop_id, v_token.workspace_id)::studio.vr_entry;
 end $$;
-comment on function studio.enter_vr_shop(text, text) is
-  'For the service: lets the bearer of a shop''s token in and counts the use, or says why not.';
+comment on function studio.enter_vr_shop(text, text, boolean) is
+  'For the service: lets the bearer of a shop''s token in, mostly counting the use, or says why not.';
 revoke all on function studio.enter_vr_shop from public, anon, authenticated, service_role;
 grant execute on function studio.enter_vr_shop to service_role;
 

@@ -168,6 +168,18 @@ describe("a visitor is refused", () => {
     await refused(call("/shop"), 429, "rate_limited");
   });
 
+  test("not for looking how far a try-on is, which counts for the address alone", async () => {
+    shop = await openShop(studio, ann, { token: { rate_limit_per_minute: 3 } });
+    const looks = await Promise.all(Array.from({ length: 30 }, () => call(`/tryons/${crypto.randomUUID()}`)));
+    expect(looks.map(({ status }) => status)).toEqual(Array(30).fill(404));
+    expect((await call("/shop")).status).toBe(200);
+    await refused(call("/tryons/x", {}, { "x-shop-token": "vrt_guess" }), 401, "invalid_vr_token");
+    const others = await Promise.all(
+      Array.from({ length: 220 }, () => call(`/tryons/${crypto.randomUUID()}`)),
+    );
+    expect(others.filter(({ status }) => status === 429)).toHaveLength(30 + 1 + 1 + 220 - 240);
+  });
+
   test("when the address guesses tokens, before any is looked at", async () => {
     const guess = () => call("/shop", {}, { "x-shop-token": "vrt_guess" });
     const answers = await Promise.all(Array.from({ length: 260 }, guess));

@@ -54,7 +54,7 @@ const statements = {
   count: { name: "count_vr_address", text: "select studio.count_vr_address($1)" },
   enter: {
     name: "enter_vr_shop",
-    text: "select token_id, shop_id, workspace_id from studio.enter_vr_shop($1, $2)",
+    text: "select token_id, shop_id, workspace_id from studio.enter_vr_shop($1, $2, $3)",
   },
   shop: {
     name: "vr_shop",
@@ -95,9 +95,17 @@ export async function countAddress(db: Database, address: string | null): Promis
   await db.row(statements.count, [address]);
 }
 
-/** Lets a token's bearer in. Errors: invalid_vr_token, vr_shop_closed, origin_not_allowed, rate_limited. */
-export function enterShop(db: Database, token: string, origin: string | null): Promise<Entry> {
-  return db.row<Entry>(statements.enter, [token, origin]);
+/**
+ * Lets a token's bearer in; the use counts for the token's limits unless it is said not to. Errors: invalid_vr_token,
+ * vr_shop_closed, origin_not_allowed, rate_limited.
+ */
+export function enterShop(
+  db: Database,
+  token: string,
+  origin: string | null,
+  isCounted = true,
+): Promise<Entry> {
+  return db.row<Entry>(statements.enter, [token, origin, isCounted]);
 }
 
 export async function readShop(db: Database, id: string): Promise<Shop & { garments: HungGarment[] }> {
