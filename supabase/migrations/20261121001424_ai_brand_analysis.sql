@@ -74,6 +74,9 @@ end $$;
 comment on function private.refresh_brand_figures(uuid) is 'Counts a brand''s figures anew.';
 revoke all on function private.refresh_brand_figures from public, anon, authenticated, service_role;
 
+insert into private.error_codes (name, sqlstate, hint) values
+  ('analysis_under_way', 'PT409', 'Wait for the analysis that is being made.');
+
 -- A quarter of a turn's units are enough for one question with a page of samples.
 create function private.hold_brand_analysis(brand ai.brand_intelligence) returns uuid
 language sql
@@ -96,6 +99,8 @@ declare
   v_brand ai.brand_intelligence;
 begin
   perform private.require_role(analyze_voice.workspace_id, 'editor');
+  -- before the brand, as whoever ends an analysis does
+  perform private.lock_wallets(array[analyze_voice.workspace_id]);
   perform private.refresh_brand_figures(analyze_voice.workspace_id);
   select * into v_brand from ai.brand_intelligence b
   where b.workspace_id = analyze_voice.workspace_id for no key update;
@@ -153,6 +158,8 @@ comment on function ai.store_brand_voice(uuid, jsonb, jsonb) is 'Stores what a m
 revoke all on function ai.store_brand_voice from public, anon, authenticated, service_role;
 grant execute on function ai.store_brand_voice to service_role;
 
+-- on_event of ai.analyze_brand. A brand has one analysis at a time, by the job that its row names: how another ends, or
+-- that it is put back into the queue, must not touch that one's charge.
 create function ai.on_brand_job(job ops.jobs, event text) returns void
 language plpgsql
 set search_path = ''
@@ -161,12 +168,23 @@ declare
   v_brand ai.brand_intelligence;
   v_cost bigint := 0;
 begin
-  select * into v_brand from ai.brand_intelligence b where b.workspace_id = (job.payload ->> 'workspace_id')::uuid;
-  if v_brand.id is null or event = 'progressed' then
+  if event = 'progressed' then
+    return;
+  end if;
+  perform private.lock_wallets(array[job.workspace_id]);
+  select * into v_brand from ai.brand_intelligence b
+  where b.workspace_id = (job.payload ->> 'workspace_id')::uuid for no key update;
+  if v_brand.id is null then
     return;
   elsif event = 'replayed' then
-    update ai.brand_intelligence b set analysis_status = 'pending', analysis_error = null,
+    if v_brand.analysis_status = 'pending' then
+      perform private.fail('analysis_under_way', 'The brand is being analysed by another job.',
+        jsonb_build_object('job_id', v_brand.job_id));
+    end if;
+    update ai.brand_intelligence b set analysis_status = 'pending', analysis_error = null, job_id = job.id,
       usage_event_id = private.hold_brand_analysis(v_brand) where b.id = v_brand.id;
+    return;
+  elsif v_brand.job_id is distinct from job.id then
     return;
   elsif event = 'completed' then
     v_cost := (billing.capture_usage(v_brand.usage_event_id, least(private.turn_limit() / 4, private.turn_units(

@@ -144,6 +144,8 @@ as $$
 declare
   v_task ai.autonomous_tasks;
 begin
+  -- what the step charges before the task, as whoever ends the task's job does
+  perform private.lock_wallets(array(select t.workspace_id from ai.autonomous_tasks t where t.id = task_id));
   select * into v_task from ai.autonomous_tasks t where t.id = task_id for no key update;
   if v_task.status is null or v_task.status not in ('approved', 'running') then
     return v_task;
