@@ -129,17 +129,15 @@ begin
         -- they were let out of their keys' lines for slots that others may have now
         perform ops._release_slots(v_taken.missed_keys);
       end if;
-      if v_round = 1 and _claim.queues is null and v_taken.first > v_fronts[v_lane + 1] then
-        perform setval(('ops.lane_' || v_lane || '_front')::regclass, v_taken.first);
-      end if;
       if _claim.queues is not null then
-        -- whoever works some queues alone does not move the present past what waits in others; up to there the line
-        -- is empty
+        -- whoever works some queues alone does not move the present past what waits in others
         v_taken.last := least(v_taken.last, (select q.tag from ops.ready q
           where q.lane = v_lane and q.tag >= v_fronts[v_lane + 1] order by q.lane, q.tag limit 1));
-        if v_taken.last > v_fronts[v_lane + 1] then
-          perform setval(('ops.lane_' || v_lane || '_front')::regclass, v_taken.last);
-        end if;
+        v_taken.first := least(v_taken.first, v_taken.last);
+      end if;
+      -- where the line began before this claim, which may be undone
+      if v_round = 1 and v_taken.first > v_fronts[v_lane + 1] then
+        perform setval(('ops.lane_' || v_lane || '_front')::regclass, v_taken.first);
       end if;
       if v_taken.last > v_times[v_lane + 1] then
         perform setval(('ops.lane_' || v_lane || '_time')::regclass, v_taken.last);

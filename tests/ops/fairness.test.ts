@@ -233,6 +233,22 @@ test("whoever works one queue alone does not move the others to the end of a lon
   expect((await rounds(2)).flat()).toContain(small);
 });
 
+test("a claim of one queue that is undone loses no job, and claims of it alone leave none behind", async () => {
+  await many(big, 30, { queue: "side" });
+  await many(small, 30, { queue: "other" });
+  const worker = await db.connect("service");
+  const seen: number[] = [];
+  for (let turn = 0; turn < 40 && seen.length < 60; turn++) {
+    const queues = [["side"], ["other"], ["side", "other"]][turn % 3];
+    await worker.begin();
+    await worker.rpc("ops.claim_jobs", { worker: "w", queues, max: 7 });
+    await worker.rollback();
+    seen.push(...(await worker.rpc("ops.claim_jobs", { worker: "w", queues, max: 3 })).map(({ id }) => id));
+  }
+  await worker.close();
+  expect([seen.length, new Set(seen).size]).toEqual([60, 60]);
+});
+
 test("urgent work goes first and background work last", async () => {
   await many(big, 100, { priority: -1 });
   await many(small, 100);
