@@ -49,7 +49,7 @@ export function planRuns(provider: string, outputs: number, most = outputs): Run
 export const areMissing = ({ plan, runs, stopped }: RunSet) => runs.length < plan.length && !stopped;
 const openRuns = ({ runs }: RunSet) => runs.filter(({ result }) => !result);
 /** Have all been begun, and all ended? */
-export const haveEnded = (set: RunSet) => !areMissing(set) && openRuns(set).length === 0;
+const haveEnded = (set: RunSet) => !areMissing(set) && openRuns(set).length === 0;
 
 export interface Asked {
   provider: CreationProvider;
@@ -121,29 +121,46 @@ function failureOf(error: unknown): RunFailure | null {
   return { ok: false, reason: error.message, fault };
 }
 
+export interface Looked {
+  set: RunSet;
+  /** How far they are together, 0 to 100; null while none is known to have left the provider's queue. */
+  percent: number | null;
+  /** All have ended, or there is nothing more to be had of them. */
+  isOver: boolean;
+}
+
 /**
- * The runs with what is known of them now: from the webhook that woke the job, else each open one is asked. percent:
- * how far they are together, 0 to 100; null while none is known to have left the provider's queue.
- * Errors: provider_unavailable.
+ * The runs, all of them begun, with what is known of them now: from the webhook that woke the job, else each open one is
+ * asked. Of a provider that does not say what became of some, what came of the others is kept, and is enough once no
+ * attempt is left that could ask again. Errors: provider_unavailable, LeaseLost.
  */
 export async function lookAtRuns(
   set: RunSet,
-  provider: CreationProvider,
+  { provider, save }: Pick<Asked, "provider" | "save">,
   job: Job,
   signal: AbortSignal,
-): Promise<{ set: RunSet; percent: number | null }> {
-  if (openRuns(set).length === 0) return { set, percent: 100 };
+): Promise<Looked> {
+  if (openRuns(set).length === 0) return { set, percent: 100, isOver: true };
   const told = tell(set, provider, job);
-  if (told) return { set: told, percent: percentOf(told, []) };
-  const states: RunState[] = [];
-  const runs: Run[] = [];
-  for (const one of set.runs) {
-    const { run, state } = one.result ? { run: one } : await lookAt(one, provider, signal);
-    runs.push(run);
-    if (state) states.push(state);
-  }
+  if (told) return { set: told, percent: percentOf(told, []), isOver: haveEnded(told) };
+  const looks = await Promise.allSettled(
+    set.runs.map(async (one): Promise<Look> => (one.result ? { run: one } : lookAt(one, provider, signal))),
+  );
+  const runs = looks.map((look, n) => (look.status === "fulfilled" ? look.value.run : (set.runs[n] as Run)));
   const asked = { ...set, runs, polls: set.polls + 1 };
-  return { set: asked, percent: percentOf(asked, states) };
+  const failed = looks.find((look) => look.status === "rejected");
+  if (failed) {
+    signal.throwIfAborted();
+    const isEnough = isLast(job, failed.reason) && picturesOf(asked).length > 0;
+    if (isEnough) return { set: asked, percent: 100, isOver: true };
+    const learnt = openRuns(asked).length < openRuns(set).length;
+    if (learnt && !(await save(asked))) throw new LeaseLost();
+    throw failed.reason;
+  }
+  const states = looks.flatMap((look) =>
+    look.status === "fulfilled" && look.value.state ? [look.value.state] : [],
+  );
+  return { set: asked, percent: percentOf(asked, states), isOver: haveEnded(asked) };
 }
 
 function tell(set: RunSet, provider: CreationProvider, { callback }: Job): RunSet | null {
@@ -155,11 +172,13 @@ function tell(set: RunSet, provider: CreationProvider, { callback }: Job): RunSe
   return null;
 }
 
-async function lookAt(
-  run: Run,
-  provider: CreationProvider,
-  signal: AbortSignal,
-): Promise<{ run: Run; state?: RunState }> {
+interface Look {
+  run: Run;
+  /** While it has not ended. */
+  state?: RunState;
+}
+
+async function lookAt(run: Run, provider: CreationProvider, signal: AbortSignal): Promise<Look> {
   try {
     const state = await provider.status(run, signal);
     return state.state === "ended"

@@ -238,6 +238,10 @@ begin
       return;
     when 'completed' then
       perform private.complete_creation(v_creation, job);
+      -- some of several may have been given up; a single one has ended
+      if jsonb_array_length(job.checkpoint -> 'runs') > 1 then
+        perform private.stop_creation_runs(v_creation, job);
+      end if;
     when 'cancelled' then
       perform private.end_creation_attempt(v_creation, job, 'cancelled', null);
       perform private.abandon_creation(v_creation, job, 'cancelled', null);

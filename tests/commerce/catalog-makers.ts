@@ -30,7 +30,7 @@ export function catalogMakers(testDb: TestDatabase) {
     breaks: 0,
     /** Kinds of pictures whose runs break, by provider: "fal tryon". */
     breaksAll: new Set<string>(),
-    /** Providers that take nothing. */
+    /** Providers that take nothing, or nothing of a kind: "fal", "fal tryon". */
     down: new Set<string>(),
     /** Runs wait until they are answered. */
     hold: false,
@@ -68,7 +68,9 @@ export function catalogMakers(testDb: TestDatabase) {
     name,
     filesUrls: [new URL("https://files.test/")],
     submit: async ({ creation, model, personUrl, garmentUrl }) => {
-      if (will.down.has(name)) throw providerUnavailable(`${name} answered 503.`);
+      if (will.down.has(name) || will.down.has(`${name} ${creation.creation_type}`)) {
+        throw providerUnavailable(`${name} answered 503.`);
+      }
       const garment = garmentUrl ?? personUrl;
       if (will.reject.has(String(garment))) throw providerRejected("no garment in the picture");
       const id = randomUUID();

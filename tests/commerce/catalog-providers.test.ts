@@ -1,46 +1,10 @@
-import { beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { db, halfway, open, sound, testDb } from "./catalog-control-stage.ts";
 import { enableReplicate } from "./catalog-makers.ts";
+import { costs, runsAt, start, untilEnded } from "./catalog-providers-stage.ts";
 import { createCatalog, price } from "./catalog-stage.ts";
 
-// Replicate gives one picture a run and charges for machine time: 2500 micro-units a try-on, 50 a cut-out; fal charges
-// 7500 for each picture of a try-on, 100 for a cut-out, and nothing for what broke.
-
-beforeEach(async () => {
-  await testDb.query("update studio.providers set is_enabled = true");
-  await testDb.query("update studio.provider_models set is_enabled = true");
-  await testDb.query("truncate ops.circuit_breakers");
-  await testDb.query("delete from ops.limit_keys");
-  await testDb.setClock("2030-01-01T12:00:00Z");
-  return () => enableReplicate(testDb, false);
-});
-type Stage = Awaited<ReturnType<typeof createCatalog>>;
-
-/** What we were charged, by provider and the kind of picture. */
-const costs = (s: Stage) =>
-  testDb.query(
-    `select c.provider, coalesce(m.creation_type, c.model) as kind, count(*)::int as runs, sum(c.cost_micro)::int as cost
-    from billing.provider_costs c
-    left join studio.provider_models m on m.provider = c.provider and m.model = c.model and m.quality = 'balanced'
-    where c.workspace_id = $1 group by 1, 2 order by 1, 2`,
-    [s.workspaceId],
-  );
-const runsAt = (s: Stage, provider: string) =>
-  [...s.runs.values()].filter((run) => run.provider === provider);
-/** Steps through the attempts of jobs that fail. */
-async function untilEnded(s: Stage, id: string) {
-  for (let n = 0; n < 30; n++) {
-    await testDb.advanceClock("5 seconds");
-    await testDb.service.call("commerce.reroute_catalog_products", {});
-    await s.step();
-    const job = await s.job(id);
-    if (job.completed_at) return job;
-  }
-  throw new Error(`The catalog job is ${(await s.job(id)).status}.`);
-}
-async function start(s: Stage, more: Record<string, unknown> = {}): Promise<string> {
-  return (await s.start(more)).id;
-}
+// Products of a catalog job between two providers.
 
 describe("a product goes on at the next provider", () => {
   test("when the first is down: each picture is charged once, and what ran is what it cost us", async () => {
@@ -67,25 +31,32 @@ describe("a product goes on at the next provider", () => {
     await sound();
   });
 
-  test("with what the first has made, which is not made again", async () => {
-    const s = await createCatalog(testDb, db, 2, 100 * price);
-    s.will.breaksAll.add("fal bg_remove");
-    const id = await start(s, { studio_pictures: true });
-    expect(await untilEnded(s, id)).toMatchObject({
-      status: "completed",
-      pictures_made: 6,
-      actual_cost_micro: 6 * price,
-    });
-    const asked = (kind: string) => runsAt(s, "replicate").filter(({ input }) => input.kind === kind).length;
-    expect([asked("tryon"), asked("bg_remove")]).toEqual([0, 2]);
-    expect(await costs(s)).toEqual([
-      // each broke in four attempts, for which fal takes nothing
-      { provider: "fal", kind: "bg_remove", runs: 8, cost: 0 },
-      { provider: "fal", kind: "tryon", runs: 2, cost: 4 * 7500 },
-      { provider: "replicate", kind: "bg_remove", runs: 2, cost: 2 * 50 },
-    ]);
-    await sound();
-  });
+  test.each([
+    ["breaks", 8],
+    ["takes", 0],
+  ] as const)(
+    "with what the first has made, which is not made again, where it %s no more",
+    async (how, broken) => {
+      const s = await createCatalog(testDb, db, 2, 100 * price);
+      s.will[how === "takes" ? "down" : "breaksAll"].add("fal bg_remove");
+      const id = await start(s, { studio_pictures: true });
+      expect(await untilEnded(s, id)).toMatchObject({
+        status: "completed",
+        pictures_made: 6,
+        actual_cost_micro: 6 * price,
+      });
+      const asked = (kind: string) =>
+        runsAt(s, "replicate").filter(({ input }) => input.kind === kind).length;
+      expect([asked("tryon"), asked("bg_remove")]).toEqual([0, 2]);
+      expect(await costs(s)).toEqual([
+        // each broke in four attempts, for which fal takes nothing
+        ...(broken > 0 ? [{ provider: "fal", kind: "bg_remove", runs: broken, cost: 0 }] : []),
+        { provider: "fal", kind: "tryon", runs: 2, cost: 4 * 7500 },
+        { provider: "replicate", kind: "bg_remove", runs: 2, cost: 2 * 50 },
+      ]);
+      await sound();
+    },
+  );
 
   test("but not when the first refused its picture", async () => {
     const s = await createCatalog(testDb, db, 2, 100 * price);
@@ -137,87 +108,6 @@ describe("a product goes on at the next provider", () => {
     const id = await start(s, { studio_pictures: true });
     expect(await untilEnded(s, id)).toMatchObject({ items_failed: 1 });
     expect(runsAt(s, "replicate")).toEqual([]);
-    await sound();
-  });
-});
-
-describe("several runs of a product", () => {
-  test("are asked for when their webhooks are lost", async () => {
-    const s = await createCatalog(testDb, db, 3, 100 * price);
-    s.will.down.add("fal");
-    s.will.mute = true;
-    const id = await start(s);
-    expect(await untilEnded(s, id)).toMatchObject({ items_succeeded: 3, pictures_made: 6 });
-    expect(s.runs.size).toBe(6);
-    await sound();
-  });
-
-  test("one of which broke: that one is asked for again, and both are paid for", async () => {
-    const s = await createCatalog(testDb, db, 1, 100 * price);
-    s.will.down.add("fal");
-    s.will.breaks = 1;
-    const id = await start(s);
-    expect(await untilEnded(s, id)).toMatchObject({ pictures_made: 2, actual_cost_micro: 2 * price });
-    expect(await costs(s)).toEqual([{ provider: "replicate", kind: "tryon", runs: 3, cost: 3 * 2500 }]);
-    await sound();
-  });
-
-  test("are stopped when the job is cancelled: what runs costs us, and nobody else", async () => {
-    const s = await createCatalog(testDb, db, 1, 100 * price);
-    s.will.down.add("fal");
-    s.will.hold = true;
-    const id = await start(s);
-    for (let n = 0; n < 8; n++) {
-      await testDb.advanceClock("5 seconds");
-      await testDb.service.call("commerce.reroute_catalog_products", {});
-      await s.step();
-    }
-    expect(open(s)).toHaveLength(2);
-    await s.answer(open(s)[0]![0]);
-    await s.step();
-    await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: id });
-    expect(await untilEnded(s, id)).toMatchObject({
-      status: "cancelled",
-      items_cancelled: 1,
-      actual_cost_micro: 0,
-    });
-    expect([...s.runs.values()].map(({ ended, cancelled }) => [ended, cancelled])).toEqual([
-      [true, false],
-      [false, true],
-    ]);
-    expect(await costs(s)).toMatchObject([{ runs: 2, cost: 5000 }]);
-    expect(await s.balance()).toMatchObject({ available_micro: 100 * price, held_micro: 0 });
-    await sound();
-  });
-
-  test("lost with their worker between two submissions are gone on with", async () => {
-    const s = await createCatalog(testDb, db, 1, 100 * price);
-    await testDb.query("update studio.providers set is_enabled = provider = 'replicate'");
-    s.will.hold = true;
-    const { replicate } = s.providers;
-    const { submit } = replicate;
-    replicate.submit = async (...asked) => {
-      if (s.runs.size === 1) s.will.down.add("replicate");
-      return submit(...asked);
-    };
-    const id = await start(s);
-    for (let n = 0; n < 3; n++) await s.step();
-    expect(s.runs.size).toBe(1);
-    // its next worker dies with it
-    await testDb.advanceClock("6 seconds");
-    await testDb.service.rpc("ops.tick");
-    const claimed = await testDb.service.rpc("ops.claim_jobs", { worker: "dies", max: 50 });
-    expect(claimed.map(({ kind }) => kind)).toContain("commerce.catalog_product");
-    await testDb.advanceClock("61 seconds");
-    await testDb.service.rpc("ops.tick");
-    replicate.submit = submit;
-    s.will.down.clear();
-    await testDb.advanceClock("61 seconds");
-    await s.step();
-    expect(open(s)).toHaveLength(2);
-    for (const [run] of open(s)) await s.answer(run);
-    expect(await untilEnded(s, id)).toMatchObject({ items_succeeded: 1, pictures_made: 2 });
-    expect(await costs(s)).toMatchObject([{ runs: 2, cost: 5000 }]);
     await sound();
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { attempts, costs, testDb } from "./providers-stage.ts";
+import { attempts, costs, prediction, testDb } from "./providers-stage.ts";
 import { begin, begun, expectSettled, made, seedsAsked, state, stops, studio } from "./runs-stage.ts";
 import { enableReplicate, png } from "./studio.ts";
 
@@ -97,6 +97,23 @@ test("cancelled with two of four on the way, it stops these two, and costs us al
   expect(await testDb.query("select distinct status from ops.webhook_events")).toEqual([
     { status: "processed" },
   ]);
+});
+
+test("what came is enough when nothing is to be learnt of the others: these are stopped", async () => {
+  const id = await studio.request({ num_outputs: 3 });
+  await studio.work();
+  studio.replicate.get = (run) =>
+    run === "run-1" ? Response.json(prediction({ id: run })) : new Response("{}", { status: 502 });
+  await testDb.advanceClock("21 seconds");
+  await studio.work();
+  // kept at once, for whoever goes on
+  expect((await state(id)).checkpoint.runs[1].result).toMatchObject({ ok: true });
+  for (let n = 0; n < 4; n++) {
+    await testDb.advanceClock("1 minute");
+    await studio.work();
+  }
+  await expectSettled(id, 1, 3);
+  expect(stops()).toEqual(["POST /v1/predictions/run-0/cancel", "POST /v1/predictions/run-2/cancel"]);
 });
 
 test("pictures that were made before a crash are fetched, not made again", async () => {

@@ -22,7 +22,6 @@ import {
   areMissing,
   beginRuns,
   faultOf,
-  haveEnded,
   lookAtRuns,
   picturesOf,
   planRuns,
@@ -54,14 +53,19 @@ export function makeCatalogProduct(deps: CreationDeps): Handler {
     const provider = providerOf(deps, product.provider);
     let { look } = progress;
     if (look && !areMissing(look)) {
-      const { set } = await lookAtRuns(look, provider, job, context.signal);
-      look = { ...look, ...set };
-      if (!haveEnded(look)) return waitFor({ ...progress, look });
-      progress = await settle(progress, look, job, context);
+      const asked = look;
+      const kept = (set: RunSet): State => ({ ...progress, look: { ...asked, ...set } });
+      const save = (set: RunSet) => context.checkpoint({ checkpoint: kept(set) });
+      const { set, isOver } = await lookAtRuns(asked, { provider, save }, job, context.signal);
+      if (!isOver) return waitFor(kept(set));
+      progress = await settle(progress, { ...asked, ...set }, job, context);
       look = null;
     }
     look ??= await planLook(product, progress, context);
     if (!look) return store(deps, product, progress, context);
+    // what came is known, and paid for, whatever becomes of the next kind
+    const isNew = progress.made.length > 0 && look.begun === 0;
+    if (isNew && !(await context.checkpoint({ checkpoint: progress }))) throw new LeaseLost();
     // Spending stops with the transaction that stops the catalog job: what it found at work, and broke since, is not
     // asked for again.
     const isSpending = progress.made.length > 0 || look.runs.length > 0;

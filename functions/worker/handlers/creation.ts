@@ -21,7 +21,6 @@ import {
   areMissing,
   beginRuns,
   faultOf,
-  haveEnded,
   lookAtRuns,
   picturesOf,
   planRuns,
@@ -66,8 +65,9 @@ export function makeCreation(deps: CreationDeps): Handler {
     if (areMissing(planned)) {
       return waitFor(await begin(deps, planned, { provider, creation, job }, context));
     }
-    const { set, percent } = await lookAtRuns(planned, provider, job, context.signal);
-    if (!haveEnded(set)) return waitOn(set, percent, context);
+    const save = (checkpoint: RunSet) => context.checkpoint({ checkpoint });
+    const { set, percent, isOver } = await lookAtRuns(planned, { provider, save }, job, context.signal);
+    if (!isOver) return waitOn(set, percent, context);
     const pictures = picturesOf(set);
     await saveProgress(context, set, pictures.length > 0 ? 80 : 75, "fetching the result");
     if (pictures.length === 0) throw failed(set);
