@@ -40,7 +40,8 @@ export async function workOff(
     await test.query("select ops.tick()");
     const due = await test.query(
       `update ops.live_jobs set run_at = least(run_at, now())
-        where kind like $1 and run_at <= now() + make_interval(secs => $2) returning id`,
+        where kind like $1 and run_at <= now() + make_interval(secs => $2)
+          and not exists (select from ops.held_back h where h.job_id = id) returning id`,
       [kinds, seconds],
     );
     // keys that a provider closed for so short a time are open then, too
