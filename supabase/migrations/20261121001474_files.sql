@@ -65,7 +65,7 @@ select private.register_files('ai.knowledge_sources', 'storage_path', '''knowled
 select private.register_files('billing.invoices', 'pdf_path', '''billing-documents''');
 
 -- What was made of a person's photo goes with their conversation, as a visitor's does with their try-on. What is still
--- being made ends first; the next file of it is without a row, then.
+-- being made ends first, and is found by the sweep after that.
 create function private.remove_bot_creations() returns trigger
 language plpgsql security definer
 set search_path = ''
@@ -79,3 +79,28 @@ comment on function private.remove_bot_creations() is
 revoke all on function private.remove_bot_creations from public, anon, authenticated, service_role;
 create trigger tryons_creations after delete on social.tryons
   referencing old table as gone for each statement execute function private.remove_bot_creations();
+
+create index creations_of_lent_photos on studio.creations (completed_at)
+  where split_part(model_storage_path, '/', 2) in ('visitors', 'instagram');
+
+-- Made of a photo that was lent for a try-on which has gone meanwhile.
+create function studio.sweep_lent_creations() returns integer
+language sql security definer
+set search_path = ''
+as $$
+  with gone as (
+    delete from studio.creations c where c.id in (
+      select o.id from studio.creations o
+      where split_part(o.model_storage_path, '/', 2) in ('visitors', 'instagram') and o.completed_at is not null
+        and not exists (select from studio.vr_tryons y where y.creation_id = o.id)
+        and not exists (select from social.tryons t where t.creation_id = o.id)
+      limit 1000)
+    returning c.id)
+  select count(*)::integer from gone
+$$;
+comment on function studio.sweep_lent_creations() is
+  'Sweep: what was made of visitors'' photos goes when their try-ons have gone; returns how many.';
+revoke all on function studio.sweep_lent_creations from public, anon, authenticated, service_role;
+grant execute on function studio.sweep_lent_creations to service_role;
+insert into ops.sweeps (name, function_name, every) values
+  ('delete creations of visitors who are gone', 'studio.sweep_lent_creations', '1 hour');

@@ -29,6 +29,7 @@ beforeEach(async () => {
   ann = await studio.brand();
 });
 
+let turn: Promise<unknown> = Promise.resolve();
 const storage: FileRemover = {
   remove: async (bucket, paths) => {
     // Storage answers well and leaves the files: the worker asks whether they are gone.
@@ -36,10 +37,10 @@ const storage: FileRemover = {
       trouble -= 1;
       return;
     }
-    await storageApi.query("delete from storage.objects where bucket_id = $1 and name = any ($2)", [
-      bucket,
-      paths,
-    ]);
+    const removal = "delete from storage.objects where bucket_id = $1 and name = any ($2)";
+    // jobs run side by side, the connection takes one statement at a time
+    turn = turn.then(() => storageApi.query(removal, [bucket, paths]));
+    await turn;
   },
 };
 

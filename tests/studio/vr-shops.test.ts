@@ -307,6 +307,23 @@ describe("visitors' photos", () => {
       expect.arrayContaining([photo.storage_path, `${ann.workspaceId}/${creation.id}/1.png`, thumbnail]),
     );
   });
+
+  test("of a try-on that was under way when the shop went are gone when it has ended", async () => {
+    const photo = await visit.photo(shop);
+    const other = await openShop(db, ann);
+    const kept = await creationOf(await visit.tryon(other, await visit.photo(other)));
+    const creation = await creationOf(await visit.tryon(shop, photo));
+    await db.user(ann.id).query("delete from studio.vr_shops where id = $1", [shop.id]);
+    const sweep = () => db.service.call("studio.sweep_lent_creations", {});
+    expect(await sweep()).toBe(0);
+    await db.finish([creation, kept]);
+    const [result] = (await db.creation(creation.id)).result_paths;
+    await db.upload(ann.workspaceId, { path: result, bucket: "studio-results" });
+    expect(await sweep()).toBe(1);
+    expect(await db.query("select from studio.creations where id = $1", [creation.id])).toEqual([]);
+    expect(await removeFiles()).toEqual(expect.arrayContaining([photo.storage_path, result]));
+    expect((await db.creation(kept.id)).status).toBe("completed");
+  });
 });
 
 describe("a shop and what hangs in it", () => {
