@@ -53,20 +53,25 @@ describe("PGlite with pgvector", () => {
     await first.close();
   });
 
-  test("measures the cosine distance as the server without pgvector does", async () => {
+  test("measures the cosine distance, and takes the signs, as the server without pgvector does", async () => {
     const lite = await migratedPglite();
     const db = await createTestDatabase();
     const numbers = Array.from({ length: 1536 }, (_, i) => Math.sin(i));
     const others = Array.from({ length: 1536 }, (_, i) => Math.cos(i * 0.7));
-    const vectors = await lite.query<{ distance: number }>(
-      "select ai.cosine_distance($1::text::ai.embedding, $2::text::ai.embedding) as distance",
+    numbers[7] = 0;
+    const vectors = await lite.query<{ distance: number; signs: string }>(
+      `select ai.cosine_distance($1::text::ai.embedding, $2::text::ai.embedding) as distance,
+        private.embedding_signs($1::text::ai.embedding)::text as signs`,
       [JSON.stringify(numbers), JSON.stringify(others)],
     );
     const [arrays] = await db.query(
-      "select ai.cosine_distance($1::real[]::ai.embedding, $2::real[]::ai.embedding) as distance",
+      `select ai.cosine_distance($1::real[]::ai.embedding, $2::real[]::ai.embedding) as distance,
+        private.embedding_signs($1::real[]::ai.embedding)::text as signs`,
       [numbers, others],
     );
     expect(vectors.rows[0]?.distance).toBeCloseTo(arrays?.distance, 5);
+    expect(arrays?.signs).toBe(numbers.map((number) => (number > 0 ? "1" : "0")).join(""));
+    expect(vectors.rows[0]?.signs).toBe(arrays?.signs);
     await lite.close();
   });
 });
