@@ -1,9 +1,9 @@
 // A stopped cluster with the platform and all migrations in it, kept for the next start: copying one takes a
 // fraction of the time of making one. Its name is a hash of everything it was made from.
 
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
-  constants,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -13,8 +13,9 @@ import {
   statSync,
   utimesSync,
 } from "node:fs";
-import { chown, cp, readdir, rename, rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import path from "node:path";
+import { promisify } from "node:util";
 import { bootstrapPlatform } from "./bootstrap.ts";
 import { clusterBinaries, clusterHome, clusterUser } from "./cluster-user.ts";
 import { migrationsDir, stateDir } from "./config.ts";
@@ -24,6 +25,7 @@ import { freePort } from "./ports.ts";
 import { initCluster, startPostgres } from "./postgres.ts";
 import { keepAtDeath, removeAtDeath } from "./processes.ts";
 
+const run = promisify(execFile);
 const kept = 3;
 
 async function fingerprint(migrate: boolean): Promise<string> {
@@ -98,15 +100,6 @@ export async function copyTemplate(dataDir: string, options: { migrate: boolean 
   });
 }
 
-async function copyCluster(from: string, to: string): Promise<void> {
-  const user = clusterUser();
-  // Shares the blocks where the file system can, copies where it cannot.
-  await cp(from, to, { recursive: true, mode: constants.COPYFILE_FICLONE, errorOnExist: true, force: false });
-  if (user.uid === undefined || user.gid === undefined) return;
-  const { uid, gid } = user;
-  const entries = await readdir(to, { recursive: true, withFileTypes: true });
-  await Promise.all([
-    chown(to, uid, gid),
-    ...entries.map((e) => chown(path.join(e.parentPath, e.name), uid, gid)),
-  ]);
-}
+/** The system's own cp shares the blocks where the file system can, keeps the owner, and takes a fifth of the time that
+ * node's takes for so many small files. */
+const copyCluster = (from: string, to: string) => run("cp", ["-a", from, to]);
