@@ -262,8 +262,9 @@ begin
       (select max(ops._window_opens(r.key, w.max_starts, w.per, _note_held_back.now))
         from unnest(r.max_starts, r.per) as w (max_starts, per)),
       (select x.closed_until from ops.limit_keys x where x.key = r.key and x.closed_until > _note_held_back.now),
-      (select c.probe_at from ops.circuit_breakers c
-        where c.name = r.name and c.state <> 'closed' and c.probe_at > _note_held_back.now)) as at
+      -- one that may be tried now is tried by this claim: the next may when that call counts as lost
+      (select case when c.probe_at > _note_held_back.now then c.probe_at else _note_held_back.now + c.cool_down end
+        from ops.circuit_breakers c where c.name = r.name and c.state <> 'closed')) as at
     from rules r
   )
   insert into ops.limit_keys as k (key, name, opens_at) select o.key, o.name, o.at from opening o

@@ -336,4 +336,14 @@ describe("a provider's circuit", () => {
     await db.advanceClock("61 seconds");
     expect(await claim()).toHaveLength(1);
   });
+
+  test("tries with another when the one that tried takes longer than the pause", async () => {
+    await broken();
+    await db.advanceClock("30 seconds");
+    expect(await claim()).toHaveLength(1);
+    await db.advanceClock("29 seconds");
+    expect(await claim()).toEqual([]);
+    await db.advanceClock("1 second");
+    expect(await claim()).toHaveLength(1);
+  });
 });
