@@ -129,6 +129,36 @@ test("facebook's token is exchanged for one that lasts", async () => {
   ]);
 });
 
+test("a grant is ended where it was given", async () => {
+  const ended = async (name: string, answer: unknown) => {
+    answers.push(answer);
+    await providers.get(name)!.revoke!("a1", "x");
+    const { url, method, headers, form } = asked.at(-1)!;
+    return [method, url, headers.get("authorization"), form];
+  };
+  expect(await ended("youtube", {})).toEqual([
+    "POST",
+    "https://oauth2.googleapis.com/revoke",
+    null,
+    { token: "a1" },
+  ]);
+  expect(await ended("twitch", {})).toEqual([
+    "POST",
+    "https://id.twitch.tv/oauth2/revoke",
+    null,
+    { client_id: "id", token: "a1" },
+  ]);
+  // Dropbox answers null.
+  expect(await ended("dropbox", null)).toEqual([
+    "POST",
+    "https://api.dropboxapi.com/2/auth/token/revoke",
+    "Bearer a1",
+    {},
+  ]);
+  // Microsoft has no such call, and Facebook's ends what the person has connected anywhere.
+  expect(["onedrive", "facebook"].map((name) => providers.get(name)!.revoke)).toEqual([undefined, undefined]);
+});
+
 test("an answer that names nobody connects nobody", async () => {
   answers.push({ data: [] });
   const callback = { account: null, query: new URLSearchParams() };

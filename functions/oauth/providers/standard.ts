@@ -4,7 +4,14 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { call, type Identity, type OAuthClient, type OAuthProvider, type Tokens } from "./provider.ts";
+import {
+  call,
+  type Identity,
+  type OAuthClient,
+  type OAuthProvider,
+  type TokenCall,
+  type Tokens,
+} from "./provider.ts";
 
 interface Entry {
   authorizeUrl: string;
@@ -19,7 +26,8 @@ interface Entry {
   identityMethod?: "GET" | "POST";
   identityHeaders?: (client: OAuthClient) => Record<string, string>;
   identity: (answer: Json) => Identity;
-  revokeUrl?: string;
+  /** The call that ends a grant, where the provider has one. */
+  revoke?: (token: string, client: OAuthClient) => Omit<TokenCall, "fetch">;
 }
 // biome-ignore lint/suspicious/noExplicitAny: each entry knows what its provider answers; ids are checked below.
 type Json = any;
@@ -30,7 +38,7 @@ const google = {
   // Without consent asked for again, Google gives no refresh token the second time.
   parameters: { access_type: "offline", prompt: "consent", include_granted_scopes: "true" },
   pkce: true,
-  revokeUrl: "https://oauth2.googleapis.com/revoke",
+  revoke: (token: string) => ({ url: "https://oauth2.googleapis.com/revoke", form: { token } }),
 };
 const googlePerson = {
   identityUrl: "https://openidconnect.googleapis.com/v1/userinfo",
@@ -96,6 +104,11 @@ export const standardEntries: Readonly<Record<string, Entry>> = {
       email,
       avatar_url: profile_photo_url,
     }),
+    revoke: (token) => ({
+      url: "https://api.dropboxapi.com/2/auth/token/revoke",
+      method: "POST",
+      headers: { authorization: `Bearer ${token}` },
+    }),
   },
   twitch: {
     authorizeUrl: "https://id.twitch.tv/oauth2/authorize",
@@ -109,6 +122,10 @@ export const standardEntries: Readonly<Record<string, Entry>> = {
       display_name: data?.[0]?.display_name,
       email: data?.[0]?.email,
       avatar_url: data?.[0]?.profile_image_url,
+    }),
+    revoke: (token, { client_id }) => ({
+      url: "https://id.twitch.tv/oauth2/revoke",
+      form: { client_id, token },
     }),
   },
 };
@@ -180,9 +197,9 @@ export function standardProvider(
       const method = entry.identityMethod ?? "GET";
       return (await call({ fetch: fetcher, url: identityUrl, method, headers }, shape)) as Identity;
     },
-    ...(entry.revokeUrl && {
+    ...(entry.revoke && {
       revoke: async (token: string) => {
-        await call({ fetch: fetcher, url: entry.revokeUrl!, form: { token } }, z.looseObject({}));
+        await call({ fetch: fetcher, ...entry.revoke!(token, client) }, z.unknown());
       },
     }),
   };
