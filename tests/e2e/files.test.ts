@@ -68,7 +68,7 @@ test("an upload that no row took, and a result whose worker crashed, leave stora
 test("who leaves takes all files along", async () => {
   const person = await s.person();
   const creation = await made(person);
-  must(await s.service.auth.admin.deleteUser(person.userId));
+  expect((await s.service.auth.admin.deleteUser(person.userId)).error).toBeNull();
   await gone("studio-results", [...creation.result_paths, creation.thumbnail_path!]);
   await eventually("an empty folder", async () => {
     const left = await s.sql("select from storage.objects where name like $1", [`${person.workspaceId}/%`]);

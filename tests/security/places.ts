@@ -5,6 +5,7 @@ export const ranks = [
   "stranger",
   "outsider",
   "former",
+  "suspended",
   "viewer",
   "member",
   "editor",
