@@ -151,7 +151,8 @@ begin
       where blocked is null or p.place <> all (blocked) group by p.key) u on u.key = d.key
     where d.is_rated;
     perform ops._hold_back(_admit.jobs, blocked, v_blocked_keys, _admit.lane, _admit.held_keys, _admit.held_tags,
-      _admit.now);
+      _admit.now, case when v_is_probed then array(
+        select d.key from unnest(v_demands) d where d.probe is not null and d.key = any (slot_keys)) end);
   end if;
   if v_is_probed then
     -- the one call that may try whether a provider is back
@@ -201,7 +202,7 @@ revoke all on function ops._open_further from public, anon, authenticated, servi
 -- shares its capacity: who comes late with little is not behind all who wait. A job that had been let out of the same
 -- line goes back to its place. places and keys are parallel.
 create function ops._hold_back(jobs ops.live_jobs[], places integer[], keys bigint[], lane smallint,
-  held_keys bigint[], held_tags bigint[], now timestamptz) returns void
+  held_keys bigint[], held_tags bigint[], now timestamptz, probed bigint[]) returns void
 language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
@@ -241,13 +242,14 @@ begin
   select r.key, _hold_back.lane, m.next_tag - (c.n - r.nth + 1) * r.cost, r.id, r.ticket, r.queue, r.flow
   from fresh r join moved m on m.key = r.key and m.flow = r.flow join counted c on c.key = r.key and c.flow = r.flow;
   perform ops._note_held_back(array(select _hold_back.jobs[u.place] from unnest(_hold_back.places) u (place)),
-    _hold_back.keys, _hold_back.now);
+    _hold_back.keys, _hold_back.now, _hold_back.probed);
 end $$;
 comment on function ops._hold_back is 'Puts jobs into the lines of the limit keys that hold them back.';
 revoke all on function ops._hold_back from public, anon, authenticated, service_role;
 
--- Names the keys that hold jobs back, and says when time alone opens them. jobs and keys are parallel.
-create function ops._note_held_back(jobs ops.live_jobs[], keys bigint[], now timestamptz) returns void
+-- Names the keys that hold jobs back, and says when time alone opens them. jobs and keys are parallel. probed: keys
+-- whose circuit this claim tries; another may when that call counts as lost.
+create function ops._note_held_back(jobs ops.live_jobs[], keys bigint[], now timestamptz, probed bigint[]) returns void
 language plpgsql
 set search_path = ''
 set plan_cache_mode = force_generic_plan
@@ -262,8 +264,8 @@ begin
       (select max(ops._window_opens(r.key, w.max_starts, w.per, _note_held_back.now))
         from unnest(r.max_starts, r.per) as w (max_starts, per)),
       (select x.closed_until from ops.limit_keys x where x.key = r.key and x.closed_until > _note_held_back.now),
-      -- one that may be tried now is tried by this claim: the next may when that call counts as lost
-      (select case when c.probe_at > _note_held_back.now then c.probe_at else _note_held_back.now + c.cool_down end
+      (select case when c.probe_at > _note_held_back.now then c.probe_at
+          when r.key = any (_note_held_back.probed) then _note_held_back.now + c.cool_down end
         from ops.circuit_breakers c where c.name = r.name and c.state <> 'closed')) as at
     from rules r
   )
