@@ -532,6 +532,7 @@ export type Database = {
           created_at: string;
           embedding: number[] | null;
           embedding_model: string | null;
+          embedding_signs: unknown;
           embedding_updated_at: string | null;
           expires_at: string | null;
           heading: string | null;
@@ -560,6 +561,7 @@ export type Database = {
           created_at?: string;
           embedding?: number[] | null;
           embedding_model?: string | null;
+          embedding_signs?: never;
           embedding_updated_at?: string | null;
           expires_at?: string | null;
           heading?: string | null;
@@ -587,6 +589,7 @@ export type Database = {
           created_at?: string;
           embedding?: number[] | null;
           embedding_model?: string | null;
+          embedding_signs?: never;
           embedding_updated_at?: string | null;
           expires_at?: string | null;
           heading?: string | null;
@@ -3400,6 +3403,43 @@ export type Database = {
           },
         ];
       };
+      meter_losses: {
+        Row: {
+          charges: number;
+          cost_micro: number;
+          created_at: string;
+          day: string;
+          earned_micro: number;
+          meter: string;
+          model: string;
+          provider: string;
+          quantity: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          charges: number;
+          cost_micro: number;
+          created_at?: string;
+          day: string;
+          earned_micro: number;
+          meter: string;
+          model: string;
+          provider: string;
+          quantity: number;
+        };
+        Update: {
+          charges?: number;
+          cost_micro?: number;
+          created_at?: string;
+          day?: string;
+          earned_micro?: number;
+          meter?: string;
+          model?: string;
+          provider?: string;
+          quantity?: number;
+        };
+        Relationships: [];
+      };
       meter_reporting: {
         Row: {
           created_at: string;
@@ -4319,6 +4359,13 @@ export type Database = {
             foreignKeyName: "provider_costs_usage_event_id_fkey";
             columns: ["usage_event_id"];
             isOneToOne: false;
+            referencedRelation: "idle_holds";
+            referencedColumns: ["usage_event_id"];
+          },
+          {
+            foreignKeyName: "provider_costs_usage_event_id_fkey";
+            columns: ["usage_event_id"];
+            isOneToOne: false;
             referencedRelation: "usage_events";
             referencedColumns: ["id"];
           },
@@ -5161,6 +5208,13 @@ export type Database = {
             foreignKeyName: "usage_corrections_usage_event_id_fkey";
             columns: ["usage_event_id"];
             isOneToOne: false;
+            referencedRelation: "idle_holds";
+            referencedColumns: ["usage_event_id"];
+          },
+          {
+            foreignKeyName: "usage_corrections_usage_event_id_fkey";
+            columns: ["usage_event_id"];
+            isOneToOne: false;
             referencedRelation: "usage_events";
             referencedColumns: ["id"];
           },
@@ -5593,6 +5647,18 @@ export type Database = {
         ComputedFields: never;
         Relationships: [];
       };
+      idle_holds: {
+        Row: {
+          amount_micro: number;
+          cause: string | null;
+          created_at: string;
+          key: string;
+          usage_event_id: string;
+          workspace_id: string;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
       ledger_history: {
         Row: {
           account: string;
@@ -5617,6 +5683,22 @@ export type Database = {
             referencedColumns: ["id"];
           },
         ];
+      };
+      meter_margin: {
+        Row: {
+          charges: number | null;
+          cost_micro: number | null;
+          cost_per_unit_micro: number | null;
+          earned_micro: number | null;
+          margin_micro: number | null;
+          meter: string | null;
+          model: string | null;
+          price_per_unit_micro: number | null;
+          provider: string | null;
+          quantity: number | null;
+        };
+        ComputedFields: never;
+        Relationships: [];
       };
       usage_daily: {
         Row: {
@@ -7906,6 +7988,21 @@ export type Database = {
       look_at_due_subscriptions: { Args: Record<PropertyKey, never>; Returns: number };
       look_at_subscription: { Args: { provider_subscription_id: string }; Returns: boolean };
       look_for_disputes: { Args: Record<PropertyKey, never>; Returns: number };
+      meter_margins: {
+        Args: { since: string; until?: string };
+        Returns: {
+          charges: number;
+          cost_micro: number;
+          cost_per_unit_micro: number;
+          earned_micro: number;
+          margin_micro: number;
+          meter: string;
+          model: string;
+          price_per_unit_micro: number;
+          provider: string;
+          quantity: number;
+        }[];
+      };
       migrate_plan: {
         Args: {
           at_period_end?: boolean;
@@ -7996,6 +8093,7 @@ export type Database = {
         Args: { error_count: number; errors: Json; event_id: string; summary: string };
         Returns: number;
       };
+      note_meter_losses: { Args: Record<PropertyKey, never>; Returns: number };
       note_missing_subscription: { Args: { provider_subscription_id: string }; Returns: undefined };
       on_auto_reload_job: { Args: { event: string; job: unknown }; Returns: undefined };
       on_look_job: { Args: { event: string; job: unknown }; Returns: undefined };
@@ -9654,6 +9752,7 @@ export type Database = {
           pictures: number;
           position: number;
           product_id: string | null;
+          provider: string | null;
           publish_error: string | null;
           publish_job_id: number | null;
           publish_status: string | null;
@@ -9686,6 +9785,7 @@ export type Database = {
           pictures: number;
           position: number;
           product_id?: string | null;
+          provider?: string | null;
           publish_error?: string | null;
           publish_job_id?: number | null;
           publish_status?: string | null;
@@ -9717,6 +9817,7 @@ export type Database = {
           pictures?: number;
           position?: number;
           product_id?: string | null;
+          provider?: string | null;
           publish_error?: string | null;
           publish_job_id?: number | null;
           publish_status?: string | null;
@@ -9954,6 +10055,7 @@ export type Database = {
           description: string | null;
           embedding: number[] | null;
           external_id: string | null;
+          fulfilled_by: string | null;
           garment_category: string | null;
           garment_color: string | null;
           garment_fit: string | null;
@@ -9965,6 +10067,7 @@ export type Database = {
           import_batch_id: string | null;
           import_errors: Json | null;
           import_row_number: number | null;
+          inventory_quantity: number | null;
           price_cents: number | null;
           primary_image_url: string | null;
           product_type: string | null;
@@ -9993,6 +10096,7 @@ export type Database = {
           description?: string | null;
           embedding?: number[] | null;
           external_id?: string | null;
+          fulfilled_by?: string | null;
           garment_category?: string | null;
           garment_color?: string | null;
           garment_fit?: string | null;
@@ -10004,6 +10108,7 @@ export type Database = {
           import_batch_id?: string | null;
           import_errors?: Json | null;
           import_row_number?: number | null;
+          inventory_quantity?: number | null;
           price_cents?: number | null;
           primary_image_url?: string | null;
           product_type?: string | null;
@@ -10031,6 +10136,7 @@ export type Database = {
           description?: string | null;
           embedding?: number[] | null;
           external_id?: string | null;
+          fulfilled_by?: string | null;
           garment_category?: string | null;
           garment_color?: string | null;
           garment_fit?: string | null;
@@ -10042,6 +10148,7 @@ export type Database = {
           import_batch_id?: string | null;
           import_errors?: Json | null;
           import_row_number?: number | null;
+          inventory_quantity?: number | null;
           price_cents?: number | null;
           primary_image_url?: string | null;
           product_type?: string | null;
@@ -11371,6 +11478,14 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      catalog_product_models: {
+        Args: { item_id: string };
+        Returns: {
+          creation_type: string;
+          max_outputs: number;
+          model: string;
+        }[];
+      };
       confirm_import: {
         Args: { batch_id: string };
         Returns: {
@@ -11760,6 +11875,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      reroute_catalog_products: { Args: Record<PropertyKey, never>; Returns: number };
       resume_catalog_job: {
         Args: { catalog_job_id: string };
         Returns: {
@@ -12046,6 +12162,7 @@ export type Database = {
         Args: { batch_id: string; errors: Json; invalid: number; percent: number; rows: Json; valid: number };
         Returns: boolean;
       };
+      store_amazon_stock: { Args: { batch_id: string; stock: Json }; Returns: boolean };
       store_import_rows: { Args: { batch_id: string; percent: number; rows: Json }; Returns: boolean };
       sweep_shops: { Args: Record<PropertyKey, never>; Returns: number };
     };
@@ -12747,6 +12864,7 @@ export type Database = {
           id: string;
           invited_at: string | null;
           invited_by: string | null;
+          is_suspended: boolean;
           joined_at: string;
           permissions: NonNullable<Json>;
           role: string;
@@ -12761,6 +12879,7 @@ export type Database = {
           id?: string;
           invited_at?: string | null;
           invited_by?: string | null;
+          is_suspended?: boolean;
           joined_at?: string;
           permissions?: NonNullable<Json>;
           role?: string;
@@ -12774,6 +12893,7 @@ export type Database = {
           id?: string;
           invited_at?: string | null;
           invited_by?: string | null;
+          is_suspended?: boolean;
           joined_at?: string;
           permissions?: NonNullable<Json>;
           role?: string;
@@ -12900,6 +13020,7 @@ export type Database = {
           id: string;
           invited_at: string | null;
           invited_by: string | null;
+          is_suspended: boolean;
           joined_at: string;
           permissions: NonNullable<Json>;
           role: string;
@@ -12932,6 +13053,7 @@ export type Database = {
           id: string;
           invited_at: string | null;
           invited_by: string | null;
+          is_suspended: boolean;
           joined_at: string;
           permissions: NonNullable<Json>;
           role: string;
@@ -13061,6 +13183,7 @@ export type Database = {
           id: string;
           invited_at: string | null;
           invited_by: string | null;
+          is_suspended: boolean;
           joined_at: string;
           permissions: NonNullable<Json>;
           role: string;
@@ -17589,6 +17712,16 @@ export type Database = {
     };
     Functions: {
       delete_qa_spec: { Args: { id: string }; Returns: undefined };
+      lift_suspension: {
+        Args: { reason: string; user_id: string };
+        Returns: Database["identity"]["Tables"]["profiles"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "profiles";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       request_qa_run: {
         Args: {
           base_url?: string;
@@ -17698,6 +17831,16 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      suspend_person: {
+        Args: { reason: string; user_id: string };
+        Returns: Database["identity"]["Tables"]["profiles"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "profiles";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
     };
     Enums: {
       [_ in never]: never;
@@ -17721,6 +17864,7 @@ export type Database = {
           model: string;
           provider: string;
           provider_request_id: string | null;
+          runs: number;
           status: string;
           submitted_at: string | null;
           usage_event_id: string;
@@ -17739,6 +17883,7 @@ export type Database = {
           model: string;
           provider: string;
           provider_request_id?: string | null;
+          runs?: number;
           status?: string;
           submitted_at?: string | null;
           usage_event_id: string;
@@ -17756,6 +17901,7 @@ export type Database = {
           model?: string;
           provider?: string;
           provider_request_id?: string | null;
+          runs?: number;
           status?: string;
           submitted_at?: string | null;
           usage_event_id?: string;
@@ -18617,6 +18763,7 @@ export type Database = {
           id: string;
           is_enabled: boolean;
           max_outputs: number;
+          max_runs: number;
           model: string;
           priority: number;
           provider: string;
@@ -18633,6 +18780,7 @@ export type Database = {
           id?: string;
           is_enabled?: boolean;
           max_outputs?: number;
+          max_runs?: number;
           model: string;
           priority?: number;
           provider: string;
@@ -18648,6 +18796,7 @@ export type Database = {
           id?: string;
           is_enabled?: boolean;
           max_outputs?: number;
+          max_runs?: number;
           model?: string;
           priority?: number;
           provider?: string;
@@ -19612,7 +19761,7 @@ export type Database = {
       };
       enqueue_picture_work: { Args: Record<PropertyKey, never>; Returns: number };
       enter_vr_shop: {
-        Args: { origin?: string; token: string };
+        Args: { is_counted?: boolean; origin?: string; token: string };
         Returns: Database["studio"]["CompositeTypes"]["vr_entry"];
         SetofOptions: {
           from: "*";
@@ -20141,6 +20290,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      sweep_lent_creations: { Args: Record<PropertyKey, never>; Returns: number };
       sweep_vr_files: { Args: Record<PropertyKey, never>; Returns: number };
       sync_shop_collections: { Args: Record<PropertyKey, never>; Returns: number };
       sync_shopify_collection: {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { completed, type Handler, JobError, waiting } from "../../functions/worker/job.ts";
+import { completed, type Handler, type Handlers, JobError, waiting } from "../../functions/worker/job.ts";
 import { errorEnvelope } from "../../types/contracts.ts";
 import { done, enqueue, job, setUp, testDb } from "./worker-stage.ts";
 
