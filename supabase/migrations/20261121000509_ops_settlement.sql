@@ -83,6 +83,7 @@ declare
   v_now timestamptz := private.now();
   v_given ops.plain_batch := ops._read_plain_batch(results);
   v_claim ops.claims;
+  v_ended integer;
   v_ids bigint[];
 begin
   if v_given.ids is null then
@@ -99,26 +100,30 @@ begin
     using unnest(v_given.ids, v_given.attempts, v_given.outputs) as g (id, attempt, output)
     where j.id = g.id and j.attempt = g.attempt - 1 and not j.is_heard and j.wait_key is null
     returning j.*, g.output as given_output
-  ), kept as (
-    insert into ops.finished_jobs (id, kind, queue, workspace_id, state, priority, run_at, payload, provider,
-      limit_key, ticket, paused, is_heard, attempt, failed_attempts, max_attempts, progress, stage, checkpoint, output,
-      error, pending_children, failed_children, max_failed_children, callback, deadline_at, correlation_id, created_at,
-      started_at, claimed_at, worker, finished_at)
-    select e.id, e.kind, e.queue, e.workspace_id, 'completed', e.priority, e.run_at, e.payload, e.provider,
-      e.limit_key, e.ticket, e.paused, false, e.attempt + 1, e.failed_attempts, e.max_attempts, 100, e.stage,
-      e.checkpoint, e.given_output, e.error, e.pending_children, e.failed_children, e.max_failed_children, e.callback,
-      e.deadline_at, e.correlation_id, e.created_at, coalesce(e.started_at, v_claim.started_at), v_claim.started_at,
-      v_claim.worker, v_now
-    from gone e
-    returning id
   )
-  select coalesce(array_agg(k.id), '{}') into v_ids from kept k;
-  delete from ops.claims c where c.id = v_claim.id and c.job_ids <@ v_ids returning c.slot_keys into v_claim.slot_keys;
-  if found then
-    perform ops._release_slots(v_claim.slot_keys);
-  else
-    perform ops._release_slots(ops._leave_claims(v_ids, v_claim.id));
+  insert into ops.finished_jobs (id, kind, queue, workspace_id, state, priority, run_at, payload, provider,
+    limit_key, ticket, paused, is_heard, attempt, failed_attempts, max_attempts, progress, stage, checkpoint, output,
+    error, pending_children, failed_children, max_failed_children, callback, deadline_at, correlation_id, created_at,
+    started_at, claimed_at, worker, finished_at)
+  select e.id, e.kind, e.queue, e.workspace_id, 'completed', e.priority, e.run_at, e.payload, e.provider,
+    e.limit_key, e.ticket, e.paused, false, e.attempt + 1, e.failed_attempts, e.max_attempts, 100, e.stage,
+    e.checkpoint, e.given_output, e.error, e.pending_children, e.failed_children, e.max_failed_children, e.callback,
+    e.deadline_at, e.correlation_id, e.created_at, coalesce(e.started_at, v_claim.started_at), v_claim.started_at,
+    v_claim.worker, v_now
+  from gone e;
+  get diagnostics v_ended = row_count;
+  if v_ended = cardinality(v_claim.job_ids) and v_ended = cardinality(v_given.ids) then
+    -- all that it held, as nearly always
+    delete from ops.claims c where c.id = v_claim.id returning c.slot_keys into v_claim.slot_keys;
+    if v_claim.slot_keys <> '{}' then
+      perform ops._release_slots(v_claim.slot_keys);
+    end if;
+    return v_given.ids;
   end if;
+  v_ids := array(select f.id from ops.finished_jobs f
+    where f.id = any (v_given.ids) and f.state = 'completed' and f.worker = v_claim.worker
+      and f.claimed_at = v_claim.started_at and f.finished_at = v_now order by f.id);
+  perform ops._release_slots(ops._leave_claims(v_ids, v_claim.id));
   return v_ids;
 end $$;
 comment on function ops._complete_plain_jobs(text, jsonb) is
@@ -175,7 +180,9 @@ begin
   v_plain := ops._complete_plain_jobs(worker, results);
   if cardinality(v_plain) > 0 then
     return query select unnest(v_plain), 'completed';
-    perform ops._record_plain_successes(v_plain);
+    if exists (select from ops.circuit_breakers c where c.failures > 0 or c.state <> 'closed') then
+      perform ops._record_plain_successes(v_plain);
+    end if;
     if cardinality(v_plain) = jsonb_array_length(results) then
       return;
     end if;
