@@ -204,6 +204,15 @@ describe("cancelling", () => {
 });
 
 describe("misbehaving", () => {
+  test("each third question fails, twice", async () => {
+    const run = await submit(person());
+    await webhooks(run);
+    await orders.add({ fail: "status", http_status: 503, every: 3, times: 2 });
+    const seen: boolean[] = [];
+    for (let n = 0; n < 9; n++) seen.push((await call(String(run.body.status_url))).status === 503);
+    expect(seen).toEqual([false, false, true, false, false, true, false, false, false]);
+  });
+
   test("submissions fail, or are accepted without an answer", async () => {
     await orders.add({ fail: "submit", http_status: 429, retry_after: 2, times: 1 });
     const refused = await submit(person());

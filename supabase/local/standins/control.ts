@@ -25,10 +25,11 @@ export const ruleSchema = z.strictObject({
   lose_webhook: z.boolean().optional(),
   types: z.array(z.string()).optional(),
   times: z.number().int().min(1).optional(),
+  every: z.number().int().min(1).optional(),
 });
 export type Rule = z.infer<typeof ruleSchema>;
 
-/** A rule acts in up to three phases; `times` counts in each phase by itself. */
+/** A rule acts in up to three phases; `times` and `every` count in each phase by themselves. */
 const phases = {
   api: ["answer_ms"],
   run: ["delay_ms", "queue_ms", "ignore_cancel", "plain", "expire_ms", "text", "finish", "block"],
@@ -47,7 +48,7 @@ export type RecordedRequest = {
   status: number;
 };
 
-type ActiveRule = { rule: Rule; used: Record<Phase, number> };
+type ActiveRule = { rule: Rule; met: Record<Phase, number>; used: Record<Phase, number> };
 export type Counts = Record<string, number | Record<string, number>>;
 
 /** The orders given to a stand-in, and the record of what it received. Never persisted. */
@@ -65,7 +66,8 @@ export class Control {
   add({ delay_ms, ...rest }: Rule): void {
     const rule: Rule = { ...rest };
     if (delay_ms !== undefined) rule[this.#slow === "run" ? "delay_ms" : "answer_ms"] = delay_ms;
-    this.#rules.push({ rule, used: { api: 0, run: 0, webhook: 0 } });
+    const none = { api: 0, run: 0, webhook: 0 };
+    this.#rules.push({ rule, met: { ...none }, used: { ...none } });
   }
 
   reset(): void {
@@ -79,6 +81,7 @@ export class Control {
     const merged: Rule = {};
     for (const active of this.#rules) {
       if (!actsIn(active, phase, subject)) continue;
+      if (++active.met[phase] % (active.rule.every ?? 1) !== 0) continue;
       active.used[phase]++;
       Object.assign(merged, active.rule);
     }
