@@ -126,6 +126,15 @@ describe("the automatic reload", () => {
     await s.sql("update billing.auto_reloads set next_attempt_at = now() where workspace_id = $1", [
       person.workspaceId,
     ]);
+    // The job may be about to wait for the time that stood there before.
+    await eventually("the job waits", () =>
+      s
+        .sql(
+          "select from ops.jobs where kind = 'billing.auto_reload' and state = 'waiting' and workspace_id = $1",
+          [person.workspaceId],
+        )
+        .then((rows) => rows.length > 0),
+    );
     await s.hurry();
     await reloaded(person, "succeeded");
     expect(await available(person)).toBe(1_500_000);
