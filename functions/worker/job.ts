@@ -38,6 +38,9 @@ export function waiting(wait: { wait_key?: string; poll_in?: number; checkpoint?
   return { outcome: "waiting", ...wait };
 }
 
+/** Is no attempt left that could try again? */
+export const isLastAttempt = ({ failed_attempts, max_attempts }: Job) => failed_attempts + 1 >= max_attempts;
+
 /** Ends an attempt with an error that people may read; stored as `code: Sentence`. */
 export class JobError extends Error {
   override readonly name = "JobError";

@@ -3,7 +3,15 @@
 // reads it: private.run_made, private.run_units.
 
 import { z } from "zod";
-import { type Job, type JobContext, JobError, LeaseLost, type Outcome, waiting } from "./job.ts";
+import {
+  isLastAttempt,
+  type Job,
+  type JobContext,
+  JobError,
+  LeaseLost,
+  type Outcome,
+  waiting,
+} from "./job.ts";
 import {
   type CreationProvider,
   type CreationRequest,
@@ -110,9 +118,9 @@ function requestOf(request: Asked["request"], { plan, runs, begun }: RunSet): Cr
   return { ...given, creation: { ...creation, num_outputs, settings } };
 }
 
-function isLast({ failed_attempts, max_attempts }: Job, error: unknown): boolean {
+function isLast(job: Job, error: unknown): boolean {
   if (!(error instanceof JobError) || error.provider === "busy") return false;
-  return !error.retry || failed_attempts + 1 >= max_attempts;
+  return !error.retry || isLastAttempt(job);
 }
 
 function failureOf(error: unknown): RunFailure | null {

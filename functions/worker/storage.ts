@@ -1,6 +1,7 @@
 // What the worker does with storage.
 
 import type { SupabaseClient } from "@supabase/supabase-js";
+import type { FilePlace } from "../_shared/sql/files.ts";
 import { JobError } from "./job.ts";
 
 export interface Storage {
@@ -15,16 +16,11 @@ export interface FileRemover {
   remove(bucket: string, paths: string[]): Promise<void>;
 }
 
-export interface StoredObject {
-  bucket: string;
-  path: string;
-}
-
 /** A call deletes so many at once. */
 const removedAtOnce = 100;
 
 /** Deletes objects of any buckets; those that are gone are fine. Errors: storage_unavailable. */
-export async function removeObjects(storage: FileRemover, objects: readonly StoredObject[]): Promise<void> {
+export async function removeObjects(storage: FileRemover, objects: readonly FilePlace[]): Promise<void> {
   for (const [bucket, group] of Map.groupBy(objects, (object) => object.bucket)) {
     for (let at = 0; at < group.length; at += removedAtOnce) {
       const paths = group.slice(at, at + removedAtOnce).map(({ path }) => path);

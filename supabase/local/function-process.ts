@@ -93,10 +93,7 @@ export class FunctionProcess {
 
   /** The running process' address; starts the first one, waits for a restart that is under way. */
   async url(timeoutMs: number): Promise<string | undefined> {
-    if (!this.#begun) {
-      this.#begun = true;
-      void this.#again();
-    }
+    if (!this.#begun) void this.#again();
     const deadline = Date.now() + timeoutMs;
     while (!this.#stopped && Date.now() < deadline) {
       const port = this.#current?.port;

@@ -1,6 +1,7 @@
 // /rest/v1 and /auth/v1 by @supabase/lite, in this process, on the same roles the hosted services use.
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
 import { App, type HonoContext, type IntrospectResult, RelationNotFoundError } from "@supabase/lite";
 import { createPostgresConnection } from "@supabase/lite/postgres";
 import type { MiddlewareHandler } from "hono";
@@ -78,17 +79,11 @@ function sharedCatalog(adminUrl: string) {
 
 const introspectionMs = 20_000;
 
-async function inTime<T>(work: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(
-    () => late.reject(new Error("The catalog could not be read in time.")),
-    introspectionMs,
-  );
-  try {
-    return await Promise.race([work, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
+function inTime<T>(work: Promise<T>): Promise<T> {
+  const late = sleep(introspectionMs, undefined, { ref: false }).then(() => {
+    throw new Error("The catalog could not be read in time.");
+  });
+  return Promise.race([work, late]);
 }
 
 /** What the caller of /rest/v1 did wrong is in the answer; @supabase/lite also prints a stack for each. */

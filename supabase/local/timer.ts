@@ -1,7 +1,8 @@
 // What pg_cron does on the hosted platform: calls by the clock, each by itself, and none again before it has ended.
 
-import pg from "pg";
+import type pg from "pg";
 import { type Log, logOnChange } from "./log.ts";
+import { openPool } from "./pool.ts";
 
 const clock = [
   { call: "ops.tick()", statement: "select ops.tick()", everyMs: 1000 },
@@ -22,13 +23,7 @@ const clock = [
 type Timer = { stop(): Promise<void> };
 
 export function startTimer(databaseUrl: string, log: Log): Timer {
-  const pool = new pg.Pool({
-    connectionString: databaseUrl,
-    max: clock.length,
-    connectionTimeoutMillis: 5000,
-  });
-  // An idle connection that breaks (the server was restarted) is replaced at the next call.
-  pool.on("error", () => undefined);
+  const pool = openPool({ connectionString: databaseUrl, max: clock.length, connectionTimeoutMillis: 5000 });
   const hands = clock.map((hand) => startHand(pool, hand, log));
   return {
     async stop() {

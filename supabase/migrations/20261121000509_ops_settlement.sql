@@ -181,7 +181,8 @@ begin
   if cardinality(v_plain) > 0 then
     return query select unnest(v_plain), 'completed';
     if exists (select from ops.circuit_breakers c where c.failures > 0 or c.state <> 'closed') then
-      perform ops._record_plain_successes(v_plain);
+      perform ops._record_provider_calls(array(select distinct 'provider:' || f.provider from ops.finished_jobs f
+        where f.id = any (v_plain) and f.provider is not null), '[]');
     end if;
     if cardinality(v_plain) = jsonb_array_length(results) then
       return;
@@ -258,20 +259,6 @@ comment on function ops.complete_jobs is
   'Ends or parks held jobs, each with its domain row, money and parent in one transaction; tells what became of each.';
 revoke all on function ops.complete_jobs from public, anon, authenticated, service_role;
 grant execute on function ops.complete_jobs to service_role;
-
-create function ops._record_plain_successes(ids bigint[]) returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  if ids <> '{}' and exists (select from ops.circuit_breakers c where c.failures > 0 or c.state <> 'closed') then
-    perform ops._record_provider_calls(array(select distinct 'provider:' || f.provider from ops.finished_jobs f
-      where f.id = any (ids) and f.provider is not null), '[]');
-  end if;
-end $$;
-comment on function ops._record_plain_successes(bigint[]) is
-  'Tells troubled circuits of the providers of completed jobs.';
-revoke all on function ops._record_plain_successes from public, anon, authenticated, service_role;
 
 -- One attempt failed. Answers retrying, dead, or lost. retry_in null: exponential backoff.
 create function ops.fail_job(worker text, id bigint, error text, retry_in interval default null,

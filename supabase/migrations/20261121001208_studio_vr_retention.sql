@@ -94,7 +94,7 @@ begin
   return null;
 end $$;
 comment on function private.remove_tryon_creations() is
-  'Trigger: what was made for visitors goes with their try-ons.';
+  'Trigger: what was made for a person''s try-on goes with it; for rows with a creation_id.';
 revoke all on function private.remove_tryon_creations from public, anon, authenticated, service_role;
 create trigger vr_tryons_creations after delete on studio.vr_tryons
   referencing old table as old_rows for each statement execute function private.remove_tryon_creations();

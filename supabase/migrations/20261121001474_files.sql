@@ -66,19 +66,8 @@ select private.register_files('billing.invoices', 'pdf_path', '''billing-documen
 
 -- What was made of a person's photo goes with their conversation, as a visitor's does with their try-on. What is still
 -- being made ends first, and is found by the sweep after that.
-create function private.remove_bot_creations() returns trigger
-language plpgsql security definer
-set search_path = ''
-as $$
-begin
-  delete from studio.creations c using gone g where c.id = g.creation_id and c.completed_at is not null;
-  return null;
-end $$;
-comment on function private.remove_bot_creations() is
-  'Trigger: what was made of photos that people sent to the bot goes with their try-ons.';
-revoke all on function private.remove_bot_creations from public, anon, authenticated, service_role;
 create trigger tryons_creations after delete on social.tryons
-  referencing old table as gone for each statement execute function private.remove_bot_creations();
+  referencing old table as old_rows for each statement execute function private.remove_tryon_creations();
 
 create index creations_of_lent_photos on studio.creations (completed_at)
   where split_part(model_storage_path, '/', 2) in ('visitors', 'instagram');

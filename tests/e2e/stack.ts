@@ -2,8 +2,9 @@ import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
-import pg from "pg";
+import type pg from "pg";
 import { afterAll, beforeAll } from "vitest";
+import { openPool } from "../../supabase/local/pool.ts";
 import { type Stack, type StackOptions, startStack } from "../../supabase/local/stack.ts";
 import type { Database } from "../../types/database.ts";
 
@@ -69,8 +70,7 @@ export function useStack(options: StackOptions = {}): TestStack {
   beforeAll(async () => {
     test.stack = await startStack({ ephemeral: true, functionsOnDemand: true, log: () => {}, ...options });
     test.service = makeClient(test.stack.secretKey);
-    pool = new pg.Pool({ connectionString: test.stack.dbUrl, max: 4 });
-    pool.on("error", () => {});
+    pool = openPool({ connectionString: test.stack.dbUrl, max: 4 });
   });
   afterAll(async () => {
     await pool?.end();

@@ -2,6 +2,7 @@
 
 import type { Database, Statement } from "../db.ts";
 import { toHex } from "./accounts.ts";
+import type { FilePlace } from "./files.ts";
 
 export type MetaApp = "instagram" | "facebook";
 export type DataRequestKind = "deauthorize" | "deletion";
@@ -14,14 +15,9 @@ export interface SignedRequest {
   issuedAt: Date;
 }
 
-export interface StoredFile {
-  bucket: string;
-  path: string;
-}
-
 export type ErasureStep =
   | { state: "completed" | "again" | "waiting" }
-  | { state: "files"; files: StoredFile[] };
+  | { state: "files"; files: FilePlace[] };
 
 const statements = {
   receive: {
@@ -67,7 +63,7 @@ export async function eraseStep(db: Database, requestId: string): Promise<Erasur
 export async function noteFilesErased(
   db: Database,
   requestId: string,
-  files: readonly StoredFile[],
+  files: readonly FilePlace[],
 ): Promise<number> {
   return (await db.row<{ remaining: number }>(statements.gone, [requestId, JSON.stringify(files)])).remaining;
 }

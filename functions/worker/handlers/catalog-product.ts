@@ -11,6 +11,7 @@ import {
 import {
   completed,
   type Handler,
+  isLastAttempt,
   type Job,
   type JobContext,
   JobError,
@@ -29,7 +30,7 @@ import {
   waitForRuns,
 } from "../runs.ts";
 import type { Storage } from "../storage.ts";
-import type { CreationDeps } from "./creation.ts";
+import { type CreationDeps, providerOf } from "./creation.ts";
 import { storePictures } from "./store-pictures.ts";
 
 /** How long an address of a model's picture is good, and for how long this instance gives it out again. */
@@ -84,12 +85,6 @@ async function planLook(product: CatalogProduct, progress: State, { db }: JobCon
   return { ...planned, kind: next.kind, ...(found && { model: found.model }) };
 }
 
-function providerOf({ providers }: CreationDeps, name: string | null): CreationProvider {
-  const provider = name !== null && Object.hasOwn(providers, name) ? providers[name] : undefined;
-  if (provider) return provider;
-  throw new JobError("unknown_provider", `There is no provider "${name}".`, { retry: false });
-}
-
 /**
  * What came of a kind whose runs have all ended. Runs that broke are asked for again while attempts are left; what
  * came is enough then, and without anything the product fails here.
@@ -98,8 +93,7 @@ async function settle(progress: State, look: Look, job: Job, context: JobContext
   const { reason, fault } = faultOf(look);
   const pictures = picturesOf(look);
   const broke = look.runs.some(({ result }) => result && !result.ok);
-  const isLast = job.failed_attempts + 1 >= job.max_attempts;
-  if (fault === "provider" && (pictures.length === 0 || (broke && !isLast))) {
+  if (fault === "provider" && (pictures.length === 0 || (broke && !isLastAttempt(job)))) {
     const kept = withoutBroken(look);
     const again: State = { ...progress, look: kept.look, past: [...progress.past, ...kept.broken] };
     if (!(await context.checkpoint({ checkpoint: again, progress: 10, stage: "again" })))

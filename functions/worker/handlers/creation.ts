@@ -87,8 +87,9 @@ function failed(set: RunSet): JobError {
   return (fault === "input" ? providerRejected : providerFailed)(reason);
 }
 
-function providerOf(deps: CreationDeps, name: string): CreationProvider {
-  const provider = Object.hasOwn(deps.providers, name) ? deps.providers[name] : undefined;
+/** The provider of a row. Errors: unknown_provider. */
+export function providerOf({ providers }: CreationDeps, name: string | null): CreationProvider {
+  const provider = name !== null && Object.hasOwn(providers, name) ? providers[name] : undefined;
   if (provider) return provider;
   throw new JobError("unknown_provider", `There is no provider "${name}".`, { retry: false });
 }

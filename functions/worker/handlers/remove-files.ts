@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { countFiles, filesOfWorkspace, planRemoval } from "../../_shared/sql/files.ts";
+import { countFiles, type FilePlace, filesOfWorkspace, planRemoval } from "../../_shared/sql/files.ts";
 import {
   completed,
   type Handler,
@@ -9,7 +9,7 @@ import {
   LeaseLost,
   waiting,
 } from "../job.ts";
-import { type FileRemover, removeObjects, type StoredObject } from "../storage.ts";
+import { type FileRemover, removeObjects } from "../storage.ts";
 
 interface Deps {
   storage: FileRemover;
@@ -61,7 +61,7 @@ export function emptyWorkspace({ storage }: Deps): Handler {
   };
 }
 
-async function removeSurely(storage: FileRemover, files: StoredObject[], { db }: JobContext): Promise<void> {
+async function removeSurely(storage: FileRemover, files: FilePlace[], { db }: JobContext): Promise<void> {
   await removeObjects(storage, files);
   if ((await countFiles(db, files)) > 0) {
     throw new JobError("storage_unavailable", "Some files are still there.");
