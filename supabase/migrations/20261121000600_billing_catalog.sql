@@ -328,7 +328,6 @@ create table billing.quotas (
   constraint quotas_subscription_id_fkey foreign key (subscription_id)
     references billing.subscriptions (id) on delete set null,
   constraint quotas_feature_fkey foreign key (feature) references billing.features (slug) on update cascade,
-  constraint quotas_period_key unique (workspace_id, feature, period_start),
   constraint quotas_period_in_order check (period_end > period_start),
   constraint quotas_within_limit check (used_value >= 0 and (limit_value is null or used_value <= limit_value))
 );
@@ -338,8 +337,9 @@ comment on column billing.quotas.limit_value is 'What was allowed at the last us
 comment on column billing.quotas.period_end is 'Null: a total that never resets.';
 create index quotas_subscription_id on billing.quotas (subscription_id);
 create index quotas_feature on billing.quotas (feature);
--- the running period is the one that ends last
-create index quotas_running on billing.quotas (workspace_id, feature, period_end desc nulls last);
+-- the running period is the one that ends last; a week and the month after it may begin alike
+create unique index quotas_running on billing.quotas (workspace_id, feature, period_end desc nulls last)
+  nulls not distinct;
 create trigger quotas_touch before update on billing.quotas for each row execute function private.touch_updated_at();
 alter table billing.quotas enable row level security;
 create policy "Members may read their workspace's quotas" on billing.quotas for select to authenticated

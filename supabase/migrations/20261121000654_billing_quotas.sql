@@ -65,7 +65,9 @@ end $$;
 comment on function private.is_same_use is 'Whether a known use is the one asked for.';
 revoke all on function private.is_same_use from public, anon, authenticated, service_role;
 
--- The quota's row of the running period, locked. Made at its first use, so that concurrent first uses meet in it.
+-- The quota's row of the running period, locked: what runs goes on to its end, whatever begins meanwhile by another
+-- plan, so the row is looked for and not the entitlement's period. Made at its first use by one at a time, so that
+-- first uses at once meet in it.
 create function private.lock_quota(entitlement billing.feature_entitlement) returns billing.quotas
 language plpgsql
 set search_path = ''
@@ -73,17 +75,26 @@ as $$
 declare
   v_quota billing.quotas;
 begin
+  for v_try in 1..2 loop
+    select * into v_quota from billing.quotas q
+    where q.workspace_id = entitlement.workspace_id and q.feature = entitlement.feature
+      and (q.period_end is null) = (entitlement.limit_period = 'total')
+      and (q.period_end is null or q.period_end > private.now())
+    order by q.period_end desc nulls last limit 1
+    for no key update;
+    if found then
+      return v_quota;
+    end if;
+    perform pg_advisory_xact_lock(hashtextextended(
+      'quota:' || entitlement.workspace_id || ':' || entitlement.feature, 0));
+  end loop;
   insert into billing.quotas (workspace_id, subscription_id, feature, limit_value, period_start, period_end)
   values (entitlement.workspace_id, entitlement.subscription_id, entitlement.feature, entitlement.limit_value,
     entitlement.period_start, entitlement.period_end)
-  on conflict on constraint quotas_period_key do nothing;
-  select * into v_quota from billing.quotas q
-  where q.workspace_id = entitlement.workspace_id and q.feature = entitlement.feature
-    and q.period_start = entitlement.period_start
-  for no key update;
+  returning * into v_quota;
   return v_quota;
 end $$;
-comment on function private.lock_quota is 'The locked row of the period that an entitlement speaks of.';
+comment on function private.lock_quota is 'The locked row of the running period of an entitlement''s feature.';
 revoke all on function private.lock_quota from public, anon, authenticated, service_role;
 
 -- Uses an amount (in units of the feature; fractions count) of a limit, once for a key for ever. The row of the

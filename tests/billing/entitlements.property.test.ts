@@ -24,7 +24,7 @@ interface World {
   anchor: number;
   period: { start: number; end: number } | null;
   used: number;
-  open: Map<string, { amount: number; start: number }>;
+  open: Map<string, { amount: number; end: number }>;
 }
 
 const day = 86_400_000;
@@ -211,14 +211,14 @@ async function play(w: World, workspaceId: string, ids: string[], s: Step, n: nu
     if (!fits || w.open.has(key)) return;
     w.period = period;
     w.used += s.amount;
-    w.open.set(key, { amount: s.amount, start: period.start });
+    w.open.set(key, { amount: s.amount, end: period.end });
   } else if (s.do === "release") {
-    for (const [key, { amount, start }] of w.open) {
+    for (const [key, { amount, end }] of w.open) {
       if (!key.startsWith(`${s.key}-`)) continue;
       const { created } = await release(db.service, workspaceId, key);
       expect(created).toBe(amount > 0);
-      if (amount > 0 && w.period?.start === start) w.used -= amount;
-      w.open.set(key, { amount: 0, start });
+      if (amount > 0 && w.period?.end === end) w.used -= amount;
+      w.open.set(key, { amount: 0, end });
     }
   }
 }

@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../helpers/database.ts";
-import { consume, entitlement, makePlan, release, subscribe } from "./entitled.ts";
+import { untilWaiting } from "../ops/queue.ts";
+import { changePlan, consume, entitlement, makePlan, release, subscribe } from "./entitled.ts";
 import { freshKey, noon } from "./money.ts";
 
 let db: TestDatabase;
@@ -79,6 +80,23 @@ test("one use released by twenty at once comes back once", async () => {
   const calls = await Promise.all(Array.from({ length: 20 }, () => release(db.service, workspaceId, "gone")));
   expect(calls.filter(({ created }) => created)).toHaveLength(1);
   expect(await used(workspaceId)).toBe(5);
+});
+
+test("first uses at once meet in one period, though the plan changes between them", async () => {
+  await makePlan(db, "turned", { videos: { limit: 5, period: "week" } });
+  const { workspaceId } = await db.createUser();
+  await subscribe(db, workspaceId, "turned");
+  const [first, second] = await Promise.all([db.connect("service"), db.connect("service")]);
+  await first.begin();
+  await consume(first, workspaceId, "videos", 4, "first");
+  await changePlan(db.service, "amplify", "turned", { features: { videos: { limit: 6, period: "month" } } });
+  const waiting = attempt(consume(second, workspaceId, "videos", 3, "second"));
+  await untilWaiting(db, second.pid);
+  await first.commit();
+  expect(await waiting).toBeNull();
+  expect(await used(workspaceId)).toBe(4);
+  expect(await consume(second, workspaceId, "videos", 2, "third")).toMatchObject({ used_value: 6 });
+  await Promise.all([first.close(), second.close()]);
 });
 
 test("uses and releases in any order and at once keep the count that their keys give", async () => {

@@ -186,6 +186,29 @@ describe("the cycle", () => {
     await expectError(use(workspaceId, "youtube_channels", 1, "c2"), "quota_exceeded");
   });
 
+  test("counts a month by itself that begins where an ended week began", async () => {
+    await makePlan(db, "turned", { videos: { limit: 3, period: "week" } });
+    const { workspaceId } = await db.createUser();
+    await subscribe(db, workspaceId, "turned");
+    await use(workspaceId, "videos", 3, "week");
+    await changePlan(db.service, "amplify", "turned", {
+      features: { videos: { limit: 15, period: "month" } },
+    });
+    expect(await ask(workspaceId)).toMatchObject({
+      used_value: 3,
+      period_end: new Date("2027-01-20T12:00:00Z"),
+    });
+    await db.setClock("2027-01-21T00:00:00Z");
+    expect(await use(workspaceId, "videos", 6, "month")).toMatchObject({
+      used_value: 6,
+      period_start: new Date(noon),
+      period_end: new Date("2027-02-13T12:00:00Z"),
+    });
+    expect(await ask(workspaceId)).toMatchObject({ used_value: 6, remaining: 9 });
+    expect(await release(db.service, workspaceId, "week")).toMatchObject({ used_value: 0 });
+    expect(await ask(workspaceId)).toMatchObject({ used_value: 6, remaining: 9 });
+  });
+
   test("keeps a row a period, with what was allowed in it", async () => {
     const { workspaceId } = await tenant();
     const subscription = await db.query("select id from billing.subscriptions where workspace_id = $1", [
