@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 
 // Whole stacks, processes that are killed, the environment: each file in a worker of its own. They are also the
 // longest, and the first to be run ("alone" sorts before "together").
-const alone = ["e2e", "docs", "harness", "convergence", "security", "local"].map(
+const alone = ["e2e", "docs", "harness", "convergence", "security", "local", "sources"].map(
   (f) => `tests/${f}/**/*.test.ts`,
 );
 const never = ["tests/bench/**", "**/node_modules/**"];

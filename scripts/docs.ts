@@ -10,7 +10,7 @@ import { schemaPage } from "./docs/schema-page.ts";
 import { type Files, writeOrCheck } from "./generated.ts";
 import { withScratchDatabase } from "./scratch.ts";
 
-const folder = "docs/reference";
+export const docsFolder = "docs/reference";
 
 export async function generateDocs(databaseUrl: string): Promise<Files> {
   const client = new pg.Client({ connectionString: databaseUrl });
@@ -22,11 +22,11 @@ export async function generateDocs(databaseUrl: string): Promise<Files> {
       "select name, sqlstate, hint from private.error_codes order by name",
     );
     const files: Files = new Map();
-    files.set(`${folder}/README.md`, indexPage(schemas, exposedSchemas));
-    files.set(`${folder}/errors.md`, errorsPage(errors.rows));
-    files.set(`${folder}/environment.md`, await environmentPage());
+    files.set(`${docsFolder}/README.md`, indexPage(schemas, exposedSchemas));
+    files.set(`${docsFolder}/errors.md`, errorsPage(errors.rows));
+    files.set(`${docsFolder}/environment.md`, await environmentPage());
     for (const schema of schemas) {
-      files.set(`${folder}/${schema.name}.md`, schemaPage(schema, exposedSchemas.includes(schema.name)));
+      files.set(`${docsFolder}/${schema.name}.md`, schemaPage(schema, exposedSchemas.includes(schema.name)));
     }
     files.set("docs/legacy-map.json", `${JSON.stringify(await assembleLegacyMap(), null, 2)}\n`);
     return files;
@@ -36,5 +36,5 @@ export async function generateDocs(databaseUrl: string): Promise<Files> {
 }
 
 if (import.meta.main) {
-  await writeOrCheck("docs", await withScratchDatabase(generateDocs), [folder]);
+  await writeOrCheck("docs", await withScratchDatabase(generateDocs), [docsFolder]);
 }
