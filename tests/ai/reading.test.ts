@@ -5,6 +5,7 @@ import { cutIntoChunks } from "../../functions/worker/knowledge/chunks.ts";
 import { decode, extractDocument } from "../../functions/worker/knowledge/documents.ts";
 import { extractHtml } from "../../functions/worker/knowledge/html.ts";
 import { extractMarkdown, extractPlain } from "../../functions/worker/knowledge/text.ts";
+import { histories } from "../helpers/properties.ts";
 
 describe("a page", () => {
   test("is its text under its headings, without what is on every page", () => {
@@ -46,7 +47,7 @@ describe("a page", () => {
         const { blocks } = extractHtml(html, "https://s.test/");
         return blocks.every(({ text }) => text !== "" && !text.includes("\0"));
       }),
-      { numRuns: 500 },
+      histories(500),
     );
   });
 
@@ -137,7 +138,7 @@ describe("chunks", () => {
         for (const { text } of blocks) for (const word of text.split(" ")) expect(all).toContain(word);
         for (const { content } of chunks) expect(estimateTokens(content)).toBeLessThan(60 + 10 + 45);
       }),
-      { numRuns: 200 },
+      histories(200),
     );
   });
 

@@ -2,12 +2,12 @@
 // says how many, PROPERTY_SEED repeats a run.
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { seed } from "../helpers/properties.ts";
 import { live, prepare } from "../ops/limits-histories.ts";
 import { rules, steps } from "../ops/limits-steps.ts";
 import { createQueueDatabase } from "../ops/queue.ts";
 
 const wanted = Number(process.env.LIMIT_STEPS ?? 40_000);
-const seed = Number(process.env.PROPERTY_SEED ?? Date.now() % 2 ** 31);
 
 test(`${wanted} steps start what the model of limits lets start (seed ${seed})`, async () => {
   const db = await createQueueDatabase();

@@ -4,9 +4,9 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { insertPlans, live, step } from "../billing/histories.ts";
 import { billingDatabase, expectSound } from "../billing/money.ts";
+import { seed } from "../helpers/properties.ts";
 
 const wanted = Number(process.env.PROPERTY_STEPS ?? 200_000);
-const seed = Number(process.env.PROPERTY_SEED ?? Date.now() % 2 ** 31);
 const lanes = 2;
 
 // Each lane has a database of its own, because the clock is the database's.

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
+import { histories, secondsFor } from "../helpers/properties.ts";
 import {
   newAffiliate,
   newCustomer,
@@ -48,57 +49,64 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 /** A fifth of what a payment kept, in whole cents, the affiliate's loss rounded up. */
 const shareOf = (kept: number) => 100 - Math.ceil((100 * (500 - kept)) / 500);
 
-test("in any life an affiliate has, awaits and got exactly the share of what their customers paid and kept", async () => {
-  let batch = 0;
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 18 }), async (steps) => {
-      await db.setClock(noon);
-      const affiliate = await newAffiliate(db, { payout_method: "manual", payout_email: "a@example.com" });
-      const customer = await newCustomer(db, affiliate);
-      const payments: { id: string; refunded: number }[] = [];
-      const open: string[] = [];
-      let got = 0;
-      for (const next of steps) {
-        if (next.do === "pay") payments.push({ id: (await paidTopUp(db, customer)).payment.id, refunded: 0 });
-        if (next.do === "wait") await db.advanceClock(`${next.days} days`);
-        const payment =
-          next.do === "refund" ? payments[next.which % Math.max(1, payments.length)] : undefined;
-        if (next.do === "refund" && payment) {
-          payment.refunded = Math.min(500, payment.refunded + next.minor);
-          await refundPayment(db, payment.id, payment.refunded);
+test(
+  "in any life an affiliate has, awaits and got exactly the share of what their customers paid and kept",
+  async () => {
+    let batch = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 18 }), async (steps) => {
+        await db.setClock(noon);
+        const affiliate = await newAffiliate(db, { payout_method: "manual", payout_email: "a@example.com" });
+        const customer = await newCustomer(db, affiliate);
+        const payments: { id: string; refunded: number }[] = [];
+        const open: string[] = [];
+        let got = 0;
+        for (const next of steps) {
+          if (next.do === "pay")
+            payments.push({ id: (await paidTopUp(db, customer)).payment.id, refunded: 0 });
+          if (next.do === "wait") await db.advanceClock(`${next.days} days`);
+          const payment =
+            next.do === "refund" ? payments[next.which % Math.max(1, payments.length)] : undefined;
+          if (next.do === "refund" && payment) {
+            payment.refunded = Math.min(500, payment.refunded + next.minor);
+            await refundPayment(db, payment.id, payment.refunded);
+          }
+          await sweepGrowth(db);
+          if (next.do === "batch") {
+            const rows = await db.service.rpc("billing.pay_affiliates", { batch: `life-${batch++}` });
+            open.push(
+              ...rows.filter((row) => row.affiliate_id === affiliate.affiliateId).map(({ id }) => id),
+            );
+          }
+          if (next.do === "settle" && open.length > 0) {
+            const [id] = open.splice(next.which % open.length, 1);
+            const { amount_micro, status } = await db.service.call("billing.settle_affiliate_payout", {
+              affiliate_payout_id: id,
+              transaction_id: next.paid ? "bank" : null,
+            });
+            if (status === "paid") got += amount_micro;
+          }
         }
-        await sweepGrowth(db);
-        if (next.do === "batch") {
-          const rows = await db.service.rpc("billing.pay_affiliates", { batch: `life-${batch++}` });
-          open.push(...rows.filter((row) => row.affiliate_id === affiliate.affiliateId).map(({ id }) => id));
-        }
-        if (next.do === "settle" && open.length > 0) {
-          const [id] = open.splice(next.which % open.length, 1);
-          const { amount_micro, status } = await db.service.call("billing.settle_affiliate_payout", {
-            affiliate_payout_id: id,
-            transaction_id: next.paid ? "bank" : null,
-          });
-          if (status === "paid") got += amount_micro;
-        }
-      }
-      const [sums] = await db.query(
-        `select a.balance_micro, a.total_paid_micro,
+        const [sums] = await db.query(
+          `select a.balance_micro, a.total_paid_micro,
           coalesce((select sum(c.commission_micro - c.reversed_micro) from billing.affiliate_commissions c
             where c.affiliate_id = a.id and c.status = 'pending'), 0)::bigint as pending,
           coalesce((select sum(p.amount_micro) from billing.affiliate_payouts p
             where p.affiliate_id = a.id and p.status = 'pending'), 0)::bigint as on_the_way
         from billing.affiliates a where a.id = $1`,
-        [affiliate.affiliateId],
-      );
-      const due = payments.reduce((sum, { refunded }) => sum + shareOf(500 - refunded) * 1000, 0);
-      expect(sums!.total_paid_micro).toBe(got);
-      expect(sums!.balance_micro + sums!.pending + sums!.on_the_way + got).toBe(due);
-      expect(await db.service.rpc("billing.verify_growth")).toEqual([]);
-    }),
-    { numRuns: 25 },
-  );
-  await expectSound(db);
-}, 120_000);
+          [affiliate.affiliateId],
+        );
+        const due = payments.reduce((sum, { refunded }) => sum + shareOf(500 - refunded) * 1000, 0);
+        expect(sums!.total_paid_micro).toBe(got);
+        expect(sums!.balance_micro + sums!.pending + sums!.on_the_way + got).toBe(due);
+        expect(await db.service.rpc("billing.verify_growth")).toEqual([]);
+      }),
+      histories(25),
+    );
+    await expectSound(db);
+  },
+  secondsFor(120),
+);
 
 test("payments, refunds, vouchers, sweeps and batches at once lose nothing and never wait for each other in a ring", async () => {
   await db.setClock(noon);

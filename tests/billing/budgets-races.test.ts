@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
+import { histories } from "../helpers/properties.ts";
 import {
   authorize,
   balance,
@@ -134,7 +135,7 @@ test("whatever happens to charges, budgets count what a direct aggregate says, a
       }
       await expectCounted();
     }),
-    { numRuns: 12 },
+    histories(12),
   );
   await expectSound(db);
 });

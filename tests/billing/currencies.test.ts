@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import { histories } from "../helpers/properties.ts";
 import { billingDatabase, newWorkspace, noon } from "./money.ts";
 
 let db: TestDatabase;
@@ -50,7 +51,7 @@ describe("converting", () => {
         const worth = await convert(step, currency, "USD");
         expect(Math.abs((await convert(there, currency, "USD")) - amount)).toBeLessThanOrEqual(worth + 1);
       }),
-      { numRuns: 60 },
+      histories(60),
     );
   });
 

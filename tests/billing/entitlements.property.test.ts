@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../helpers/database.ts";
+import { histories } from "../helpers/properties.ts";
 import { changePlan, consume, entitlement, giveGrant, makePlan, release } from "./entitled.ts";
 import { noon } from "./money.ts";
 
@@ -254,6 +255,6 @@ test("every answer is the model's", async () => {
         await compare(w, workspaceId);
       }
     }),
-    { numRuns: 25, interruptAfterTimeLimit: 25_000, endOnFailure: true },
+    { ...histories(25, { seconds: 25 }), endOnFailure: true },
   );
 });

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import { histories } from "../helpers/properties.ts";
 import type { Connection, Session } from "../helpers/session.ts";
 import { insertPlans, live, step } from "./histories.ts";
 import {
@@ -34,7 +35,7 @@ test("random histories end as the model says, step by step", async () => {
       live(db, service, steps),
     ),
     // on a busy machine fewer histories rather than a failure; npm run bench:properties takes its time
-    { numRuns: 60, interruptAfterTimeLimit: 40_000 },
+    histories(60, { seconds: 40 }),
   );
   await expectSound(db);
 });

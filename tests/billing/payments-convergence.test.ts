@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
+import { histories } from "../helpers/properties.ts";
 import { newTopUp } from "./checkout.ts";
 import { balance, billingDatabase, expectSound } from "./money.ts";
 
@@ -124,7 +125,7 @@ test("a payment ends the same in every order of its events", async () => {
       });
       expect((await balance(db.service, workspaceId)).available_micro).toBe(300_000);
     }),
-    { numRuns: 15 },
+    histories(15),
   );
   await expectSound(db);
 });

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import { histories, secondsFor } from "../helpers/properties.ts";
 import { expectAllSound } from "./growth.ts";
 import { billingDatabase, noon } from "./money.ts";
 import {
@@ -118,59 +119,63 @@ describe("the way of a payout", () => {
     expect(await state(payout)).toBe("paying");
   });
 
-  test("events in any order, repeated as often as they like, come to one end and one set of books", async () => {
-    const happened = {
-      paid: ["transfer.created", "payout.created", "payout.updated", "payout.paid"],
-      failed: ["transfer.created", "payout.created", "payout.failed", "transfer.reversed"],
-      late: ["transfer.created", "payout.created", "payout.paid", "payout.failed", "transfer.reversed"],
-      partly: ["transfer.created", "payout.paid", "transfer.half"],
-    } as const;
-    const statuses: Record<string, string> = {
-      "payout.created": "pending",
-      "payout.updated": "in_transit",
-      "payout.paid": "paid",
-      "payout.failed": "failed",
-    };
-    await fc.assert(
-      fc.asyncProperty(
-        fc.constantFrom(...(Object.keys(happened) as (keyof typeof happened)[])).chain((end) =>
-          fc.record({
-            end: fc.constant(end),
-            extra: fc.array(fc.constantFrom(...happened[end]), { maxLength: 3 }),
-            seed: fc.array(fc.nat(), { minLength: 8, maxLength: 8 }),
-          }),
+  test(
+    "events in any order, repeated as often as they like, come to one end and one set of books",
+    async () => {
+      const happened = {
+        paid: ["transfer.created", "payout.created", "payout.updated", "payout.paid"],
+        failed: ["transfer.created", "payout.created", "payout.failed", "transfer.reversed"],
+        late: ["transfer.created", "payout.created", "payout.paid", "payout.failed", "transfer.reversed"],
+        partly: ["transfer.created", "payout.paid", "transfer.half"],
+      } as const;
+      const statuses: Record<string, string> = {
+        "payout.created": "pending",
+        "payout.updated": "in_transit",
+        "payout.paid": "paid",
+        "payout.failed": "failed",
+      };
+      await fc.assert(
+        fc.asyncProperty(
+          fc.constantFrom(...(Object.keys(happened) as (keyof typeof happened)[])).chain((end) =>
+            fc.record({
+              end: fc.constant(end),
+              extra: fc.array(fc.constantFrom(...happened[end]), { maxLength: 3 }),
+              seed: fc.array(fc.nat(), { minLength: 8, maxLength: 8 }),
+            }),
+          ),
+          async ({ end, extra, seed }) => {
+            const { organizer, payout } = await started(1000);
+            const events = [...happened[end], ...extra]
+              .map((type, i) => ({ type, place: seed[i % seed.length]! + i }))
+              .toSorted((a, b) => a.place - b.place);
+            // A bank payout is only known after its transfer: the job makes them in this order. Events may overtake.
+            await recordTransfer(db, payout);
+            for (const { type } of events) {
+              const object = type.startsWith("payout.")
+                ? bankPayoutOf(payout, statuses[type]!)
+                : transferOf(payout, {
+                    amount_reversed: type === "transfer.reversed" ? 1000 : type === "transfer.half" ? 400 : 0,
+                  });
+              const eventType = type === "transfer.half" ? "transfer.reversed" : type;
+              const more = type.startsWith("payout.") ? { account: organizer.accountId } : {};
+              expect(await deliver(db, eventType, object, more)).toBe("applied");
+            }
+            const left = await owed(db, organizer.workspaceId);
+            const expected = {
+              paid: ["paid", { held: 0, payable: 0, in_transit: 0 }],
+              failed: ["failed", { held: 0, payable: 1_000_000, in_transit: 0 }],
+              late: ["failed", { held: 0, payable: 1_000_000, in_transit: 0 }],
+              partly: ["paid", { held: 0, payable: 400_000, in_transit: 0 }],
+            }[end];
+            expect([await state(payout), left]).toEqual(expected);
+          },
         ),
-        async ({ end, extra, seed }) => {
-          const { organizer, payout } = await started(1000);
-          const events = [...happened[end], ...extra]
-            .map((type, i) => ({ type, place: seed[i % seed.length]! + i }))
-            .toSorted((a, b) => a.place - b.place);
-          // A bank payout is only known after its transfer: the job makes them in this order. Events may overtake.
-          await recordTransfer(db, payout);
-          for (const { type } of events) {
-            const object = type.startsWith("payout.")
-              ? bankPayoutOf(payout, statuses[type]!)
-              : transferOf(payout, {
-                  amount_reversed: type === "transfer.reversed" ? 1000 : type === "transfer.half" ? 400 : 0,
-                });
-            const eventType = type === "transfer.half" ? "transfer.reversed" : type;
-            const more = type.startsWith("payout.") ? { account: organizer.accountId } : {};
-            expect(await deliver(db, eventType, object, more)).toBe("applied");
-          }
-          const left = await owed(db, organizer.workspaceId);
-          const expected = {
-            paid: ["paid", { held: 0, payable: 0, in_transit: 0 }],
-            failed: ["failed", { held: 0, payable: 1_000_000, in_transit: 0 }],
-            late: ["failed", { held: 0, payable: 1_000_000, in_transit: 0 }],
-            partly: ["paid", { held: 0, payable: 400_000, in_transit: 0 }],
-          }[end];
-          expect([await state(payout), left]).toEqual(expected);
-        },
-      ),
-      { numRuns: 40 },
-    );
-    await expectAllSound(db);
-  }, 60_000);
+        histories(40),
+      );
+      await expectAllSound(db);
+    },
+    secondsFor(60),
+  );
 
   test("a job that gave up is followed by another after an hour, until the payout has ended", async () => {
     const { payout } = await started();

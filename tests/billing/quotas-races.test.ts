@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../helpers/database.ts";
+import { histories } from "../helpers/properties.ts";
 import { untilWaiting } from "../ops/queue.ts";
 import { changePlan, consume, entitlement, makePlan, release, subscribe } from "./entitled.ts";
 import { freshKey, noon } from "./money.ts";
@@ -131,6 +132,6 @@ test("uses and releases in any order and at once keep the count that their keys 
         expect(quota.used_value).toBeLessThanOrEqual(quota.feature === "videos" ? 25 : 3);
       }
     }),
-    { numRuns: 15 },
+    histories(15),
   );
 });

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
+import { histories } from "../helpers/properties.ts";
 import { authorize, billingDatabase, capture, newWorkspace, record, refund, release } from "./money.ts";
 
 let db: TestDatabase;
@@ -192,6 +193,6 @@ test("whatever happens to charges, in whatever order, the sums are a direct aggr
       await rollUp();
       expect(await faults()).toEqual([]);
     }),
-    { numRuns: 12 },
+    histories(12),
   );
 });

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import { histories } from "../helpers/properties.ts";
 import type { Row } from "../helpers/session.ts";
 import {
   authorize,
@@ -252,6 +253,6 @@ test("whatever happened, statements of days in a row close and open alike and ad
         held_micro: held,
       });
     }),
-    { numRuns: 8 },
+    histories(8),
   );
 });

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import { histories } from "../helpers/properties.ts";
 import { settleCheckout } from "./checkout.ts";
 import { newVoucher, paidTopUp, redeem, topUpOf } from "./growth.ts";
 import { balance, billingDatabase, expectSound, lotsOf, newWorkspace, noon } from "./money.ts";
@@ -135,7 +136,7 @@ describe("limits under many hands", () => {
           for (const { n } of uses) expect(n).toBeLessThanOrEqual(each);
         },
       ),
-      { numRuns: 15 },
+      histories(15),
     );
     await expectSound(db);
   });

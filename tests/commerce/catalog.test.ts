@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
+import { histories } from "../helpers/properties.ts";
 import { ada, member, product, sell, stage, store, tellAll, testDb } from "./catalog-data-stage.ts";
 import { expectedCatalog, storedCatalog } from "./shop.ts";
 
@@ -169,7 +170,7 @@ describe("search", () => {
           await testDb.query("select private.search_query($1, $2)", [ada.workspaceId, words]);
         },
       ),
-      { numRuns: 200, examples: [["-b*b"]] },
+      { ...histories(200), examples: [["-b*b"]] },
     );
   });
 

@@ -8,6 +8,7 @@ import { fakeFetch, falSigner, functionsDatabase, keptLog } from "../functions/h
 import { createStudio, madePictures } from "../functions/studio.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { queueTables } from "../helpers/jobs.ts";
+import { histories, secondsFor } from "../helpers/properties.ts";
 
 // A creation's end depends on what fal made of it and on whether it was cancelled in time, and on nothing else: not on
 // the order of webhooks, polls and crashes, not on repetitions, not on what is lost.
@@ -198,9 +199,9 @@ const story = fc.array(run, { minLength: 1, maxLength: 3 }).chain((runs) => {
 });
 
 test("every order of webhooks, polls, crashes and cancels ends the same, with repetitions and losses", {
-  timeout: 120_000,
+  timeout: secondsFor(120),
 }, async () => {
-  await fc.assert(fc.asyncProperty(story, expectConverged), { numRuns: 25, interruptAfterTimeLimit: 60_000 });
+  await fc.assert(fc.asyncProperty(story, expectConverged), histories(25, { seconds: 60 }));
 });
 
 // All orders of what may happen to one run.

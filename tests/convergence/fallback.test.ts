@@ -4,6 +4,7 @@ import { functionsDatabase } from "../functions/harness.ts";
 import { createStudio, enableReplicate } from "../functions/studio.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { queueTables } from "../helpers/jobs.ts";
+import { histories, secondsFor } from "../helpers/properties.ts";
 
 // Two providers that fail in every way, in any order of what may happen: what somebody can make is made, a creation is
 // charged once or not at all, for the pictures that came, and each run that a provider took is paid for once. fal makes
@@ -236,9 +237,9 @@ const story = fc
   });
 
 test("whatever both providers do, what can be made is made, and charged once", {
-  timeout: 240_000,
+  timeout: secondsFor(240),
 }, async () => {
-  await fc.assert(fc.asyncProperty(story, expectRight), { numRuns: 25, interruptAfterTimeLimit: 150_000 });
+  await fc.assert(fc.asyncProperty(story, expectRight), histories(25, { seconds: 150 }));
 });
 
 // Each pair of manners, with nothing else happening.

@@ -4,6 +4,7 @@ import type { Merchant, ShopEvent } from "../../supabase/local/standins/shopify/
 import { createShop, expectedCatalog, storedCatalog } from "../commerce/shop.ts";
 import { functionsDatabase } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { histories } from "../helpers/properties.ts";
 
 const testDb = await createTestDatabase();
 const db = functionsDatabase(testDb);
@@ -133,7 +134,7 @@ test("every order of a shop's webhooks, with duplicates, ends in what the shop h
       for (const event of told(events, stream, false)) await stage.tell(event);
       expect(await storedCatalog(testDb, stage.accountId)).toEqual(expectedCatalog(stage.shop, false));
     }),
-    { numRuns: 60 },
+    histories(60),
   );
 });
 
@@ -146,7 +147,7 @@ test("with a tenth of them lost, a full sync ends in what the shop has", async (
       await stage.sync();
       expect(await storedCatalog(testDb, stage.accountId)).toEqual(expectedCatalog(stage.shop));
     }),
-    { numRuns: 40 },
+    histories(40),
   );
 });
 
@@ -159,6 +160,6 @@ test("events that come after the sync that already knows better change nothing",
       for (const event of told(events, stream, true)) await stage.tell(event);
       expect(await storedCatalog(testDb, stage.accountId)).toEqual(expectedCatalog(stage.shop));
     }),
-    { numRuns: 40 },
+    histories(40),
   );
 });

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { accountBalance } from "../../supabase/local/standins/stripe/connect.ts";
 import { onboardingAnswer } from "../../types/contracts-payouts.ts";
 import { earn, owed, type Payout, payoutNow, requestPayout } from "../billing/payouts.ts";
+import { histories, secondsFor } from "../helpers/properties.ts";
 import {
   advance,
   connect,
@@ -177,55 +178,59 @@ describe("a worker that is lost", () => {
     expect(made(payout).transfers).toHaveLength(1);
   });
 
-  test("and any mix of faults come to one transfer, one bank payout and sound books", async () => {
-    const faults = [
-      "submit",
-      "answer",
-      "status",
-      "record_transfer",
-      "record_bank_payout",
-      "forget",
-      "events",
-    ] as const;
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.constantFrom(...faults), { maxLength: 5 }),
-        fc.constantFrom("paid", "failed"),
-        async (planned, outcome) => {
-          const owner = await organizer(700);
-          const payout = await requestPayout(testDb, owner);
-          for (const fault of planned) {
-            if (fault === "submit" || fault === "answer" || fault === "status")
-              stripe.deps.control.add({ fail: fault, times: 3, http_status: 500 });
-            else if (fault === "forget") stripe.data.idempotency = {};
-            else if (fault === "events") stripe.events.splice(0);
-            else crashAfter(fault);
-            await work();
-            stripe.deps.control.reset();
-            await advance(7200);
-          }
-          crashAfter(null);
-          for (let i = 0; i < 6 && (await statusOf(payout)) !== "paying"; i++) {
+  test(
+    "and any mix of faults come to one transfer, one bank payout and sound books",
+    async () => {
+      const faults = [
+        "submit",
+        "answer",
+        "status",
+        "record_transfer",
+        "record_bank_payout",
+        "forget",
+        "events",
+      ] as const;
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(fc.constantFrom(...faults), { maxLength: 5 }),
+          fc.constantFrom("paid", "failed"),
+          async (planned, outcome) => {
+            const owner = await organizer(700);
+            const payout = await requestPayout(testDb, owner);
+            for (const fault of planned) {
+              if (fault === "submit" || fault === "answer" || fault === "status")
+                stripe.deps.control.add({ fail: fault, times: 3, http_status: 500 });
+              else if (fault === "forget") stripe.data.idempotency = {};
+              else if (fault === "events") stripe.events.splice(0);
+              else crashAfter(fault);
+              await work();
+              stripe.deps.control.reset();
+              await advance(7200);
+            }
+            crashAfter(null);
+            for (let i = 0; i < 6 && (await statusOf(payout)) !== "paying"; i++) {
+              await deliverAll();
+              await advance(7200);
+              await work();
+            }
+            await bank(payout, outcome);
             await deliverAll();
             await advance(7200);
             await work();
-          }
-          await bank(payout, outcome);
-          await deliverAll();
-          await advance(7200);
-          await work();
-          await deliverAll();
-          const { transfers, bank: sent } = made(payout);
-          expect([transfers.length, sent.length, await statusOf(payout)]).toEqual([1, 1, outcome]);
-          expect(await owed(testDb, owner.workspaceId)).toEqual({
-            held: 0,
-            payable: outcome === "paid" ? 0 : 700_000,
-            in_transit: 0,
-          });
-        },
-      ),
-      { numRuns: 12 },
-    );
-    await expectSound();
-  }, 120_000);
+            await deliverAll();
+            const { transfers, bank: sent } = made(payout);
+            expect([transfers.length, sent.length, await statusOf(payout)]).toEqual([1, 1, outcome]);
+            expect(await owed(testDb, owner.workspaceId)).toEqual({
+              held: 0,
+              payable: outcome === "paid" ? 0 : 700_000,
+              in_transit: 0,
+            });
+          },
+        ),
+        histories(12),
+      );
+      await expectSound();
+    },
+    secondsFor(120),
+  );
 });

@@ -5,6 +5,7 @@ import fc from "fast-check";
 import Stripe from "stripe";
 import { expect, test } from "vitest";
 import { queueTables } from "../helpers/jobs.ts";
+import { histories } from "../helpers/properties.ts";
 import { expectedRow, type StripeEvent, subscriptionStage } from "./subscription-stage.ts";
 
 const day = 24 * 60 * 60;
@@ -199,7 +200,7 @@ test.each(ways)(
           lives++;
         },
       ),
-      { numRuns: 25, interruptAfterTimeLimit: 20_000 },
+      histories(25, { seconds: 20 }),
     );
     expect(lives).toBeGreaterThan(0);
   },

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { histories, secondsFor } from "../helpers/properties.ts";
 import { live, prepare } from "./limits-histories.ts";
 import { rules, steps } from "./limits-steps.ts";
 import { createQueueDatabase } from "./queue.ts";
@@ -7,7 +8,7 @@ import { createQueueDatabase } from "./queue.ts";
 // Random histories against a small model. npm run bench:properties lives through many more.
 
 test("in every history just what all limits let start is started, and all of it", {
-  timeout: 120_000,
+  timeout: secondsFor(120),
 }, async () => {
   const db = await createQueueDatabase();
   const { service, workspaces } = await prepare(db);
@@ -18,7 +19,7 @@ test("in every history just what all limits let start is started, and all of it"
       lives++;
     }),
     // on a busy machine fewer of them rather than a failure
-    { numRuns: 60, interruptAfterTimeLimit: 20_000 },
+    histories(60, { seconds: 20 }),
   );
   expect(lives).toBeGreaterThan(0);
 });

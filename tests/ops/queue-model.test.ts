@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import { clearJobs } from "../helpers/jobs.ts";
+import { histories } from "../helpers/properties.ts";
 import { createQueueDatabase, noon, type QueueDatabase } from "./queue.ts";
 
 // Random schedules of three workers, of whom each does something in every round, all at once. The model
@@ -155,6 +156,6 @@ test("under every schedule no job is lost, none is in two hands, and each ends o
       );
     }),
     // on a busy machine fewer schedules rather than a failure
-    { numRuns: 40, interruptAfterTimeLimit: 40_000 },
+    histories(40, { seconds: 40 }),
   );
 });

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import { histories } from "../helpers/properties.ts";
 import { crons, daysAround, nextByWalking } from "./cron.ts";
 
 const db = await createTestDatabase({ poolSize: 2 });
@@ -109,7 +110,7 @@ describe("any expression", () => {
           if (expected) expect(found).toEqual(expected);
           else expect(found.getTime()).toBeGreaterThanOrEqual(days.to);
         }),
-        { numRuns: 60 },
+        histories(60),
       );
     },
   );
@@ -131,7 +132,7 @@ describe("any expression", () => {
         if (expected) expect(await next(cron.text, timezone, after)).toEqual(expected);
         else await expectError(next(cron.text, timezone, after), "invalid_cron");
       }),
-      { numRuns: 300 },
+      histories(300),
     );
   });
 });

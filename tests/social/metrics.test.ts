@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import { createTestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import { histories } from "../helpers/properties.ts";
 
 const db = await createTestDatabase();
 let ada: { id: string; workspaceId: string };
@@ -182,7 +183,7 @@ describe("figures", () => {
         }
         expect(await faults()).toEqual([]);
       }),
-      { numRuns: 12 },
+      histories(12),
     );
   });
 

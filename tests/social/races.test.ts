@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { functionsDatabase } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { clearJobs } from "../helpers/jobs.ts";
+import { histories } from "../helpers/properties.ts";
 import { createStage, type Stage } from "./stage.ts";
 
 const testDb = await createTestDatabase();
@@ -134,7 +135,7 @@ test("messages and reactions leave the same conversation in whatever order and h
         ).toEqual(said.map(({ text, emoji }) => [text, emoji]));
       },
     ),
-    { numRuns: 15 },
+    histories(15),
   );
 });
 
