@@ -15,6 +15,7 @@ create table billing.payment_refunds (
   requested_by uuid,
   taken_micro bigint not null default 0,
   missing_micro bigint not null default 0,
+  disputed_micro bigint not null default 0,
   error text,
   correlation_id uuid default nullif(current_setting('backlot.correlation_id', true), '')::uuid,
   created_at timestamptz not null default now(),
@@ -28,12 +29,15 @@ create table billing.payment_refunds (
   constraint payment_refunds_status_known check (status in ('pending', 'succeeded', 'failed', 'cancelled')),
   constraint payment_refunds_provider_known check (provider in ('stripe', 'razorpay')),
   constraint payment_refunds_amounts_in_range
-    check (amount_minor > 0 and taken_micro >= 0 and missing_micro >= 0),
+    check (amount_minor > 0 and taken_micro >= 0 and disputed_micro between 0 and missing_micro),
   constraint payment_refunds_settled_has_time check ((status = 'pending') = (settled_at is null))
 );
 comment on table billing.payment_refunds is
   'Money given back on payments: minor units out, and the credits taken back for it or found spent.';
-comment on column billing.payment_refunds.missing_micro is 'Credits of the refunded amount that had been spent.';
+comment on column billing.payment_refunds.missing_micro is
+  'Credits of the refunded amount that had been spent, or that a dispute holds.';
+comment on column billing.payment_refunds.disputed_micro is
+  'What of the missing a dispute holds: it is taken when the dispute gives it back.';
 create unique index payment_refunds_key on billing.payment_refunds (payment_id, key) where key is not null;
 create index payment_refunds_payment_id on billing.payment_refunds (payment_id);
 create index payment_refunds_workspace_id on billing.payment_refunds (workspace_id, created_at desc);
@@ -122,7 +126,8 @@ begin
     v_taken := billing.claw_back(payment.id, v_credits, reason, 'refund:' || v_refund.id);
     perform billing._resume_reload(payment.workspace_id, 'refunded', true);
     update billing.payment_refunds r
-    set taken_micro = (v_taken ->> 'taken_micro')::bigint, missing_micro = (v_taken ->> 'missing_micro')::bigint
+    set taken_micro = (v_taken ->> 'taken_micro')::bigint, missing_micro = (v_taken ->> 'missing_micro')::bigint,
+      disputed_micro = least((v_taken ->> 'missing_micro')::bigint, billing._disputed_credits(payment.id))
     where r.id = v_refund.id returning * into v_refund;
   end if;
   perform billing._sum_refunds(payment.id);

@@ -9,6 +9,7 @@ as $$
 declare
   v_payment billing.payments;
   v_refund billing.payment_refunds;
+  v_left bigint;
 begin
   perform billing._check_key(key);
   select * into v_payment from billing.payments p
@@ -29,14 +30,19 @@ begin
     end if;
     return v_refund;
   end if;
-  if v_payment.paid_at is null or v_payment.status = 'refunded' or v_payment.provider_payment_id is null
+  -- what a bank has taken back cannot be given back once more
+  v_left := v_payment.amount_minor - billing._returned_minor(v_payment);
+  if v_payment.paid_at is null or v_left = 0 or v_payment.provider_payment_id is null
     or exists (select from billing.disputes d where d.payment_id = v_payment.id and d.closed_at is null) then
     perform private.fail('payment_not_refundable', format('This payment is %s.', v_payment.status),
       jsonb_build_object('status', v_payment.status));
   end if;
+  if amount_minor > v_left then
+    perform private.fail('refund_too_large', format('%s of %s %s can still be refunded.', v_left,
+      v_payment.amount_minor, v_payment.currency), jsonb_build_object('refundable_minor', v_left));
+  end if;
   perform private.correlate();
-  v_refund := billing._open_refund(v_payment,
-    coalesce(amount_minor, v_payment.amount_minor - v_payment.refunded_minor), reason, key, auth.uid(), null);
+  v_refund := billing._open_refund(v_payment, coalesce(amount_minor, v_left), reason, key, auth.uid(), null);
   -- what was spent is not returned on a customer's word; we may be generous ourselves
   if v_refund.missing_micro > 0 and not private.is_service() then
     perform private.fail('credits_spent', format('%s of the credits have been spent.', v_refund.missing_micro),

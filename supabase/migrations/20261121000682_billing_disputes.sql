@@ -46,14 +46,33 @@ create policy "Admins may read their workspace's disputes" on billing.disputes f
 revoke all on table billing.disputes from public, anon, authenticated, service_role;
 grant select on table billing.disputes to authenticated, service_role;
 
--- Takes the disputed credits out of the wallet, once.
+-- What disputes of a payment that are not won hold of its credits, and no refund waits for.
+create function billing._disputed_credits(payment_id uuid) returns bigint
+language sql stable
+set search_path = ''
+as $$
+  select (coalesce((select sum(d.taken_micro) from billing.disputes d
+      where d.payment_id = _disputed_credits.payment_id and d.released_at is null), 0)
+    - coalesce((select sum(r.disputed_micro) from billing.payment_refunds r
+      where r.payment_id = _disputed_credits.payment_id and r.status in ('pending', 'succeeded')), 0))::bigint
+$$;
+comment on function billing._disputed_credits(uuid) is
+  'Credits of a payment that disputes hold and no refund waits for; micro-units.';
+revoke all on function billing._disputed_credits from public, anon, authenticated, service_role;
+
+-- Takes the disputed credits out of the wallet, once; those that went with a refund or another dispute are no more
+-- there to be taken, and nobody has spent them.
 create function billing._freeze_dispute(dispute billing.disputes, payment billing.payments) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_credits bigint := floor(payment.credits_micro::numeric * least(dispute.amount_minor, payment.amount_minor)
-    / payment.amount_minor);
+  v_credits bigint := least(
+    floor(payment.credits_micro::numeric * least(dispute.amount_minor, payment.amount_minor) / payment.amount_minor),
+    payment.credits_micro - (select coalesce(sum(r.taken_micro + r.missing_micro), 0) from billing.payment_refunds r
+      where r.payment_id = payment.id and r.status in ('pending', 'succeeded'))
+      - (select coalesce(sum(d.taken_micro + d.missing_micro), 0) from billing.disputes d
+      where d.payment_id = payment.id and d.released_at is null));
   v_taken jsonb := '{"taken_micro": 0, "missing_micro": 0}';
 begin
   if dispute.frozen_at is not null then
@@ -84,24 +103,61 @@ comment on function billing._freeze_dispute is
   'Takes the credits of a disputed payment; freezes the wallet if some are spent.';
 revoke all on function billing._freeze_dispute from public, anon, authenticated, service_role;
 
--- The money is ours again: the credits come back, and the wallet thaws when no other dispute freezes it.
+-- Of the credits that a dispute has just given back, takes those whose money was refunded while it held them.
+-- Returns how many.
+create function billing._take_waiting_refunds(dispute billing.disputes, payment billing.payments) returns bigint
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_refund billing.payment_refunds;
+  v_left bigint := dispute.taken_micro;
+  v_take bigint;
+begin
+  for v_refund in
+    select * from billing.payment_refunds r
+    where r.payment_id = payment.id and r.disputed_micro > 0 and r.status in ('pending', 'succeeded')
+    order by r.created_at, r.id
+  loop
+    v_take := least(v_refund.disputed_micro, v_left);
+    exit when v_take = 0;
+    perform billing._hold_reload(payment.workspace_id);
+    perform billing.claw_back(payment.id, v_take, v_refund.reason, format('refund:%s:%s', v_refund.id, dispute.id));
+    perform billing._resume_reload(payment.workspace_id, 'refunded', true);
+    update billing.payment_refunds r
+    set taken_micro = r.taken_micro + v_take, missing_micro = r.missing_micro - v_take,
+      disputed_micro = r.disputed_micro - v_take
+    where r.id = v_refund.id;
+    v_left := v_left - v_take;
+  end loop;
+  return dispute.taken_micro - v_left;
+end $$;
+comment on function billing._take_waiting_refunds is
+  'Takes the credits of refunds that waited for a dispute to give them back; returns how many.';
+revoke all on function billing._take_waiting_refunds from public, anon, authenticated, service_role;
+
+-- The money is ours again: the credits come back, but for those whose money has been refunded meanwhile, and the
+-- wallet thaws when no other dispute freezes it.
 create function billing._release_dispute(dispute billing.disputes, payment billing.payments) returns void
 language plpgsql
 set search_path = ''
 as $$
+declare
+  v_again bigint;
 begin
   if dispute.frozen_at is null or dispute.released_at is not null then
     return;
   end if;
   perform billing._give_back(payment, dispute.taken_micro, 'the dispute was decided for us',
     'dispute_released:' || dispute.id);
+  v_again := billing._take_waiting_refunds(dispute, payment);
   update billing.disputes d set released_at = private.now() where d.id = dispute.id;
   update billing.wallets w set status = 'active', frozen_reason = null
   where w.workspace_id = dispute.workspace_id and w.frozen_reason = 'dispute'
     and not exists (select from billing.disputes d where d.workspace_id = w.workspace_id and d.missing_micro > 0
       and d.released_at is null);
   perform billing._record_money('dispute_released:' || dispute.id, payment, 'dispute_reversal',
-    dispute.amount_minor, dispute.taken_micro, 'completed', 'the dispute was decided for us');
+    dispute.amount_minor, dispute.taken_micro - v_again, 'completed', 'the dispute was decided for us');
 end $$;
 comment on function billing._release_dispute is 'Puts the credits of a dispute back.';
 revoke all on function billing._release_dispute from public, anon, authenticated, service_role;

@@ -190,3 +190,96 @@ describe("a dispute", () => {
     expect(await db.user(viewer.id).query(seen, [workspaceId])).toEqual([]);
   });
 });
+
+describe("a dispute beside a refund", () => {
+  const takenOf = (table: string, paymentId: string) =>
+    db.query(`select taken_micro, missing_micro from billing.${table} where payment_id = $1`, [paymentId]);
+  const refunded = (paymentId: string, amount_minor: number, status = "succeeded") =>
+    db.service.call("billing.apply_refund", {
+      provider: "stripe",
+      provider_payment_id: `pi_${paymentId}`,
+      provider_refund_id: `re_${paymentId}`,
+      amount_minor,
+      status,
+    });
+
+  test.each([
+    ["all", 500, 0],
+    ["a part", 200, 300_000],
+  ])("won after %s of the money was refunded gives back what was not", async (_, minor, left) => {
+    const { workspaceId, payment, event } = await paid();
+    await event("created", "needs_response");
+    await refunded(payment.id, minor);
+    expect(await available(workspaceId)).toBe(0);
+    await event("closed", "won");
+    expect(await available(workspaceId)).toBe(left);
+    expect(await takenOf("payment_refunds", payment.id)).toEqual([
+      { taken_micro: minor * 1000, missing_micro: 0 },
+    ]);
+    const [money] = await db.query(
+      `select amount_micro, balance_after_micro from billing.financial_transactions
+      where payment_id = $1 and transaction_type = 'dispute_reversal'`,
+      [payment.id],
+    );
+    expect(money).toEqual({ amount_micro: left, balance_after_micro: left });
+    await expectSound(db);
+  });
+
+  test("whose refund then fails gives back all, once", async () => {
+    const { workspaceId, payment, event } = await paid();
+    await event("created", "needs_response");
+    await refunded(payment.id, 500, "pending");
+    await event("closed", "won");
+    for (const status of ["failed", "failed", "succeeded"]) await refunded(payment.id, 500, status);
+    expect(await available(workspaceId)).toBe(500_000);
+    await expectSound(db);
+  });
+
+  test("that was refused before it was won leaves the credits to the dispute's end", async () => {
+    const { workspaceId, payment, event } = await paid();
+    await event("created", "needs_response");
+    await refunded(payment.id, 500, "pending");
+    await refunded(payment.id, 500, "failed");
+    expect(await available(workspaceId)).toBe(0);
+    await event("closed", "won");
+    expect(await available(workspaceId)).toBe(500_000);
+    await expectSound(db);
+  });
+
+  test("does not take for spent what the refund took, and gives back only its own", async () => {
+    const { workspaceId, payment, event, wallet } = await paid();
+    await refunded(payment.id, 200);
+    await event("created", "needs_response");
+    expect(await takenOf("disputes", payment.id)).toEqual([{ taken_micro: 300_000, missing_micro: 0 }]);
+    expect(await wallet()).toEqual({ status: "active", frozen_reason: null });
+    await event("closed", "won");
+    expect(await available(workspaceId)).toBe(300_000);
+    await expectSound(db);
+  });
+
+  test("that was lost leaves nothing to refund of what the bank took", async () => {
+    const { workspaceId, userId, payment } = await paid();
+    const dispute = (amount_minor: number, status: string) =>
+      db.service.call("billing.apply_dispute", {
+        provider: "stripe",
+        provider_payment_id: `pi_${payment.id}`,
+        provider_dispute_id: `du_${payment.id}_${amount_minor}`,
+        amount_minor,
+        status,
+      });
+    const ask = (more: Record<string, unknown>) =>
+      db.user(userId).call("billing.request_payment_refund", {
+        payment_id: payment.id,
+        reason: "r",
+        key: randomUUID(),
+        ...more,
+      });
+    for (const status of ["open", "lost"]) await dispute(300, status);
+    const { facts } = await expectError(ask({ amount_minor: 201 }), "refund_too_large", "PT400");
+    expect(facts).toEqual({ refundable_minor: 200 });
+    expect(await ask({})).toMatchObject({ amount_minor: 200, taken_micro: 200_000, missing_micro: 0 });
+    await expectError(ask({}), "payment_not_refundable", "PT409");
+    expect(await available(workspaceId)).toBe(0);
+    await expectSound(db);
+  });
+});
