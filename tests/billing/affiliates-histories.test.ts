@@ -14,7 +14,7 @@ import {
   refundPayment,
   sweepGrowth,
 } from "./growth.ts";
-import { billingDatabase, expectSound, noon } from "./money.ts";
+import { billingDatabase, expectSound, freshKey, noon } from "./money.ts";
 
 let db: TestDatabase;
 beforeAll(async () => {
@@ -24,6 +24,8 @@ beforeAll(async () => {
 type Step =
   | { do: "pay" }
   | { do: "refund"; which: number; minor: number }
+  | { do: "ask"; which: number; minor: number }
+  | { do: "answer"; which: number; status: "succeeded" | "failed" }
   | { do: "wait"; days: number }
   | { do: "batch" }
   | { do: "settle"; which: number; paid: boolean };
@@ -38,6 +40,22 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       minor: fc.integer({ min: 1, max: 500 }),
     }),
   },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("ask" as const),
+      which: fc.nat(20),
+      minor: fc.integer({ min: 1, max: 500 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("answer" as const),
+      which: fc.nat(5),
+      status: fc.constantFrom("succeeded" as const, "failed" as const),
+    }),
+  },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("wait" as const), days: fc.constantFrom(1, 7, 14) }) },
   { weight: 2, arbitrary: fc.constant({ do: "batch" } as const) },
   {
@@ -45,6 +63,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({ do: fc.constant("settle" as const), which: fc.nat(5), paid: fc.boolean() }),
   },
 );
+
+/** What the provider says of a refund; gives the provider's id of it. */
+async function tellRefund(paymentId: string, amount_minor: number, status: string, id = freshKey("re")) {
+  await db.service.call("billing.apply_refund", {
+    provider: "stripe",
+    provider_payment_id: `pi_${paymentId}`,
+    provider_refund_id: id,
+    amount_minor,
+    status,
+  });
+  return id;
+}
 
 /** A fifth of what a payment kept, in whole cents, the affiliate's loss rounded up. */
 const shareOf = (kept: number) => 100 - Math.ceil((100 * (500 - kept)) / 500);
@@ -56,20 +86,36 @@ test(
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 4, maxLength: 18 }), async (steps) => {
         await db.setClock(noon);
+        await db.query("delete from ops.rate_limits"); // clicks of all lives come in one minute
         const affiliate = await newAffiliate(db, { payout_method: "manual", payout_email: "a@example.com" });
         const customer = await newCustomer(db, affiliate);
-        const payments: { id: string; refunded: number }[] = [];
+        const payments: { id: string; refunded: number; asked: number }[] = [];
+        const waiting: { id: string; payment: (typeof payments)[number]; minor: number }[] = [];
         const open: string[] = [];
         let got = 0;
         for (const next of steps) {
           if (next.do === "pay")
-            payments.push({ id: (await paidTopUp(db, customer)).payment.id, refunded: 0 });
+            payments.push({ id: (await paidTopUp(db, customer)).payment.id, refunded: 0, asked: 0 });
           if (next.do === "wait") await db.advanceClock(`${next.days} days`);
           const payment =
-            next.do === "refund" ? payments[next.which % Math.max(1, payments.length)] : undefined;
+            next.do === "refund" || next.do === "ask"
+              ? payments[next.which % Math.max(1, payments.length)]
+              : undefined;
+          const minor =
+            payment && "minor" in next ? Math.min(next.minor, 500 - payment.refunded - payment.asked) : 0;
           if (next.do === "refund" && payment) {
-            payment.refunded = Math.min(500, payment.refunded + next.minor);
-            await refundPayment(db, payment.id, payment.refunded);
+            payment.refunded += minor;
+            await refundPayment(db, payment.id, payment.refunded + payment.asked);
+          }
+          if (next.do === "ask" && payment && minor > 0) {
+            payment.asked += minor;
+            waiting.push({ id: await tellRefund(payment.id, minor, "pending"), payment, minor });
+          }
+          if (next.do === "answer" && waiting.length > 0) {
+            const [refund] = waiting.splice(next.which % waiting.length, 1);
+            await tellRefund(refund!.payment.id, refund!.minor, next.status, refund!.id);
+            refund!.payment.asked -= refund!.minor;
+            if (next.status === "succeeded") refund!.payment.refunded += refund!.minor;
           }
           await sweepGrowth(db);
           if (next.do === "batch") {

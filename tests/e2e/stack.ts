@@ -3,10 +3,11 @@ import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import type pg from "pg";
-import { afterAll, beforeAll } from "vitest";
+import { afterAll, beforeAll, beforeEach } from "vitest";
 import { openPool } from "../../supabase/local/pool.ts";
 import { type Stack, type StackOptions, startStack } from "../../supabase/local/stack.ts";
 import type { Database } from "../../types/database.ts";
+import { Diary } from "./diary.ts";
 
 export type Client = SupabaseClient<Database>;
 export type Creation = Database["studio"]["Tables"]["creations"]["Row"];
@@ -65,12 +66,16 @@ export interface TestStack {
 /** One ephemeral stack for a test file. */
 export function useStack(options: StackOptions = {}): TestStack {
   const test = {} as TestStack;
+  const diary = new Diary();
   let pool: pg.Pool;
 
   beforeAll(async () => {
-    test.stack = await startStack({ ephemeral: true, functionsOnDemand: true, log: () => {}, ...options });
+    test.stack = await startStack({ ephemeral: true, functionsOnDemand: true, log: diary.log, ...options });
     test.service = makeClient(test.stack.secretKey);
     pool = openPool({ connectionString: test.stack.dbUrl, max: 4 });
+  });
+  beforeEach(({ onTestFailed }) => {
+    onTestFailed(() => diary.write(pool));
   });
   afterAll(async () => {
     await pool?.end();
