@@ -290,7 +290,7 @@ begin
   if new.status = 'refunded' then
     update billing.referrals r set qualified_at = null, payment_id = null
     where r.payment_id = new.id and r.status = 'pending';
-  elsif new.paid_at is not null and (tg_op = 'INSERT' or old.paid_at is null) then
+  elsif tg_op = 'INSERT' or old.paid_at is null or old.status = 'refunded' then
     update billing.referrals r set qualified_at = private.now(), payment_id = new.id
     from billing.referral_programs p
     where r.referee_id = billing._payer_of(new) and r.status = 'pending' and r.qualified_at is null
@@ -299,7 +299,7 @@ begin
   return null;
 end $$;
 comment on function billing._qualify_by_payment() is
-  'Trigger: a referee''s first payment qualifies them; one refunded before the reward does not.';
+  'Trigger: a referee''s payment qualifies them; one refunded before the reward does not, unless that is refused.';
 revoke all on function billing._qualify_by_payment from public, anon, authenticated, service_role;
 create trigger payments_qualify after insert or update of status on billing.payments for each row
   when (new.paid_at is not null) execute function billing._qualify_by_payment();
@@ -400,6 +400,9 @@ begin
   for v_referral in
     select r.* from billing.referrals r join billing.referral_programs p on p.id = r.program_id
     where r.status = 'pending' and r.qualified_at + make_interval(days => p.hold_days) <= private.now()
+      -- what a bank asks back, or has got back, is no payment
+      and not exists (select from billing.disputes d where d.payment_id = r.payment_id and d.frozen_at is not null
+        and d.released_at is null)
     order by r.qualified_at limit 200 for update of r skip locked
   loop
     v_workspaces := array_remove(array[private.personal_workspace(v_referral.referrer_id),

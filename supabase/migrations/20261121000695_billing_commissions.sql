@@ -127,7 +127,7 @@ revoke all on function billing._note_payment_effect from public, anon, authentic
 create trigger payments_note_effect after insert or update on billing.payments for each row
   when (new.paid_at is not null) execute function billing._note_payment_effect();
 
-create function billing._note_lost_dispute() returns trigger
+create function billing._note_returned_money() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
@@ -136,12 +136,15 @@ begin
   on conflict on constraint payment_effects_pkey do update set changed_at = excluded.changed_at;
   return null;
 end $$;
-comment on function billing._note_lost_dispute() is 'Trigger: notes a payment that a bank has taken back.';
-revoke all on function billing._note_lost_dispute from public, anon, authenticated, service_role;
+comment on function billing._note_returned_money() is 'Trigger: notes a payment whose money has gone back.';
+revoke all on function billing._note_returned_money from public, anon, authenticated, service_role;
 create trigger disputes_note_effect after insert or update on billing.disputes for each row
-  when (new.status = 'lost') execute function billing._note_lost_dispute();
+  when (new.status = 'lost') execute function billing._note_returned_money();
+create trigger payment_refunds_note_effect after update of status on billing.payment_refunds for each row
+  when (new.status = 'succeeded' and old.status <> 'succeeded') execute function billing._note_returned_money();
 
--- What went back of a payment, by refunds and lost disputes, in its minor units.
+-- What went back of a payment, by refunds and lost disputes, in its minor units; of refunds also those on their way,
+-- which may still be refused.
 create function billing._returned_minor(payment billing.payments) returns bigint
 language sql stable
 set search_path = ''
@@ -153,6 +156,17 @@ comment on function billing._returned_minor(billing.payments) is
   'What went back of a payment by refunds and lost disputes, minor units.';
 revoke all on function billing._returned_minor from public, anon, authenticated, service_role;
 grant execute on function billing._returned_minor to service_role;
+
+create function billing._gone_minor(payment billing.payments) returns bigint
+language sql stable
+set search_path = ''
+as $$
+  select billing._returned_minor(payment) - least(billing._returned_minor(payment), coalesce((select sum(r.amount_minor)
+    from billing.payment_refunds r where r.payment_id = payment.id and r.status = 'pending'), 0))::bigint
+$$;
+comment on function billing._gone_minor(billing.payments) is
+  'What has gone back of a payment for good, minor units: refunds under way do not count.';
+revoke all on function billing._gone_minor from public, anon, authenticated, service_role;
 
 -- An amount in micro-units of US dollars at the rate cached last; null: there is none.
 create function private.dollars_micro(amount_minor bigint, currency text) returns bigint
@@ -259,7 +273,8 @@ comment on function billing.reverse_commissions is
 revoke all on function billing.reverse_commissions from public, anon, authenticated, service_role;
 grant execute on function billing.reverse_commissions to service_role;
 
--- A voucher's bonus goes back with its purchase, in proportion, as far as it is unspent.
+-- A voucher's bonus goes back with its purchase, in proportion, as far as it is unspent, and comes again when the
+-- refund is refused.
 create function billing._take_back_bonus(payment billing.payments, refunded_minor bigint) returns void
 language plpgsql
 set search_path = ''
@@ -268,23 +283,25 @@ declare
   v_bonus billing.voucher_redemptions;
   v_lot billing.credit_lots;
   v_taken bigint;
+  v_times integer;
   v_take bigint;
 begin
   select * into v_bonus from billing.voucher_redemptions r where r.payment_id = payment.id;
-  if not found or refunded_minor <= 0 then
+  if not found then
     return;
   end if;
   perform billing._fresh_wallet(payment.workspace_id);
   select l.* into v_lot from billing.ledger_entries e join billing.credit_lots l on l.id = e.lot_id
   where e.transaction_id = v_bonus.ledger_transaction_id;
-  select coalesce(sum((t.metadata ->> 'amount_micro')::bigint), 0) into v_taken from billing.ledger_transactions t
+  select coalesce(sum((t.metadata ->> 'amount_micro')::bigint), 0), count(*) into v_taken, v_times
+  from billing.ledger_transactions t
   where t.workspace_id = payment.workspace_id and t.key like format('voucher:%s:back:', v_bonus.id) || '%';
   v_take := ceil(v_bonus.credits_micro::numeric * least(refunded_minor, payment.amount_minor) / payment.amount_minor)
     - v_taken;
-  if least(v_take, v_lot.remaining_micro) > 0 then
-    v_take := least(v_take, v_lot.remaining_micro);
+  v_take := least(v_take, v_lot.remaining_micro);
+  if v_take <> 0 then
     perform billing._post(payment.workspace_id, 'adjust', array[row('lots', v_lot.id, -v_take),
-      row('grants', null, v_take)]::billing.posting[], format('voucher:%s:back:%s', v_bonus.id, v_taken + v_take),
+      row('grants', null, v_take)]::billing.posting[], format('voucher:%s:back:%s', v_bonus.id, v_times + 1),
       reason => 'refund', metadata => jsonb_build_object('amount_micro', v_take, 'payment_id', payment.id));
   end if;
 end $$;
@@ -315,7 +332,7 @@ begin
       perform billing._accrue_commission(payment, v_referral, v_affiliate, v_dollars);
     end if;
   end if;
-  perform billing.reverse_commissions(payment.id, v_refunded);
+  perform billing.reverse_commissions(payment.id, billing._gone_minor(payment));
   perform billing._take_back_bonus(payment, v_refunded);
   return true;
 end $$;
@@ -378,6 +395,7 @@ begin
     where c.status = 'pending' and c.clears_at <= private.now()
       and not exists (select from billing.payment_effects e where e.payment_id = c.payment_id)
       and not exists (select from billing.disputes d where d.payment_id = c.payment_id and d.closed_at is null)
+      and not exists (select from billing.payment_refunds r where r.payment_id = c.payment_id and r.status = 'pending')
     order by c.clears_at limit 500 for no key update of w, c skip locked
   loop
     v_net := v_commission.commission_micro - v_commission.reversed_micro;
@@ -391,7 +409,7 @@ begin
   return v_count;
 end $$;
 comment on function billing.clear_commissions() is
-  'Sweep: undisputed commissions whose 14 days are over count for the next batch; returns how many.';
+  'Sweep: commissions of payments nobody asks back whose 14 days are over count for the next batch; returns how many.';
 revoke all on function billing.clear_commissions from public, anon, authenticated, service_role;
 grant execute on function billing.clear_commissions to service_role;
 

@@ -1,6 +1,15 @@
 import { describe, expect, test } from "vitest";
 import { affiliateNow, db, one, owed, pay, sweep } from "./affiliates-stage.ts";
-import { expectAllSound, newAffiliate, newCustomer, newPerson, paidTopUp, refundPayment } from "./growth.ts";
+import {
+  expectAllSound,
+  newAffiliate,
+  newCustomer,
+  newPerson,
+  newVoucher,
+  paidTopUp,
+  redeem,
+  refundPayment,
+} from "./growth.ts";
 import { balance } from "./money.ts";
 
 const commissionOf = (paymentId: string) =>
@@ -150,6 +159,38 @@ describe("a commission", () => {
     await expectAllSound(db);
   });
 
+  test("waits while a refund is on its way, stays when that is refused, and goes when it has succeeded", async () => {
+    const affiliate = await newAffiliate(db);
+    const customer = await newCustomer(db, affiliate);
+    const payments = [await paidTopUp(db, customer), await paidTopUp(db, customer)];
+    await sweep();
+    const refunds = [];
+    for (const { payment } of payments) {
+      const asked = { payment_id: payment.id, reason: "r", key: "back" };
+      refunds.push(await db.user(customer.userId).call("billing.request_payment_refund", asked));
+    }
+    await db.advanceClock("15 days");
+    await sweep();
+    for (const { payment } of payments)
+      expect(await commissionOf(payment.id)).toMatchObject({ status: "pending", reversed_micro: 0 });
+    await db.service.call("billing.refuse_refund", { refund_id: refunds[0].id, error: "no money" });
+    await db.service.call("billing.apply_refund", {
+      provider: "stripe",
+      provider_payment_id: `pi_${payments[1]!.payment.id}`,
+      provider_refund_id: `re_${refunds[1].id}`,
+      refund_id: refunds[1].id,
+      amount_minor: 500,
+      status: "succeeded",
+    });
+    await sweep();
+    expect(await commissionOf(payments[0]!.payment.id)).toMatchObject({
+      status: "cleared",
+      reversed_micro: 0,
+    });
+    expect(await commissionOf(payments[1]!.payment.id)).toMatchObject({ status: "reversed" });
+    await expectAllSound(db);
+  });
+
   test("refunded before the sweep saw the payment is never made", async () => {
     const customer = await newCustomer(db, await newAffiliate(db));
     const { payment } = await paidTopUp(db, customer);
@@ -208,6 +249,25 @@ describe("a voucher's bonus", () => {
     await sweep();
     await sweep();
     expect((await balance(db.service, person.workspaceId)).lots_micro).toBe(0);
+    await expectAllSound(db);
+  });
+
+  test("comes again each time that the refund is refused", async () => {
+    const person = await newPerson(db);
+    const { code } = await newVoucher(db, "bonus");
+    await redeem(db.user(person.userId), person.workspaceId, code);
+    const { payment } = await paidTopUp(db, person);
+    for (const key of ["first", "second"]) {
+      const refund = await db
+        .user(person.userId)
+        .call("billing.request_payment_refund", { payment_id: payment.id, reason: "r", key });
+      await sweep();
+      expect((await balance(db.service, person.workspaceId)).available_micro).toBe(0);
+      await db.service.call("billing.refuse_refund", { refund_id: refund.id, error: "no" });
+      await sweep();
+      await sweep();
+      expect((await balance(db.service, person.workspaceId)).lots_micro).toBe(50_000);
+    }
     await expectAllSound(db);
   });
 });

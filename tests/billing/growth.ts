@@ -71,13 +71,19 @@ export async function topUpOf(
   return { userId, workspaceId, payment, session };
 }
 
-/** Marks a payment refunded, as far as those who follow payments see it. */
-export const refundPayment = (db: TestDatabase, paymentId: string, minor?: number) =>
-  db.query(
-    `update billing.payments p set refunded_minor = coalesce($2, p.amount_minor),
-      status = case when $2 < p.amount_minor then 'partially_refunded' else 'refunded' end where id = $1`,
-    [paymentId, minor ?? null],
-  );
+/** Refunds a payment at the provider, all of it or up to so much in all. */
+export async function refundPayment(db: TestDatabase, paymentId: string, minor?: number): Promise<void> {
+  const [payment] = await db.query("select * from billing.payments where id = $1", [paymentId]);
+  const amount_minor = (minor ?? payment!.amount_minor) - payment!.refunded_minor;
+  if (amount_minor > 0)
+    await db.service.call("billing.apply_refund", {
+      provider: payment!.provider,
+      provider_payment_id: payment!.provider_payment_id,
+      provider_refund_id: `re_${randomUUID()}`,
+      amount_minor,
+      status: "succeeded",
+    });
+}
 
 /** A person with the account's time at the tests' clock. */
 export async function newPerson(db: TestDatabase) {

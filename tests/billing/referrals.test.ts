@@ -133,6 +133,43 @@ describe("a referral", () => {
     await settle();
     expect(await lots(referrer)).toBe(3000);
   });
+
+  test("counts when the refund of the payment is refused", async () => {
+    const { referrer, referee } = await pair();
+    const { payment } = await paidTopUp(db, referee);
+    const asked = { payment_id: payment.id, reason: "r", key: "back" };
+    const refund = await db.user(referee.userId).call("billing.request_payment_refund", asked);
+    await settle();
+    expect(await lots(referrer)).toBe(0);
+    await db.service.call("billing.refuse_refund", { refund_id: refund.id, error: "no" });
+    await settle();
+    expect(await referralOf(referee)).toMatchObject({ status: "completed", payment_id: payment.id });
+    expect(await lots(referrer)).toBe(3000);
+  });
+
+  test("waits while a bank asks the payment back, and is never rewarded when it gets it", async () => {
+    const dispute = (id: string, status: string) =>
+      db.service.call("billing.apply_dispute", {
+        provider: "stripe",
+        provider_payment_id: `pi_${id}`,
+        provider_dispute_id: `du_${id}`,
+        amount_minor: 500,
+        status,
+      });
+    for (const [end, reward] of [
+      ["won", 3000],
+      ["lost", 0],
+    ] as const) {
+      const { referrer, referee } = await pair();
+      const { payment } = await paidTopUp(db, referee);
+      await dispute(payment.id, "open");
+      await settle();
+      expect(await lots(referrer)).toBe(0);
+      await dispute(payment.id, end);
+      await settle();
+      expect(await lots(referrer)).toBe(reward);
+    }
+  });
 });
 
 describe("what speaks against it", () => {
