@@ -92,6 +92,9 @@ begin
   select p.* into v_period from billing.budget_periods p
   where p.budget_id = v_budget.id and p.starts_at <= private.now() and p.ends_at > private.now();
   if found then
+    -- a share that the new limit is far from can be reached, and told, again
+    delete from billing.budget_alerts a where a.budget_id = v_budget.id and a.starts_at = v_period.starts_at
+      and v_period.spent_micro::numeric * 100 < v_budget.limit_micro::numeric * a.share;
     perform billing._note_budget_alerts(v_budget, v_period);
   end if;
   return v_budget;
@@ -101,7 +104,7 @@ revoke all on function private.set_budget from public, anon, authenticated, serv
 grant execute on function private.set_budget to authenticated, service_role;
 
 -- Sets the budget of a workspace, or of one member, for a day, week or month, in place of the one there was; work goes
--- on at once when it is raised. Admins may. Without a timezone the workspace's own. Errors: unknown_workspace,
+-- on at once when it is raised, and shares that are then ahead again are told once more. Admins may. Without a timezone the workspace's own. Errors: unknown_workspace,
 -- role_too_low, unknown_member, invalid_argument, invalid_timezone.
 create function billing.set_budget(workspace_id uuid, limit_micro bigint, period text default 'month',
   user_id uuid default null, stops boolean default true, alert_shares smallint[] default '{50,80,100}',
@@ -179,7 +182,8 @@ begin
         case when v_alert.share >= 100 and v_alert.stops then ' Work that costs credits has stopped.' else '' end),
       '/billing', jsonb_build_object('budget_id', v_alert.budget_id, 'share', v_alert.share,
         'limit_micro', v_alert.limit_micro, 'spent_micro', v_alert.spent_micro),
-      format('budget:%s:%s:%s', v_alert.budget_id, extract(epoch from v_alert.starts_at), v_alert.share),
+      format('budget:%s:%s:%s:%s', v_alert.budget_id, extract(epoch from v_alert.starts_at), v_alert.share,
+        v_alert.limit_micro),
       'billing.budget_reached')
     from identity.workspace_members m
     where m.workspace_id = v_alert.workspace_id and private.member_rank(m.workspace_id, m.user_id)
