@@ -115,7 +115,8 @@ begin
 end $$;
 comment on function private.record_payment() is 'Trigger: a payment that is paid is money that came.';
 revoke all on function private.record_payment from public, anon, authenticated, service_role;
-create trigger payments_record after update of paid_at on billing.payments for each row
+-- by its name before payments_bonus, which moves the balance on
+create trigger payments_account after update of paid_at on billing.payments for each row
   when (old.paid_at is null and new.paid_at is not null)
   execute function private.record_payment();
 

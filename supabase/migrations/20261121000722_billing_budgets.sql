@@ -71,7 +71,8 @@ create table billing.budget_alerts (
   constraint budget_alerts_period_fkey foreign key (budget_id, starts_at)
     references billing.budget_periods (budget_id, starts_at) on delete cascade
 );
-comment on table billing.budget_alerts is 'Shares of a budget that were reached, each once in a period and for a limit.';
+comment on table billing.budget_alerts is
+  'Shares of a budget that were reached, each once in a period and for a limit.';
 comment on column billing.budget_alerts.share is 'Per cent of the limit.';
 create index budget_alerts_untold on billing.budget_alerts (created_at) where notified_at is null;
 alter table billing.budget_alerts enable row level security;

@@ -104,8 +104,8 @@ revoke all on function private.set_budget from public, anon, authenticated, serv
 grant execute on function private.set_budget to authenticated, service_role;
 
 -- Sets the budget of a workspace, or of one member, for a day, week or month, in place of the one there was; work goes
--- on at once when it is raised, and shares that are then ahead again are told once more. Admins may. Without a timezone the workspace's own. Errors: unknown_workspace,
--- role_too_low, unknown_member, invalid_argument, invalid_timezone.
+-- on at once when it is raised, and shares that are then ahead again are told once more. Admins may. Without a timezone
+-- the workspace's own. Errors: unknown_workspace, role_too_low, unknown_member, invalid_argument, invalid_timezone.
 create function billing.set_budget(workspace_id uuid, limit_micro bigint, period text default 'month',
   user_id uuid default null, stops boolean default true, alert_shares smallint[] default '{50,80,100}',
   timezone text default null)

@@ -176,6 +176,12 @@ describe("a bonus on a purchase", () => {
     );
     expect(uses.map(({ status }) => status)).toEqual(["applied", "applied"]);
     expect(uses[0]!.payment_id).toBe(first.payment.id);
+    const [money] = await db.query(
+      `select balance_before_micro, balance_after_micro from billing.financial_transactions
+      where payment_id = $1`,
+      [first.payment.id],
+    );
+    expect(money).toEqual({ balance_before_micro: 0, balance_after_micro: 500_000 });
     await expectSound(db);
   });
 
