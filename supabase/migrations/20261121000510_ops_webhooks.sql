@@ -57,6 +57,86 @@ grant select on table ops.webhook_events to service_role;
 insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_provider', 'PT404', 'Register the provider in ops.webhook_providers.');
 
+-- A job and the event that it waits for find each other whichever comes first.
+
+-- Waits without a worker: for a webhook (wait_key), for children, or until run_at. A webhook that came
+-- before the job began to wait is found here; the lock makes the two orders exclusive.
+create function ops._park_job(job ops.live_jobs, wait_key text, run_at timestamptz, checkpoint jsonb) returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_callback jsonb;
+  v_ready boolean := false;
+begin
+  if wait_key is not null then
+    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(wait_key, 0));
+    -- one that is at work has not said yet what it waits for next
+    if exists (select from ops.live_jobs j where j.wait_key = _park_job.wait_key and j.id <> job.id
+      and not exists (select from ops.claims c where j.id = any (c.job_ids))) then
+      perform private.fail('wait_key_taken', format('Another job waits for %s.', wait_key),
+        jsonb_build_object('wait_key', wait_key));
+    end if;
+    update ops.webhook_events e
+    set status = 'processed', processed_at = private.now(), job_id = job.id, correlation_id = job.correlation_id
+    where e.provider = split_part(_park_job.wait_key, ':', 1)
+      and e.event_id = substr(_park_job.wait_key, strpos(_park_job.wait_key, ':') + 1)
+      and e.status = 'pending'
+    returning e.payload into v_callback;
+    v_ready := v_callback is not null;
+  elsif _park_job.run_at is null then
+    -- nothing but children to wait for: if all have ended already, go on at once
+    select j.pending_children = 0 into v_ready from ops.live_jobs j where j.id = job.id;
+  end if;
+  update ops.live_jobs j
+  set state = 'waiting', wait_key = _park_job.wait_key, callback = v_callback, attempt = job.attempt,
+    worker = job.worker, claimed_at = job.claimed_at, started_at = job.started_at,
+    run_at = coalesce(_park_job.run_at, 'infinity'),
+    checkpoint = coalesce(nullif(_park_job.checkpoint, 'null'), j.checkpoint)
+  where j.id = job.id;
+  return case when v_ready then ops._make_ready(array[job.id]) else 'waiting' end;
+end $$;
+comment on function ops._park_job(ops.live_jobs, text, timestamptz, jsonb) is
+  'Lets a job wait for a webhook, its children or a time without holding a worker.';
+revoke all on function ops._park_job from public, anon, authenticated, service_role;
+
+-- Hands a webhook to the job that waits for it. The caller holds the lock of the wait key. A job that is at work
+-- at this moment finds the event when it waits, or closes it when it ends.
+create function ops._answer_waiting_job(wait_key text, payload jsonb, out job_id bigint, out correlation_id uuid)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_state text;
+begin
+  update ops.live_jobs j set callback = _answer_waiting_job.payload
+  where j.wait_key = _answer_waiting_job.wait_key and j.state in ('waiting', 'queued', 'paused')
+    and not exists (select from ops.claims c where j.id = any (c.job_ids))
+  returning j.id, j.correlation_id, j.state into job_id, correlation_id, v_state;
+  if v_state = 'waiting' and ops._make_ready(array[job_id]) = 'queued' then
+    perform ops._wake_worker();
+  end if;
+end $$;
+comment on function ops._answer_waiting_job(text, jsonb) is
+  'Gives a webhook''s payload to the job that waits for it; nulls when none does.';
+revoke all on function ops._answer_waiting_job from public, anon, authenticated, service_role;
+
+-- Closes the inbox row of a callback that came while its job was at work and ended without it.
+create function ops._close_callback(wait_key text, job_id bigint, correlation_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update ops.webhook_events e
+  set status = 'processed', processed_at = private.now(), job_id = _close_callback.job_id,
+    correlation_id = _close_callback.correlation_id
+  where e.provider = split_part(_close_callback.wait_key, ':', 1)
+    and e.event_id = substr(_close_callback.wait_key, strpos(_close_callback.wait_key, ':') + 1)
+    and e.status = 'pending';
+end $$;
+comment on function ops._close_callback(text, bigint, uuid) is 'Marks the pending webhook of a wait key as processed.';
+revoke all on function ops._close_callback from public, anon, authenticated, service_role;
+
 -- on_event of the kinds that work on webhooks: the event ends as its job ends.
 create function ops.on_webhook_job(job ops.jobs, event text) returns void
 language plpgsql
