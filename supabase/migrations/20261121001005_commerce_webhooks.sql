@@ -240,22 +240,6 @@ comment on function private.end_waiting_installation(ops.webhook_events, integra
   'app/uninstalled: an installation that nobody has claimed yet ends, and its token goes.';
 revoke all on function private.end_waiting_installation from public, anon, authenticated, service_role;
 
--- Sent two days after an app was uninstalled. The customers' topics need nothing here: no customer is kept.
-create function private.apply_shop_redaction(event ops.webhook_events, account integrations.connected_accounts)
-returns text
-language plpgsql
-set search_path = ''
-as $$
-begin
-  delete from integrations.connected_accounts a
-  where a.provider = 'shopify' and a.external_account_id = lower(event.payload ->> 'shop_domain')
-    and a.status = 'disconnected';
-  return case when found then 'deleted' end;
-end $$;
-comment on function private.apply_shop_redaction(ops.webhook_events, integrations.connected_accounts) is
-  'shop/redact: what is kept of a shop that is no longer connected goes at once.';
-revoke all on function private.apply_shop_redaction from public, anon, authenticated, service_role;
-
 insert into commerce.shopify_event_handlers (topic, function_name, needs_shop) values
   ('products/create', 'private.apply_product_event', true),
   ('products/update', 'private.apply_product_event', true),
@@ -270,8 +254,7 @@ insert into commerce.shopify_event_handlers (topic, function_name, needs_shop) v
   ('inventory_items/update', 'private.apply_stock_event', true),
   ('inventory_items/delete', 'private.apply_stock_event', true),
   ('app/uninstalled', 'private.apply_uninstall_event', true),
-  ('app/uninstalled', 'private.end_waiting_installation', false),
-  ('shop/redact', 'private.apply_shop_redaction', false);
+  ('app/uninstalled', 'private.end_waiting_installation', false);
 
 -- Returns what became of it: applied, unchanged, stale, deleted, disconnected, uninstalled; ignored when it
 -- concerned nobody.

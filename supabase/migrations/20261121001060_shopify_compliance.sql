@@ -1,5 +1,6 @@
--- What Shopify's compliance topics ask of the inbox: it keeps bodies of webhooks, and those of orders and customers are
--- about people. An event's row stays, so that a repetition is still known; its body goes.
+-- What Shopify's compliance topics ask. A shop that is gone goes with its catalog. The inbox keeps bodies of webhooks,
+-- and those of orders and customers are about people: an event's row stays, so that a repetition is still known; its
+-- body goes.
 
 -- Those who answer for a workspace's accounts.
 create function private.notify_admins(workspace_id uuid, title text, description text, metadata jsonb, key text,
@@ -102,6 +103,22 @@ comment on function private.apply_customer_data_request(ops.webhook_events, inte
   'customers/data_request: the workspace''s admins are told what is kept of the customer.';
 revoke all on function private.apply_customer_data_request from public, anon, authenticated, service_role;
 
+-- Sent two days after an app was uninstalled. The catalog goes with the account.
+create function private.apply_shop_redaction(event ops.webhook_events, account integrations.connected_accounts)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  delete from integrations.connected_accounts a
+  where a.provider = 'shopify' and a.external_account_id = lower(event.payload ->> 'shop_domain')
+    and a.status = 'disconnected';
+  return case when found then 'deleted' end;
+end $$;
+comment on function private.apply_shop_redaction(ops.webhook_events, integrations.connected_accounts) is
+  'shop/redact: what is kept of a shop that is no longer connected goes at once.';
+revoke all on function private.apply_shop_redaction from public, anon, authenticated, service_role;
+
 create function private.apply_inbox_redaction(event ops.webhook_events, account integrations.connected_accounts)
 returns text
 language plpgsql
@@ -122,6 +139,7 @@ comment on function private.apply_inbox_redaction(ops.webhook_events, integratio
 revoke all on function private.apply_inbox_redaction from public, anon, authenticated, service_role;
 
 insert into commerce.shopify_event_handlers (topic, function_name, needs_shop, position) values
+  ('shop/redact', 'private.apply_shop_redaction', false, 0),
   ('customers/redact', 'private.apply_customer_redaction', false, 10),
   ('customers/data_request', 'private.apply_customer_data_request', false, 10),
   ('shop/redact', 'private.apply_inbox_redaction', false, 10);
