@@ -1,7 +1,7 @@
 // The main job, as a client app does it: sign up, buy credits, upload, ask for a try-on, get the picture.
 // Starts the whole stack, speaks to it through supabase-js alone, prints a receipt and stops everything.
 
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { access, mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -13,23 +13,36 @@ import { contactSheet } from "./contact-sheet.ts";
 import { printReceipt } from "./demo-receipt.ts";
 
 const root = resolve(import.meta.dirname, "..");
-const { values: options } = parseArgs({
-  options: {
-    person: { type: "string", default: join(root, "samples/person-ada.jpg") },
-    garment: { type: "string", default: join(root, "samples/garment-tee.png") },
-    category: { type: "string", default: "upper_body" },
-    out: { type: "string", default: join(root, "demo-output") },
-    help: { type: "boolean", default: false },
-  },
-});
-if (options.help) {
-  console.log(`npm run demo -- [--person me.jpg] [--garment shirt.png]
+const help = `npm run demo -- [--person me.jpg] [--garment shirt.png]
   [--category upper_body|lower_body|dresses] [--out folder]
 
-PNG, JPEG or WebP pictures of up to 20 MiB.`);
-  process.exit(0);
+PNG, JPEG or WebP pictures of up to 20 MiB.`;
+
+/** What was asked for, checked before anything starts. */
+async function chosen() {
+  try {
+    const { values } = parseArgs({
+      options: {
+        person: { type: "string", default: join(root, "samples/person-ada.jpg") },
+        garment: { type: "string", default: join(root, "samples/garment-tee.png") },
+        category: { type: "string", default: "upper_body" },
+        out: { type: "string", default: join(root, "demo-output") },
+        help: { type: "boolean", default: false },
+      },
+    });
+    if (values.help) {
+      console.log(help);
+      process.exit(0);
+    }
+    for (const picture of [values.person, values.garment]) await access(picture);
+    return values;
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${help}`);
+    process.exit(2);
+  }
 }
 
+const options = await chosen();
 const began = performance.now();
 function step(text: string): void {
   console.log(`${((performance.now() - began) / 1000).toFixed(2).padStart(6)} s  ${text}`);

@@ -6,7 +6,7 @@ import { forStandIns, type StandInName, standInNames } from "./standins/names.ts
 
 export type Ports = Record<"api" | "db" | StandInName, number>;
 
-const variableOf = (name: string) => `BACKLOT_PORT_${name.toUpperCase()}`;
+export const variableOf = (name: string) => `BACKLOT_PORT_${name.toUpperCase()}`;
 
 function listen(port: number): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -30,12 +30,14 @@ export async function ephemeralPorts(): Promise<Ports> {
   return Object.fromEntries(names.map((name, index) => [name, ports[index]])) as Ports;
 }
 
+export const defaultPorts = (config: Config): Ports => ({
+  api: config.api.port,
+  db: config.db.port,
+  ...forStandIns((_, index) => 54331 + index),
+});
+
 export function fixedPorts(config: Config): Ports {
-  const ports: Ports = {
-    api: config.api.port,
-    db: config.db.port,
-    ...forStandIns((_, index) => 54331 + index),
-  };
+  const ports = defaultPorts(config);
   for (const name of Object.keys(ports) as (keyof Ports)[]) {
     const variable = variableOf(name);
     const text = process.env[variable];

@@ -1,8 +1,14 @@
 // `npm start`: the stack until Ctrl-C.
 
 import { parseArgs } from "node:util";
+import { readConfig } from "./config.ts";
+import { defaultPorts, variableOf } from "./ports.ts";
 import { isAlive, processField } from "./processes.ts";
 import { type Stack, startStack } from "./stack.ts";
+
+const ports = Object.entries(defaultPorts(readConfig()))
+  .map(([name, port]) => `  ${variableOf(name).padEnd(24)}${port}`)
+  .join("\n");
 
 const help = `Starts Backlot's local stack and keeps it up until Ctrl-C.
 
@@ -14,8 +20,10 @@ const help = `Starts Backlot's local stack and keeps it up until Ctrl-C.
   --no-watch                         does not start functions anew when their files change
   --help                             this text
 
-Ports: BACKLOT_PORT_API (54321), BACKLOT_PORT_DB (54322), BACKLOT_PORT_STRIPE (54331), BACKLOT_PORT_FAL (54332),
-BACKLOT_PORT_SHOPIFY (54333).
+Variables that move a port, and the port without them:
+
+${ports}
+
 Variables of the edge functions: functions/.env`;
 
 function options() {
@@ -45,8 +53,9 @@ function status(stack: Stack): string {
     "Functions URL": stack.functionsUrl,
     ...Object.fromEntries(Object.entries(stack.standins).map(([name, url]) => [`Stand-in ${name}`, url])),
   };
+  const width = Math.max(...Object.keys(rows).map(({ length }) => length));
   return Object.entries(rows)
-    .map(([name, value]) => `${name.padStart(17)}: ${value}`)
+    .map(([name, value]) => `${name.padStart(width)}: ${value}`)
     .join("\n");
 }
 

@@ -7,14 +7,16 @@ import path from "node:path";
 import { createClient } from "@supabase/supabase-js";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { readConfig } from "../../supabase/local/config.ts";
-import { assertPortsFree, ephemeralPorts, fixedPorts } from "../../supabase/local/ports.ts";
+import { assertPortsFree, defaultPorts, ephemeralPorts, fixedPorts } from "../../supabase/local/ports.ts";
 import { standInNames } from "../../supabase/local/standins/names.ts";
 
 const root = path.join(import.meta.dirname, "../..");
 const started: ChildProcess[] = [];
 
-function start(args: string[], env: Record<string, string> = {}) {
-  const child = spawn(process.execPath, ["supabase/local/start.ts", ...args], {
+const start = (args: string[], env: Record<string, string> = {}) => run("supabase/local/start.ts", args, env);
+
+function run(script: string, args: string[], env: Record<string, string> = {}) {
+  const child = spawn(process.execPath, [script, ...args], {
     cwd: root,
     env: { ...process.env, npm_lifecycle_event: "", ...env },
     stdio: ["ignore", "pipe", "pipe"],
@@ -136,4 +138,23 @@ test("an unknown option shows the help", async () => {
   const { output, ended } = start(["--fast"]);
   expect(await ended).toBe(2);
   expect(output.err).toContain("--ephemeral");
+});
+
+test("the help names the variable of each port and where it is without one", async () => {
+  const { output, ended } = start(["--help"]);
+  expect(await ended).toBe(0);
+  for (const [name, port] of Object.entries(defaultPorts(readConfig()))) {
+    expect(output.out).toMatch(new RegExp(`^ +BACKLOT_PORT_${name.toUpperCase()} +${port}$`, "m"));
+  }
+});
+
+test.each([
+  [["--fast"], "Unknown option '--fast'"],
+  [["--person", "nobody.jpg"], "nobody.jpg"],
+])("the demo refuses %j with its help, before anything starts", async (args, reason) => {
+  const { output, ended } = run("scripts/demo.ts", args);
+  expect(await ended).toBe(2);
+  expect(output.err).toContain(reason);
+  expect(output.err).toContain("--garment shirt.png");
+  expect(output.out).toBe("");
 });

@@ -12,8 +12,12 @@ export function createRazorpayStandIn(deps: Deps): Hono {
   app.route("/", controlRoutes(deps.control));
   app.route("/", outside(deps));
   app.route("/v1", api(deps));
+  app.get("/rates", (c) => c.json({ base_code: "USD", rates: perDollar }));
   return app;
 }
+
+/** Of the currencies that are sold in; they never change, so that prices can be told in advance. */
+const perDollar = { USD: 1, EUR: 0.9, GBP: 0.8, JPY: 150, KWD: 0.3, INR: 84 };
 
 const notes = z.union([z.record(z.string(), z.string().max(256)), z.tuple([])]).optional();
 const amount = z.number().int().positive();

@@ -28,6 +28,8 @@ export function startRazorpay(options: {
       RAZORPAY_KEY_ID: data.keyId,
       RAZORPAY_KEY_SECRET: data.keySecret,
       RAZORPAY_WEBHOOK_SECRETS: data.webhookSecret,
+      // Who pays here pays in rupees, so the rates are had here, too.
+      CURRENCY_RATES_URL: `${url}/rates`,
     }),
     close,
   };
