@@ -1,22 +1,7 @@
-import { beforeEach, describe, expect, test } from "vitest";
-import { functionsDatabase } from "../functions/harness.ts";
-import { createTestDatabase } from "../helpers/database.ts";
+import { describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
-import { clearJobs } from "../helpers/jobs.ts";
-import { createCatalog, price, unsound } from "./catalog-stage.ts";
-
-const testDb = await createTestDatabase();
-const db = functionsDatabase(testDb);
-
-beforeEach(async () => {
-  await testDb.setClock(null);
-  await testDb.query(clearJobs);
-});
-
-const sound = async () => {
-  expect(await testDb.query(unsound)).toEqual([]);
-  expect(await testDb.query("select * from billing.verify_ledger()")).toEqual([]);
-};
+import { db, sound, testDb } from "./catalog-control-stage.ts";
+import { createCatalog, price } from "./catalog-stage.ts";
 
 describe("an estimate", () => {
   test("says how many products, pictures and credits, and changes nothing", async () => {
@@ -238,98 +223,6 @@ describe("a catalog job", () => {
         batch!.id,
       ]),
     ).toEqual([{ catalog_job_id: id }]);
-    await sound();
-  });
-});
-
-describe("products that fail", () => {
-  test("cost nothing, say why, and are tried again alone, as the shop has them then", async () => {
-    const s = await createCatalog(testDb, db, 10, 100 * price);
-    await testDb.query(
-      "update commerce.shopify_products set images = '[]' where connected_account_id = $1 and shopify_product_id = '3'",
-      [s.accountId],
-    );
-    s.will.reject = new Set(["https://cdn.test/7.jpg", "https://cdn.test/8.jpg"]);
-    const { id } = await s.start({ chunk_size: 3 });
-    expect(await s.until(id, "completed")).toMatchObject({
-      items_succeeded: 7,
-      items_failed: 3,
-      items_processed: 10,
-      actual_cost_micro: 14 * price,
-    });
-    const failed = await s.user.query(
-      `select title, error_code from commerce.catalog_job_products
-      where catalog_job_id = $1 and status = 'failed' order by position`,
-      [id],
-    );
-    expect(failed).toEqual([
-      { title: "Product 8", error_code: "provider_rejected" },
-      { title: "Product 7", error_code: "provider_rejected" },
-      { title: "Product 3", error_code: "product_without_image" },
-    ]);
-    await sound();
-
-    s.will.reject = new Set(["https://cdn.test/7.jpg"]);
-    const runs = s.runs.size;
-    const retried = await s.user.call("commerce.retry_catalog_job", { catalog_job_id: id });
-    expect(retried).toMatchObject({
-      status: "processing",
-      items_failed: 1,
-      retry_count: 1,
-      completed_at: null,
-    });
-    expect(await s.until(id, "completed")).toMatchObject({ items_succeeded: 8, items_failed: 2 });
-    expect(s.runs.size).toBe(runs + 1);
-    expect(await s.balance()).toMatchObject({ available_micro: 84 * price, held_micro: 0 });
-    await sound();
-  });
-
-  test("stop the job when there are too many", async () => {
-    const s = await createCatalog(testDb, db, 40, 200 * price);
-    s.will.reject = new Set(Array.from({ length: 40 }, (_, n) => `https://cdn.test/${n + 1}.jpg`));
-    const { id } = await s.start({ chunk_size: 5, parallel_chunks: 1, max_failed_products: 7 });
-    expect(await s.until(id, "failed")).toMatchObject({
-      error_code: "too_many_failures",
-      items_failed: 10,
-      items_cancelled: 30,
-      actual_cost_micro: 0,
-    });
-    expect(await s.balance()).toMatchObject({ available_micro: 200 * price, held_micro: 0 });
-    await sound();
-  });
-
-  test("fail the job when there is nothing else", async () => {
-    const s = await createCatalog(testDb, db, 2, 20 * price);
-    s.will.reject = new Set(["https://cdn.test/1.jpg", "https://cdn.test/2.jpg"]);
-    const { id } = await s.start();
-    expect(await s.until(id, "failed")).toMatchObject({
-      error_code: "all_products_failed",
-      chunks_failed: 1,
-    });
-    await sound();
-  });
-
-  test("because a run broke are asked for again", async () => {
-    const s = await createCatalog(testDb, db, 3, 20 * price);
-    s.will.breaks = 2;
-    const { id } = await s.start();
-    for (let n = 0; n < 4; n++) {
-      await s.step();
-      await testDb.advanceClock("5 seconds");
-    }
-    expect(await s.until(id, "completed")).toMatchObject({
-      items_succeeded: 3,
-      actual_cost_micro: 6 * price,
-    });
-    expect(s.runs.size).toBe(5);
-    await sound();
-  });
-
-  test("with fewer pictures than asked for are charged for those", async () => {
-    const s = await createCatalog(testDb, db, 2, 20 * price);
-    s.will.most = 1;
-    const { id } = await s.start();
-    expect(await s.until(id, "completed")).toMatchObject({ pictures_made: 2, actual_cost_micro: 2 * price });
     await sound();
   });
 });
