@@ -262,6 +262,7 @@ create table billing.subscriptions (
   trial_start timestamptz,
   trial_end timestamptz,
   cancel_at_period_end boolean not null default false,
+  cancel_at timestamptz,
   cancelled_at timestamptz,
   scheduled_plan_id uuid,
   scheduled_at timestamptz,
@@ -289,6 +290,7 @@ comment on table billing.subscriptions is
   'A workspace''s plan in one app; active and trialing ones bring the plan''s allowance.';
 comment on column billing.subscriptions.allowance_anchor_at is
   'Allowance periods are counted from here, so that a renewal or a change of plan issues none early.';
+comment on column billing.subscriptions.cancel_at is 'When it will end, once a cancellation was asked for.';
 create index subscriptions_plan_id on billing.subscriptions (plan_id);
 create index subscriptions_plan_price_id on billing.subscriptions (plan_price_id);
 create index subscriptions_scheduled_plan_id on billing.subscriptions (scheduled_plan_id);

@@ -53,6 +53,8 @@ create type billing.due_allowance as (subscription_id uuid, app text, plan_slug 
 -- What the next movement of a wallet will book for each active subscription:
 -- - due_micro: the allowance of the current period, unless the period has brought its own already or an allowance of
 --   the app is still running. So a change of plan, interval or anchor brings none early.
+--   A period that begins when the subscription is to end brings nothing, and one that begins when another plan is to
+--   follow brings that one's, however late the provider's news of it comes.
 -- - carried_micro: comes with it. What the ended period left and what the periods nobody looked at would have
 --   brought, up to the plan's cap: as if each had been carried into the next. Without a cap they do not add up.
 -- - regenerated_micro: what time has brought back, one step for each whole regeneration_every since the anchor.
@@ -68,8 +70,14 @@ as $$
         greatest(ended.at, s.allowance_since_at)) f)))::bigint else 0 end,
     pool.lot_id, coalesce(pool.steps, 0), coalesce(pool.regenerated, 0)
   from billing.subscriptions s
-  join billing.plans p on p.id = s.plan_id
+  join billing.plans present on present.id = s.plan_id
   cross join (select private.now()) clock (now)
+  -- a trial that no provider knows of ends on time, before anybody has noted its end
+  cross join lateral (select least(s.cancel_at,
+    case when s.status = 'trialing' and s.provider is null then s.trial_end end)) final (at)
+  cross join lateral billing._allowance_period(s.allowance_anchor_at, present.allowance_interval, clock.now) begun
+  join billing.plans p
+    on p.id = case when s.scheduled_at <= begun.starts_at then s.scheduled_plan_id else s.plan_id end
   cross join lateral billing._allowance_period(s.allowance_anchor_at, p.allowance_interval, clock.now) period
   cross join lateral format('allowance:%s:%s:%s', s.id, p.allowance_interval,
     extract(epoch from period.starts_at)) as k (key)
@@ -81,6 +89,7 @@ as $$
     where l.workspace_id = s.workspace_id and l.kind in ('allowance', 'rollover') and l.metadata ->> 'app' = s.app
   ) ended
   cross join lateral (select case when p.allowance_micro > 0 and period.starts_at <= clock.now and not ended.running
+    and coalesce(period.starts_at < final.at, true)
     and (select t.id from billing.ledger_transactions t
       where t.workspace_id = s.workspace_id and t.key = k.key) is null then p.allowance_micro else 0 end) due (amount)
   left join lateral (
@@ -89,12 +98,12 @@ as $$
         as regenerated
     from (
       select (array_agg(l.id))[1] as lot_id, coalesce(sum(l.remaining_micro), 0) as remaining,
-        case when s.allowance_anchor_at > clock.now then 0 else
-          floor(extract(epoch from clock.now - s.allowance_anchor_at) / e.every)
+        case when s.allowance_anchor_at > clock.now then 0 else greatest(0,
+          floor(extract(epoch from least(clock.now, final.at) - s.allowance_anchor_at) / e.every)
           - floor(extract(epoch from greatest(max((l.metadata ->> 'regenerated_at')::timestamptz),
             s.allowance_since_at, s.allowance_anchor_at) - s.allowance_anchor_at) / e.every)
           -- the first step comes with the subscription
-          + (count(l.id) = 0)::integer end::bigint as steps
+          + (count(l.id) = 0)::integer) end::bigint as steps
       from (select extract(epoch from p.regeneration_every)) e (every)
       left join billing.credit_lots l on l.workspace_id = s.workspace_id and l.kind = 'regeneration'
         and l.metadata ->> 'app' = s.app

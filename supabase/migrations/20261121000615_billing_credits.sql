@@ -229,7 +229,9 @@ begin
     select p.slug from billing.subscriptions s join billing.plans p on p.id = s.plan_id
     where s.workspace_id = w.workspace_id and s.status in ('active', 'trialing') order by s.created_at, s.id limit 1)
   where w.workspace_id = v_workspace;
-  if tg_op = 'UPDATE' and old.plan_id <> new.plan_id then
+  -- a plan that was to follow and did not may have brought its allowance
+  if tg_op = 'UPDATE' and (old.plan_id <> new.plan_id
+    or (old.scheduled_plan_id is not null and new.scheduled_plan_id is null)) then
     perform billing._upgrade_allowance(new);
   end if;
   return null;
@@ -238,7 +240,8 @@ comment on function private.begin_allowance_terms() is
   'Trigger: the next movement of the wallet issues what a subscription brings.';
 revoke all on function private.begin_allowance_terms from public, anon, authenticated, service_role;
 create trigger subscriptions_begin_allowance_terms
-  after insert or delete or update of plan_id, status, allowance_anchor_at on billing.subscriptions
+  after insert or delete or update of plan_id, status, allowance_anchor_at, cancel_at, scheduled_plan_id, trial_end
+  on billing.subscriptions
   for each row execute function private.begin_allowance_terms();
 
 -- Whoever moves a lot's expiry (a grant that is revoked) moves the time at which its wallet looks.

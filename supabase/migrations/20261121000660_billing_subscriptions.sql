@@ -3,7 +3,6 @@
 
 alter table billing.subscriptions
   add column scheduled_plan_price_id uuid,
-  add column cancel_at timestamptz,
   add column ended_at timestamptz,
   add column trial_used_at timestamptz,
   add column trial_announced_at timestamptz,
@@ -21,7 +20,6 @@ alter table billing.subscriptions
     check ((status in ('cancelled', 'incomplete_expired')) = (ended_at is not null));
 comment on column billing.subscriptions.cancelled_at is
   'When the cancellation was asked for; ended_at is when the subscription ended.';
-comment on column billing.subscriptions.cancel_at is 'When it will end, once a cancellation was asked for.';
 comment on column billing.subscriptions.trial_used_at is
   'When the workspace began its trial of the app, kept over later subscriptions: there is one.';
 comment on column billing.subscriptions.trial_announced_at is

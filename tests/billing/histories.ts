@@ -140,6 +140,7 @@ export const step = fc.oneof(
     }),
   },
   fc.record({ op: fc.constantFrom("cancel" as const, "reanchor" as const), app }),
+  fc.record({ op: fc.constant("leave" as const), app, hours }),
 );
 export type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
@@ -267,6 +268,14 @@ class History {
           [workspaceId, step.app],
         );
         return model.cancel(step.app);
+      case "leave": {
+        const endsAt = step.hours === null ? null : model.now + step.hours * hour;
+        await db.query(
+          "update billing.subscriptions set cancel_at = $3 where workspace_id = $1 and app = $2",
+          [workspaceId, step.app, endsAt === null ? null : new Date(endsAt)],
+        );
+        return model.leave(step.app, endsAt ?? Number.POSITIVE_INFINITY);
+      }
       case "reanchor": {
         const anchor = model.now - offset(step.app);
         await db.query(

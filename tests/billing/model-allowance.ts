@@ -19,6 +19,8 @@ export interface Subscription {
   plan: Plan;
   anchor: number;
   active: boolean;
+  /** When it is to end: a period that begins then brings nothing. */
+  endsAt: number;
   /** Since when its terms are what they are. */
   since: number;
   issued: Set<string>;
@@ -59,13 +61,17 @@ export function due(subscription: Subscription, lots: Lot[], now: number): Due[]
 }
 
 /** The allowance of the current period, none while one of the app runs, and what is carried over with it. */
-function dueAllowance({ plan, anchor, since, issued }: Subscription, lots: Lot[], now: number): Due[] {
+function dueAllowance(
+  { plan, anchor, since, endsAt, issued }: Subscription,
+  lots: Lot[],
+  now: number,
+): Due[] {
   const { number, start, end } = periodOf(anchor, plan.interval, now);
   const key = `${plan.interval}:${start}`;
   const ofApp = lots.filter(({ kind, app }) => app === plan.app && kind !== "regeneration");
   const ended = ofApp.filter((lot) => lot.expiresAt <= now);
   const running = ofApp.some((lot) => lot.kind === "allowance" && lot.expiresAt > now);
-  if (plan.allowance === 0 || start > now || issued.has(key) || running) return [];
+  if (plan.allowance === 0 || start > now || start >= endsAt || issued.has(key) || running) return [];
   // as if every period nobody looked at had brought its allowance and carried it into the next
   const last = Math.max(since, ...ended.map(({ expiresAt }) => expiresAt));
   const missed = Math.max(0, number - periodOf(anchor, plan.interval, last).number);
@@ -93,14 +99,14 @@ function dueAllowance({ plan, anchor, since, issued }: Subscription, lots: Lot[]
 }
 
 /** One step at the beginning, then one each time, as long as there is room below the cap. */
-function dueRegeneration({ plan, anchor, since }: Subscription, lots: Lot[], now: number): Due[] {
+function dueRegeneration({ plan, anchor, since, endsAt }: Subscription, lots: Lot[], now: number): Due[] {
   if (!plan.regeneration || anchor > now) return [];
   const { amount, every, cap } = plan.regeneration;
   const pool = lots.find((lot) => lot.kind === "regeneration" && lot.app === plan.app);
   const from = Math.max(pool?.regeneratedAt ?? 0, since, anchor);
-  const steps =
-    Math.floor((now - anchor) / every) - Math.floor((from - anchor) / every) + Number(pool === undefined);
-  if (steps === 0) return [];
+  const whole = (at: number) => Math.floor((at - anchor) / every);
+  const steps = whole(Math.min(now, endsAt)) - whole(from) + Number(pool === undefined);
+  if (steps <= 0) return [];
   const back = Math.min(steps * amount, Math.max(0, cap - (pool?.remaining ?? 0)));
   const lot = {
     kind: "regeneration",

@@ -101,11 +101,27 @@ export class ModelWallet {
   subscribe(plan: Plan, anchor: number): void {
     const { now } = this;
     if (this.subscriptions.has(plan.app)) this.change(plan.app, { plan, active: true });
-    else this.subscriptions.set(plan.app, { plan, anchor, active: true, since: now, issued: new Set() });
+    else {
+      const subscription = {
+        plan,
+        anchor,
+        active: true,
+        endsAt: never,
+        since: now,
+        issued: new Set<string>(),
+      };
+      this.subscriptions.set(plan.app, subscription);
+    }
   }
 
   cancel(app: string): void {
     this.change(app, { active: false });
+  }
+
+  /** Its end is set or taken back; until then it goes on. */
+  leave(app: string, endsAt: number): void {
+    const known = this.subscriptions.get(app);
+    if (known) known.endsAt = endsAt;
   }
 
   reanchor(app: string, anchor: number): void {
