@@ -29,7 +29,8 @@ comment on function billing._lock_usage(uuid) is 'Locks a usage event''s wallet 
 revoke all on function billing._lock_usage from public, anon, authenticated, service_role;
 
 -- The ledger line that gives an amount back to a source of a charge. Credits that come back after their lot has
--- expired would be gone through no fault of their owner: they live on in a grace lot for a week.
+-- expired would be gone through no fault of their owner: they live on in a grace lot for a week. Those of a grant that
+-- staff have revoked go to their lot and end with it.
 create function billing._return_line(event_id uuid, source jsonb, amount_micro bigint) returns billing.posting
 language plpgsql
 set search_path = ''
@@ -42,7 +43,8 @@ begin
     return row('prepaid', null, amount_micro)::billing.posting;
   end if;
   select * into v_lot from billing.credit_lots l where l.id = (source ->> 'lot_id')::uuid;
-  if v_lot.expires_at is null or v_lot.expires_at > private.now() then
+  if v_lot.expires_at is null or v_lot.expires_at > private.now() or (v_lot.kind = 'admin' and exists (
+    select from billing.admin_grants g where g.credit_lot_id = v_lot.id and g.revoked_at is not null)) then
     return row(v_lot.code, v_lot.id, amount_micro)::billing.posting;
   end if;
   insert into billing.credit_lots (workspace_id, kind, amount_micro, remaining_micro, priority, meters, expires_at,
@@ -69,6 +71,8 @@ declare
   v_take bigint;
   v_back bigint;
   v_lines billing.posting[] := '{}';
+  v_returned billing.posting[];
+  v_transaction bigint;
   v_now timestamptz := private.now();
 begin
   for v_place in 0 .. jsonb_array_length(event.sources) - 1 loop
@@ -85,13 +89,17 @@ begin
   set status = _settle_hold.status, captured_micro = capture_micro, sources = v_sources, reason = _settle_hold.reason,
     captured_quantity = _settle_hold.captured_quantity, completed_at = v_now
   where e.id = event.id;
+  v_returned := v_lines;
   if event.amount_micro > 0 then
     v_lines := v_lines || row('held', null, -event.amount_micro)::billing.posting;
     if capture_micro > 0 then
       v_lines := v_lines || row('revenue', null, capture_micro)::billing.posting;
     end if;
-    perform billing._post(event.workspace_id, case when status = 'captured' then 'capture' else 'release' end, v_lines,
-      usage_event_id => event.id, reason => reason, event_at => v_now);
+    v_transaction := billing._post(event.workspace_id, case when status = 'captured' then 'capture' else 'release' end,
+      v_lines, usage_event_id => event.id, reason => reason, event_at => v_now);
+  end if;
+  if cardinality(v_returned) > 0 then
+    perform billing._take_returned(event, v_returned, v_transaction);
   end if;
 end $$;
 comment on function billing._settle_hold is 'Captures a part of a hold and returns the rest to its sources.';

@@ -15,6 +15,7 @@ declare
   v_left bigint := amount_micro;
   v_give bigint;
   v_lines billing.posting[] := '{}';
+  v_transaction bigint;
 begin
   for v_source in select s from jsonb_array_elements(event.sources) with ordinality as e (s, n) order by n desc loop
     v_give := least(v_left, (v_source ->> 'captured')::bigint - (v_source ->> 'refunded')::bigint);
@@ -33,8 +34,10 @@ begin
   returning e.* into v_event;
   -- a charge that cost nothing can be refunded as a whole, and no money moves
   if amount_micro > 0 then
-    perform billing._post(event.workspace_id, kind, v_lines || row('revenue', null, -amount_micro)::billing.posting,
-      key, usage_event_id => event.id, reason => reason);
+    v_transaction := billing._post(event.workspace_id, kind,
+      v_lines || row('revenue', null, -amount_micro)::billing.posting, key, usage_event_id => event.id,
+      reason => reason);
+    perform billing._take_returned(event, v_lines, v_transaction);
   end if;
   return v_event;
 end $$;

@@ -171,6 +171,40 @@ end $$;
 comment on function billing._settle_refund is 'Ends a refund; one that failed puts its credits back.';
 revoke all on function billing._settle_refund from public, anon, authenticated, service_role;
 
+-- Of bought credits that a charge has just given back, takes those whose money was refunded while the charge had them:
+-- they were missing then. The caller holds the wallet's lock. Whoever settles refunds takes it before their rows, and
+-- locks the payment in a way that naming it in the ledger does not wait for.
+create function billing._take_returned(event billing.usage_events, lines billing.posting[], transaction_id bigint)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_refund billing.payment_refunds;
+  v_left bigint;
+  v_taken bigint;
+begin
+  for v_refund in
+    select * from billing.payment_refunds r
+    where r.workspace_id = event.workspace_id and r.missing_micro > r.disputed_micro
+      and r.status in ('pending', 'succeeded') and r.created_at >= event.created_at
+    order by r.created_at, r.id
+  loop
+    v_left := coalesce(v_left, (select sum(p.amount_micro) from unnest(lines) p
+      left join billing.credit_lots l on l.id = p.lot_id
+      where p.amount_micro > 0 and (p.code = 'prepaid' or l.kind = 'purchase' or l.payment_id is not null)), 0);
+    exit when v_left = 0;
+    v_taken := (billing.claw_back(v_refund.payment_id, least(v_refund.missing_micro - v_refund.disputed_micro, v_left),
+      v_refund.reason, format('refund:%s:%s', v_refund.id, transaction_id)) ->> 'taken_micro')::bigint;
+    update billing.payment_refunds r
+    set taken_micro = r.taken_micro + v_taken, missing_micro = r.missing_micro - v_taken
+    where r.id = v_refund.id;
+    v_left := v_left - v_taken;
+  end loop;
+end $$;
+comment on function billing._take_returned is 'Takes credits that come back after their money did.';
+revoke all on function billing._take_returned from public, anon, authenticated, service_role;
+
 -- What the provider says of a refund: ours by its id or by the one we gave it (refund_id), else one made at the
 -- provider, which is recorded now. Returns its status, null when the payment is not ours. status: pending,
 -- succeeded, failed, cancelled.
@@ -185,10 +219,11 @@ declare
 begin
   select * into v_payment from billing.payments p
   where p.provider = apply_refund.provider and p.provider_payment_id = apply_refund.provider_payment_id
-    and p.paid_at is not null for update;
+    and p.paid_at is not null for no key update;
   if not found then
     return null;
   end if;
+  perform billing._lock_wallet(v_payment.workspace_id);
   select * into v_refund from billing.payment_refunds r
   where r.payment_id = v_payment.id and (r.provider_refund_id = apply_refund.provider_refund_id
     or (r.provider_refund_id is null and r.id = apply_refund.refund_id));
@@ -217,7 +252,8 @@ declare
   v_refund billing.payment_refunds;
 begin
   perform p.id from billing.payments p join billing.payment_refunds r on r.payment_id = p.id
-    where r.id = refuse_refund.refund_id for update of p;
+    where r.id = refuse_refund.refund_id for no key update of p;
+  perform billing._lock_wallet(r.workspace_id) from billing.payment_refunds r where r.id = refuse_refund.refund_id;
   select * into v_refund from billing.payment_refunds r where r.id = refuse_refund.refund_id;
   if not found then
     perform private.fail('unknown_payment', 'There is no such refund.', jsonb_build_object('refund_id', refund_id));

@@ -13,7 +13,7 @@ declare
 begin
   perform billing._check_key(key);
   select * into v_payment from billing.payments p
-  where p.id = payment_id and private.has_role(p.workspace_id, 'viewer') for update;
+  where p.id = payment_id and private.has_role(p.workspace_id, 'viewer') for no key update;
   if not found then
     perform private.fail('unknown_payment', 'There is no such payment.', jsonb_build_object('payment_id', payment_id));
   end if;

@@ -178,7 +178,7 @@ declare
 begin
   select * into v_payment from billing.payments p
   where p.provider = apply_dispute.provider and p.provider_payment_id = apply_dispute.provider_payment_id
-    and p.paid_at is not null for update;
+    and p.paid_at is not null for no key update;
   if not found then
     return null;
   end if;

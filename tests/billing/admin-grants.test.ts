@@ -3,7 +3,17 @@ import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
 import { consume, entitlement, giveGrant, makePlan, subscribe } from "./entitled.ts";
-import { balance, expectSound, newWorkspace, noon, record, sourcesOf } from "./money.ts";
+import {
+  authorize,
+  balance,
+  expectSound,
+  newWorkspace,
+  noon,
+  record,
+  refund,
+  release,
+  sourcesOf,
+} from "./money.ts";
 
 let db: TestDatabase;
 let staffId: string;
@@ -196,6 +206,20 @@ describe("credits", () => {
       "select remaining_micro from billing.credit_lots l join billing.admin_grants g on g.credit_lot_id = l.id",
     );
     expect(lot).toEqual({ remaining_micro: 0 });
+    await expectSound(db);
+  });
+
+  test("that were held or spent when the grant was revoked do not come back", async () => {
+    const { workspaceId } = await newWorkspace(db, { promotion: 5 });
+    const { admin_grant_id } = await give(workspaceId, "credits", { amount_micro: 30 });
+    const spent = await record(db.service, workspaceId, 10);
+    const held = await authorize(db.service, workspaceId, 22);
+    await revoke(admin_grant_id);
+    await release(db.service, held.usage_event_id);
+    await refund(db.service, spent.usage_event_id);
+    expect(await balance(db.service, workspaceId)).toMatchObject({ lots_micro: 5, available_micro: 5 });
+    await db.service.call("billing.expire_lots");
+    expect(await balance(db.service, workspaceId)).toMatchObject({ lots_micro: 5, held_micro: 0 });
     await expectSound(db);
   });
 
