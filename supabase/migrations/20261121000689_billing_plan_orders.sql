@@ -221,7 +221,8 @@ create trigger payments_shorten_plan after update of status on billing.payments 
     and new.provider = 'razorpay' and new.metadata ? 'period_end')
   execute function private.shorten_refunded_plan();
 
--- Sweep: ends the plans whose paid period is over.
+-- Sweep: ends the plans whose paid period is over. It waits for no wallet (a busy one has its turn next time), so it is
+-- never part of a deadlock.
 create function billing.end_paid_plans() returns integer
 language plpgsql security definer
 set search_path = ''
@@ -230,8 +231,10 @@ declare
   v_ended integer;
 begin
   update billing.subscriptions s set status = 'cancelled', cancelled_at = coalesce(s.cancelled_at, private.now())
-  where s.id in (select d.id from billing.subscriptions d where d.provider = 'razorpay' and d.status = 'active'
-    and d.current_period_end <= private.now() order by d.current_period_end limit 500 for update skip locked);
+  where s.id in (select d.id from billing.subscriptions d
+    join billing.wallets w on w.workspace_id = d.workspace_id
+    where d.provider = 'razorpay' and d.status = 'active' and d.current_period_end <= private.now()
+    order by d.current_period_end limit 500 for no key update of w, d skip locked);
   get diagnostics v_ended = row_count;
   return v_ended;
 end $$;

@@ -101,6 +101,22 @@ describe("a plan bought for a period", () => {
     expect(day((await plan(workspaceId))!.current_period_end)).toBe("2027-04-13");
   });
 
+  test("ends without waiting for a wallet: one that is busy has its turn the next time", async () => {
+    const { userId, workspaceId } = await newWorkspace(db);
+    await pay(await order(userId, workspaceId));
+    await db.setClock("2027-02-13T12:00:00Z");
+    const holder = await db.connect("superuser");
+    await holder.begin();
+    await holder.query("select from billing.wallets where workspace_id = $1 for update", [workspaceId]);
+    await db.service.call("billing.end_paid_plans");
+    expect(await plan(workspaceId)).toMatchObject({ status: "active" });
+    await holder.rollback();
+    await holder.close();
+    expect(await db.service.call("billing.end_paid_plans")).toBe(1);
+    expect(await plan(workspaceId)).toMatchObject({ status: "cancelled" });
+    await db.setClock(noon);
+  });
+
   test("loses the period whose money goes back, and ends with the last", async () => {
     const { userId, workspaceId } = await newWorkspace(db);
     const payments = [await order(userId, workspaceId), await order(userId, workspaceId)];

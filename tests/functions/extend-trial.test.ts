@@ -75,6 +75,19 @@ test("a grant that ends sooner, is revoked, or has no trial tells Stripe nothing
   s.forget();
 });
 
+test("a trial that has ended meanwhile is not begun again: it has been paid", async () => {
+  const { workspaceId, stripeId } = await s.subscriber("trial");
+  const before = await endAtStripe(stripeId);
+  await give(workspaceId, inDays(60));
+  // Stripe takes the first payment; we have not heard of it
+  await s.pass(15 * day);
+  expect(await s.rowOf(workspaceId)).toMatchObject({ status: "trialing" });
+  expect(await extend(workspaceId)).toEqual([{ extended: false }]);
+  expect((await s.stripe.subscriptions.retrieve(stripeId)).status).toBe("active");
+  expect(await endAtStripe(stripeId)).toBe(before);
+  s.forget();
+});
+
 test("a failure that may pass is tried again, a refusal is not", async () => {
   const { workspaceId, stripeId } = await s.subscriber("trial");
   const end = inDays(40);

@@ -17,7 +17,10 @@ const trial = {
 };
 type Trial = { provider_subscription_id: string; trial_end: Date };
 
-/** billing.extend_trial: moves the end of a trial at Stripe to where staff have put it. */
+/**
+ * billing.extend_trial: moves the end of a trial at Stripe to where staff have put it. Stripe is asked first: a
+ * subscription whose trial has ended meanwhile has been paid, and a new trial would take that away.
+ */
 export function extendTrial(stripe: Stripe): Handler {
   return async (job, { db }) => {
     const { admin_grant_id } = subject.parse(job.payload);
@@ -25,6 +28,11 @@ export function extendTrial(stripe: Stripe): Handler {
     if (!found) return completed({ extended: false });
     const { provider_subscription_id: id, trial_end } = found;
     try {
+      const { status } = await stripe.subscriptions.retrieve(id);
+      if (status !== "trialing") {
+        await askForLook(db, id);
+        return completed({ extended: false });
+      }
       await stripe.subscriptions.update(
         id,
         { trial_end: Math.floor(trial_end.getTime() / 1000), proration_behavior: "none" },
