@@ -66,10 +66,12 @@ begin
     jsonb_build_object('voucher_id', voucher.id))
   on conflict on constraint subscriptions_workspace_app_key do update
   set plan_id = excluded.plan_id, plan_price_id = null, status = 'trialing', provider = null,
-    provider_subscription_id = null, current_period_start = excluded.current_period_start,
-    current_period_end = excluded.current_period_end, allowance_anchor_at = excluded.allowance_anchor_at,
-    trial_start = excluded.trial_start, trial_end = excluded.trial_end, cancelled_at = null,
-    cancel_at_period_end = false, metadata = s.metadata || excluded.metadata
+    provider_subscription_id = null, provider_schedule_id = null, provider_created_at = null,
+    current_period_start = excluded.current_period_start, current_period_end = excluded.current_period_end,
+    allowance_anchor_at = excluded.allowance_anchor_at, trial_start = excluded.trial_start,
+    trial_end = excluded.trial_end, cancel_at_period_end = false, cancel_at = null, cancelled_at = null,
+    ended_at = null, scheduled_plan_id = null, scheduled_plan_price_id = null, scheduled_at = null, payment_url = null,
+    metadata = s.metadata || excluded.metadata
   where s.status in ('cancelled', 'incomplete_expired') and s.trial_start is null
   returning s.id into v_id;
   return v_id;

@@ -2,6 +2,7 @@
 // news of it comes and whoever looks in between.
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
+import { newVoucher, redeem } from "./growth.ts";
 import { authorize, balance, billingDatabase, expectSound, newWorkspace, noon, record } from "./money.ts";
 import { type Answer, hear, newOffer, type Offer, stripeAnswer } from "./subscriptions.ts";
 
@@ -160,6 +161,18 @@ describe("a plan that ends with its period", () => {
     ]);
     expect(await allowance(workspaceId)).toBe(0);
   });
+});
+
+test("a trial that begins after a plan has ended brings its allowance", async () => {
+  const { userId, workspaceId } = await newWorkspace(db);
+  const bought = stripeAnswer(workspaceId, await offer(10), { cancel_at: ends, cancel_at_period_end: true });
+  await hear(db, bought);
+  await db.setClock(newsComes);
+  await hear(db, { ...bought, status: "canceled", ended_at: ends });
+  const { planId } = await offer(100);
+  const voucher = await newVoucher(db, "trial", { plan_id: planId });
+  await redeem(db.user(userId), workspaceId, voucher.code);
+  expect(await allowance(workspaceId)).toBe(100);
 });
 
 describe("a smaller plan that follows", () => {
