@@ -2,63 +2,85 @@
 
 import { errorEnvelope } from "./contracts.ts";
 
-/** An error that Backlot named: `code` is one of docs/errors, `details` are its facts. */
+type More = { status?: number; details?: unknown; hint?: string; requestId?: string; cause?: unknown };
+
+/** An error in one shape: `code` is a name of docs/reference/errors.md, `details` are its facts. */
 export class BacklotError extends Error {
   override readonly name = "BacklotError";
   readonly code: string;
   readonly status: number | undefined;
   readonly details: unknown;
   readonly hint: string | undefined;
+  /** Under which an edge function has logged the request; tell it when you ask us. */
+  readonly requestId: string | undefined;
 
-  constructor(
-    code: string,
-    message: string,
-    more: { status?: number; details?: unknown; hint?: string } = {},
-  ) {
-    super(message);
+  constructor(code: string, message: string, { status, details, hint, requestId, cause }: More = {}) {
+    super(message, cause === undefined ? undefined : { cause });
     this.code = code;
-    this.status = more.status;
-    this.details = more.details;
-    this.hint = more.hint;
+    this.status = status;
+    this.details = details;
+    this.hint = hint;
+    this.requestId = requestId;
   }
 }
 
-type PostgrestLike = { code?: string; message?: string; details?: string | null; hint?: string | null };
+/** What PostgREST, Auth and Storage say of an error, each some of it; an aborted request has a number as its code. */
+type PlatformError = {
+  code?: string | number;
+  message?: string;
+  details?: string | null;
+  hint?: string | null;
+  status?: number;
+  statusCode?: string | number;
+};
 
 /**
- * Reads the `error` that supabase-js returns from `rpc`, `from` or `functions.invoke`. Errors that carry no
- * name of ours (network, expired session) come back with the code `unknown_error` and their own message.
+ * Reads the `error` that supabase-js returns from `rpc`, `from`, `functions.invoke`, `auth` or `storage`. Errors that
+ * carry no name of ours keep the platform's code (`23505`, `PGRST303`, `invalid_credentials`); those without any, such
+ * as a lost network, have `unknown_error`.
  */
 export async function readError(error: unknown): Promise<BacklotError> {
   if (error instanceof BacklotError) return error;
   const response = (error as { context?: unknown } | null)?.context;
-  if (response instanceof Response) return fromAnswer(response);
-  return fromPostgrest((error ?? {}) as PostgrestLike);
+  if (response instanceof Response) return fromAnswer(response, error);
+  return fromPlatform((error ?? {}) as PlatformError);
 }
 
-async function fromAnswer(response: Response): Promise<BacklotError> {
+async function fromAnswer(response: Response, cause: unknown): Promise<BacklotError> {
   const body: unknown = await response
     .clone()
     .json()
     .catch(() => null);
+  const { status } = response;
+  const requestId = response.headers.get("x-request-id");
+  const known = { status, cause, ...(requestId && { requestId }) };
   const parsed = errorEnvelope.safeParse(body);
-  if (!parsed.success) {
-    return new BacklotError("unknown_error", `The function answered ${response.status}.`, {
-      status: response.status,
-    });
+  if (parsed.success) {
+    const { code, message, details, hint } = parsed.data.error;
+    return new BacklotError(code, message, { ...known, details, ...(hint && { hint }) });
   }
-  const { code, message, details, hint } = parsed.data.error;
-  return new BacklotError(code, message, { status: response.status, details, ...(hint && { hint }) });
+  // The platform answers by itself before a function is asked: no session, no such function.
+  const { code, message } = (body ?? {}) as PlatformError;
+  return new BacklotError(codeOf(code), message || `The function answered ${status}.`, known);
 }
 
-function fromPostgrest({ code, message, details, hint }: PostgrestLike): BacklotError {
-  const named = parseNamedError(message ?? "");
-  const status = /^PT[45]\d\d$/.test(code ?? "") ? Number(code?.slice(2)) : undefined;
-  return new BacklotError(named?.code ?? "unknown_error", named?.sentence ?? message ?? "Unknown error.", {
+function fromPlatform(error: PlatformError): BacklotError {
+  const { code, message = "Unknown error.", details, hint } = error;
+  const named = !code || /^(PT|BL)/.test(String(code)) ? parseNamedError(message) : null;
+  const status = statusOf(error);
+  return new BacklotError(named?.code ?? codeOf(code), named?.sentence ?? message, {
+    cause: error,
     ...(status && { status }),
     details: parseFacts(details),
     ...(hint && { hint }),
   });
+}
+
+const codeOf = (code: unknown): string => (typeof code === "string" && code) || "unknown_error";
+
+function statusOf({ code, status, statusCode }: PlatformError): number | undefined {
+  if (/^PT[45]\d\d$/.test(String(code))) return Number(String(code).slice(2));
+  return Number(statusCode ?? status) || undefined;
 }
 
 /** Splits the message of private.fail(), `name: Sentence.`; null when it has another form. */

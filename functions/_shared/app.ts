@@ -2,6 +2,7 @@
 
 import { Hono, type MiddlewareHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import { cors } from "hono/cors";
 import { requestId } from "hono/request-id";
 import type { z } from "zod";
 import { ApiError, answerErrors, answerNotFound } from "./errors.ts";
@@ -15,6 +16,16 @@ export function createBase(name: string, log: Log): Hono {
   app.notFound(answerNotFound);
   return app;
 }
+
+/** Lets pages of any origin call, by these methods, and read the id under which a request is known to us. */
+export const crossOrigin = (allowMethods: string[]): MiddlewareHandler =>
+  cors({
+    origin: "*",
+    allowMethods,
+    allowHeaders: ["authorization", "apikey", "content-type", "x-client-info"],
+    exposeHeaders: ["x-request-id"],
+    maxAge: 86_400,
+  });
 
 /** Refuses bodies above so many bytes with 413, whether their length was announced or not. */
 export function limitBody(maxSize: number): MiddlewareHandler {
@@ -42,20 +53,48 @@ export function parseBody<S extends z.ZodType>(schema: S, text: string): z.outpu
   try {
     body = JSON.parse(text);
   } catch {
-    throw new ApiError(400, "invalid_json", "The body is not JSON.", { hint: "Send a JSON object." });
+    throw new ApiError(400, "invalid_json", "The body is not JSON.");
   }
   return parseInput(schema, body);
 }
 
+type Issue = { argument: string; message: string };
+
+/** Error: invalid_argument (400), whose details name the first argument that is wrong, and all of them. */
+export function refuseArguments(issues: Issue[], hint?: string): ApiError {
+  const { argument, message } = issues[0] ?? { argument: "body", message: "is not as expected" };
+  return new ApiError(400, "invalid_argument", `${argument}: ${message}.`, {
+    details: { argument, issues },
+    hint: hint ?? "Correct the argument named in the details and call again.",
+  });
+}
+
 /** Checks what a caller sent. Error: invalid_argument (400, details list what is wrong). */
 export function parseInput<S extends z.ZodType>(schema: S, input: unknown): z.output<S> {
+  const unstorable = [...pathsOfNul(input, [])];
+  if (unstorable.length > 0) {
+    const message = "must not contain the character U+0000";
+    throw refuseArguments(unstorable.map((path) => ({ argument: path.join(".") || "body", message })));
+  }
   const parsed = schema.safeParse(input);
   if (parsed.success) return parsed.data;
-  const issues = parsed.error.issues.map(({ path, message }) => ({ argument: path.join("."), message }));
-  const [first] = issues;
-  const sentence = first ? `${first.argument || "body"}: ${first.message}.` : "The body is not as expected.";
-  throw new ApiError(400, "invalid_argument", sentence, {
-    details: { issues },
-    hint: "Correct the argument named in the details and call again.",
-  });
+  throw refuseArguments(parsed.error.issues.flatMap(readable));
+}
+
+function readable(issue: z.core.$ZodIssue): Issue[] {
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map((key) => ({
+      argument: [...issue.path, key].join("."),
+      message: "is not an argument",
+    }));
+  }
+  const message = issue.message.endsWith("received undefined") ? "is required" : issue.message;
+  return [{ argument: issue.path.join(".") || "body", message }];
+}
+
+/** Where texts hold a zero character, which PostgreSQL takes nowhere. */
+function* pathsOfNul(value: unknown, path: string[]): Generator<string[]> {
+  if (typeof value === "string" && value.includes("\0")) yield path;
+  if (typeof value !== "object" || value === null) return;
+  for (const [name, part] of Object.entries(value)) yield* pathsOfNul(part, [...path, name]);
 }

@@ -5,6 +5,7 @@ import type { Context, ErrorHandler, NotFoundHandler } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import type { ErrorEnvelope } from "../../types/contracts.ts";
 import { parseFacts, parseNamedError } from "../../types/errors.ts";
+import { functionErrors } from "../../types/function-errors.ts";
 import { isUnreachable } from "./db.ts";
 import type { Log } from "./log.ts";
 
@@ -27,7 +28,7 @@ export class ApiError extends Error {
     this.status = status;
     this.code = code;
     this.details = more.details;
-    this.hint = more.hint;
+    this.hint = more.hint ?? functionErrors[code]?.hint;
   }
 }
 
@@ -62,13 +63,9 @@ export function publicError(error: unknown): ApiError {
   const named = namedError(error);
   if (named) return named;
   if (isUnreachable(error)) {
-    return new ApiError(503, "temporarily_unavailable", "The service is out of reach for a moment.", {
-      hint: "Send the same request again in a few seconds.",
-    });
+    return new ApiError(503, "temporarily_unavailable", "The service is out of reach for a moment.");
   }
-  return new ApiError(500, "internal_error", "Something went wrong on our side.", {
-    hint: "Try again; if it stays, tell us the request id of this answer.",
-  });
+  return new ApiError(500, "internal_error", "Something went wrong on our side.");
 }
 
 export function envelope({ code, message, details, hint }: ApiError): ErrorEnvelope {

@@ -1,5 +1,4 @@
 import type { Context, Hono } from "hono";
-import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import { streamSSE } from "hono/streaming";
 import {
@@ -11,7 +10,7 @@ import {
 } from "../../types/contracts-assistant.ts";
 import { AiError } from "../_shared/ai/provider.ts";
 import { estimateTokens } from "../_shared/ai/tokens.ts";
-import { createBase, limitBody, parseBody } from "../_shared/app.ts";
+import { createBase, crossOrigin, limitBody, parseBody } from "../_shared/app.ts";
 import { ApiError, publicError } from "../_shared/errors.ts";
 import {
   claimTurn,
@@ -37,15 +36,7 @@ export type Deps = Omit<AnswerDeps, "model"> & { model: AnswerDeps["model"] | nu
 export function createApp(deps: Deps): Hono {
   const { backend, db, log } = deps;
   const app = createBase("assistant", log);
-  app.use(
-    cors({
-      origin: "*",
-      allowMethods: ["POST"],
-      allowHeaders: ["authorization", "apikey", "content-type", "x-client-info"],
-      maxAge: 86_400,
-    }),
-    secureHeaders({ crossOriginResourcePolicy: "cross-origin" }),
-  );
+  app.use(crossOrigin(["POST"]), secureHeaders({ crossOriginResourcePolicy: "cross-origin" }));
 
   app.post("/sessions/:id/turns", limitBody(64 * 1024), async (c) => {
     const authorization = authorizationOf(c);

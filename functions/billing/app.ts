@@ -1,10 +1,9 @@
 import type { Hono } from "hono";
-import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import { timing } from "hono/timing";
 import type Stripe from "stripe";
 import { type PackagesAnswer, type TopUpAnswer, topUpRequest } from "../../types/contracts.ts";
-import { createBase, limitBody, parseBody } from "../_shared/app.ts";
+import { createBase, crossOrigin, limitBody, parseBody } from "../_shared/app.ts";
 import type { Database } from "../_shared/db.ts";
 import type { Log } from "../_shared/log.ts";
 import type { Rates } from "../_shared/rates.ts";
@@ -42,12 +41,7 @@ export function createApp(deps: Deps): Hono {
   const { backend, db, stripe, log, appOrigins, rates } = deps;
   const app = createBase("billing", log);
   app.use(
-    cors({
-      origin: "*",
-      allowMethods: ["GET", "POST"],
-      allowHeaders: ["authorization", "apikey", "content-type", "x-client-info"],
-      maxAge: 86_400,
-    }),
+    crossOrigin(["GET", "POST"]),
     secureHeaders({ crossOriginResourcePolicy: "cross-origin" }),
     timing(),
   );

@@ -70,7 +70,10 @@ export function paymentMethodRoutes({ backend, db, stripe }: MethodRouteDeps): H
     await backend.rpc(authorization, "billing_customer", { workspace_id });
     const method = (await savedMethods(db, workspace_id)).find(({ id }) => id === payment_method_id);
     if (!method) {
-      throw new ApiError(404, "unknown_payment_method", "The workspace has no such saved card.");
+      throw new ApiError(404, "unknown_payment_method", "The workspace has no such saved card.", {
+        details: { payment_method_id },
+        hint: "Choose one of the workspace's saved cards: see billing.payment_methods.",
+      });
     }
     const detached = await asking(() => stripe.paymentMethods.detach(method.provider_payment_method_id));
     await recordPaymentMethod(db, detached);

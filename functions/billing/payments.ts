@@ -86,7 +86,10 @@ export function paymentRoutes({ backend, db, stripe, razorpay, rates }: PaymentR
   app.get("/payments/:id/action", async (c) => {
     const payment_id = c.req.param("id");
     if (!z.uuid().safeParse(payment_id).success) {
-      throw new ApiError(404, "unknown_payment", "There is no such payment.");
+      throw new ApiError(404, "unknown_payment", "There is no such payment.", {
+        details: { payment_id },
+        hint: "Check the payment's id.",
+      });
     }
     const payment = await backend.rpc<Handle>(authorizationOf(c), "payment_handle", { payment_id });
     const nothing = { payment_id, client_secret: null, payment_method: null };

@@ -1,7 +1,7 @@
 // What the routes of billing share: who asks, and where a page of the provider may return to.
 
 import type { Context } from "hono";
-import { ApiError } from "../_shared/errors.ts";
+import { refuseArguments } from "../_shared/app.ts";
 import { notSignedIn } from "./backend.ts";
 
 /** The caller's token, which the gateway has verified and PostgREST verifies again. Errors: not_signed_in (401). */
@@ -20,9 +20,6 @@ export function checkReturn<K extends string>(
   for (const argument of arguments_) {
     if (!origins || origins.includes(new URL(request[argument]).origin)) continue;
     const message = "is not an address of one of our apps";
-    throw new ApiError(400, "invalid_argument", `${argument}: ${message}.`, {
-      details: { issues: [{ argument, message }] },
-      hint: "Return to an origin that APP_ORIGINS lists.",
-    });
+    throw refuseArguments([{ argument, message }], "Return to an origin that APP_ORIGINS lists.");
   }
 }

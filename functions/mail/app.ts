@@ -1,8 +1,7 @@
 import type { Hono } from "hono";
-import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import { type MailPasswordKept, mailPassword } from "../../types/contracts-mail.ts";
-import { createBase, limitBody, parseBody } from "../_shared/app.ts";
+import { createBase, crossOrigin, limitBody, parseBody } from "../_shared/app.ts";
 import type { Database } from "../_shared/db.ts";
 import type { Vault } from "../_shared/encryption.ts";
 import type { Log } from "../_shared/log.ts";
@@ -22,15 +21,7 @@ export interface Deps {
  */
 export function createApp({ db, vault, backend, log }: Deps): Hono {
   const app = createBase("mail", log);
-  app.use(
-    cors({
-      origin: "*",
-      allowMethods: ["PUT"],
-      allowHeaders: ["authorization", "apikey", "content-type", "x-client-info"],
-      maxAge: 86_400,
-    }),
-    secureHeaders({ crossOriginResourcePolicy: "cross-origin" }),
-  );
+  app.use(crossOrigin(["PUT"]), secureHeaders({ crossOriginResourcePolicy: "cross-origin" }));
   app.put("/password", limitBody(16 * 1024), async (c) => {
     const { account_id, password } = parseBody(mailPassword, await c.req.text());
     await backend.mayChange(c.req.header("authorization"), account_id);

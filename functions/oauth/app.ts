@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Context, Hono } from "hono";
 import { getCookie, setCookie } from "hono/cookie";
-import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import {
   type OAuthAccount,
@@ -11,7 +10,7 @@ import {
   oauthDisconnect,
   oauthStart,
 } from "../../types/contracts-oauth.ts";
-import { createBase, limitBody, parseBody } from "../_shared/app.ts";
+import { createBase, crossOrigin, limitBody, parseBody, refuseArguments } from "../_shared/app.ts";
 import { ApiError } from "../_shared/errors.ts";
 import { findAccount, openSecret } from "../_shared/sql/accounts.ts";
 import { beginInstallation, noteOAuth, takeState } from "../_shared/sql/oauth.ts";
@@ -43,12 +42,7 @@ export function createApp(deps: Deps): Hono {
   const connections = createConnections(deps);
   const app = createBase("oauth", log);
   app.use(
-    cors({
-      origin: "*",
-      allowMethods: ["GET", "POST"],
-      allowHeaders: ["authorization", "apikey", "content-type", "x-client-info"],
-      maxAge: 86_400,
-    }),
+    crossOrigin(["GET", "POST"]),
     secureHeaders({ crossOriginResourcePolicy: "cross-origin", referrerPolicy: "no-referrer" }),
   );
 
@@ -122,11 +116,11 @@ export function createApp(deps: Deps): Hono {
     const return_to = mayReturn(state.return_to, appOrigins) ? state.return_to : null;
     try {
       if (verified !== null && verified !== (state.external_account_id ?? verified)) {
-        throw new ApiError(400, "oauth_state_invalid", "The connection was begun for another account.");
+        throw stateInvalid("The connection was begun for another account.");
       }
       // Nobody is signed in who could claim it: the browser that began an installation has to be the one that ends it.
       if (workspace_id === null && getCookie(c, installCookie) !== query.get("state")) {
-        throw new ApiError(400, "oauth_state_invalid", "The installation was begun in another browser.");
+        throw stateInvalid("The installation was begun in another browser.");
       }
       const arrival: Arrival = {
         state,
@@ -184,7 +178,9 @@ export function createApp(deps: Deps): Hono {
   function providerOf(c: Context): OAuthProvider {
     const provider = providers.get(c.req.param("provider") ?? "");
     if (!provider)
-      throw new ApiError(404, "unknown_provider", "No accounts can be connected at this provider.");
+      throw new ApiError(404, "unknown_provider", "No accounts can be connected at this provider.", {
+        hint: "Compare its name with docs/shops.md; it also needs a client here, in OAUTH_CLIENTS.",
+      });
     return provider;
   }
   function callbackOf({ name }: OAuthProvider): string {
@@ -199,6 +195,9 @@ export function createApp(deps: Deps): Hono {
     return provider.authorizeUrl({ state, redirectUri: callbackOf(provider), account, verifier });
   }
 }
+
+const stateInvalid = (message: string) =>
+  new ApiError(400, "oauth_state_invalid", message, { hint: "Begin to connect the account again." });
 
 /** The state of an installation, kept by the browser that began it. */
 const installCookie = "oauth_install";
@@ -234,8 +233,5 @@ function mayReturn(url: string | null, origins: readonly string[] | undefined): 
 function checkReturn(url: string, origins: readonly string[] | undefined): void {
   if (mayReturn(url, origins)) return;
   const message = "is not an address of one of our apps";
-  throw new ApiError(400, "invalid_argument", `return_to: ${message}.`, {
-    details: { issues: [{ argument: "return_to", message }] },
-    hint: "Return to an origin that APP_ORIGINS lists.",
-  });
+  throw refuseArguments([{ argument: "return_to", message }], "Return to an origin that APP_ORIGINS lists.");
 }

@@ -130,7 +130,7 @@ const crossOrigin: MiddlewareHandler = async (c, next) => {
   c.header("cache-control", "no-store");
   if (origin !== undefined) {
     c.header("access-control-allow-origin", origin);
-    c.header("access-control-expose-headers", "retry-after");
+    c.header("access-control-expose-headers", "retry-after, x-request-id");
   }
   if (c.req.method !== "OPTIONS") return next();
   c.header("access-control-allow-methods", "GET, POST, DELETE");

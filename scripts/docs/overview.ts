@@ -1,5 +1,6 @@
 // The entry page of the reference and the page of errors.
 
+import { functionErrors } from "../../types/function-errors.ts";
 import type { Schema } from "../catalog/types.ts";
 import { anchor, code, notice, page, table } from "./markdown.ts";
 
@@ -52,6 +53,16 @@ export function errorsPage(errors: ErrorCode[]): string {
         code(sqlstate),
         hint,
       ]),
+    ),
+    [
+      "## Of edge functions",
+      "",
+      'They answer `{"error": {"code", "message", "details", "hint"}}` with the status: the names above, and these.',
+      "Their `invalid_argument` has all that is wrong in `details.issues`, and the first of it in `details.argument`.",
+    ].join("\n"),
+    table(
+      ["name", "status", "what to do"],
+      Object.entries(functionErrors).map(([name, { status, hint }]) => [code(name), String(status), hint]),
     ),
   ]);
 }

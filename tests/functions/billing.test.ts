@@ -173,13 +173,31 @@ describe("a request for a top-up that cannot be met", () => {
     ["success_url", "javascript:alert(1)"],
     ["cancel_url", "/relative"],
     ["key", ""],
+    ["key", "a\0b"],
+    ["package", undefined],
     ["amount", 5],
   ])("a wrong %s is named", async (argument, value) => {
     const { post, request, refusal, requests } = setUp();
     const answer = await refusal(await post({ ...request, [argument]: value }));
-    expect(answer).toMatchObject({ status: 400, code: "invalid_argument" });
-    expect(JSON.stringify(answer)).toContain(argument);
+    expect(answer).toMatchObject({ status: 400, code: "invalid_argument", details: { argument } });
+    expect(answer.message).toMatch(new RegExp(`^${argument}: `));
+    expect(answer.hint).toBeTruthy();
     expect(requests).toEqual([]);
+  });
+
+  test("what is missing is said in words, wherever it is missing", async () => {
+    const { post, request, refusal } = setUp();
+    const answer = await refusal(await post({ ...request, workspace_id: undefined, amount: "a\0b" }));
+    expect(answer.message).toBe("amount: must not contain the character U+0000.");
+    const { details } = await refusal(await post({ ...request, workspace_id: undefined, amount: 5 }));
+    expect(details).toEqual({
+      argument: "workspace_id",
+      issues: [
+        { argument: "workspace_id", message: "is required" },
+        { argument: "amount", message: "is not an argument" },
+      ],
+    });
+    expect(await refusal(await post([]))).toMatchObject({ details: { argument: "body" } });
   });
 
   test("no JSON, no token, too much", async () => {
@@ -197,6 +215,12 @@ describe("a request for a top-up that cannot be met", () => {
     expect(response.status).toBe(204);
     expect(response.headers.get("access-control-allow-origin")).toBe("*");
     expect(response.headers.get("access-control-allow-headers")).toContain("authorization");
+    const answered = await app.request("/billing/nothing", { headers: { origin: "https://app.test" } });
+    expect(answered.headers.get("access-control-expose-headers")).toBe("x-request-id");
+    expect(answered.headers.get("x-request-id")).toBeTruthy();
+    expect(await answered.json()).toMatchObject({
+      error: { code: "unknown_route", hint: expect.stringContaining("path") },
+    });
   });
 });
 

@@ -183,6 +183,38 @@ describe("errors", () => {
       code: "unknown_error",
       message: "fetch failed",
     });
+    const aborted = new DOMException("The operation was aborted.", "AbortError");
+    expect(await readError(aborted)).toMatchObject({ code: "unknown_error", cause: aborted });
+  });
+
+  test.each([
+    ["a table", { code: "23505", message: "duplicate key value" }, { code: "23505", status: undefined }],
+    ["a table's words with a colon", { code: "22000", message: "a: b" }, { code: "22000", message: "a: b" }],
+    [
+      "Auth",
+      { code: "invalid_credentials", status: 400, message: "No." },
+      { code: "invalid_credentials", status: 400 },
+    ],
+    [
+      "Storage",
+      { code: "KeyAlreadyExists", status: 400, statusCode: "409", message: "There." },
+      { code: "KeyAlreadyExists", status: 409 },
+    ],
+  ])("keep the platform's own code where they have no name: of %s", async (_, error, seen) => {
+    expect(await readError(error)).toMatchObject(seen);
+  });
+
+  test("of functions keep the gateway's code, and the id of the request", async () => {
+    const headers = { "x-request-id": "r-1" };
+    const refused = Response.json({ code: "NOT_FOUND", message: "None." }, { status: 404, headers });
+    const error = Object.assign(new Error("non-2xx"), { context: refused });
+    expect(await readError(error)).toMatchObject({
+      code: "NOT_FOUND",
+      message: "None.",
+      status: 404,
+      requestId: "r-1",
+      cause: error,
+    });
   });
 });
 

@@ -5,7 +5,7 @@
 import { Buffer } from "node:buffer";
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { z } from "zod";
-import { ApiError } from "../../_shared/errors.ts";
+import { refuseArguments } from "../../_shared/app.ts";
 import { createShopifyClient, type ShopifyConfig, shopDomain } from "../../_shared/shopify.ts";
 import { shopQuery } from "../../worker/shopify/queries.ts";
 import { call, type OAuthProvider, type Tokens, unverified } from "./provider.ts";
@@ -58,9 +58,10 @@ export function shopifyProvider(config: ShopifyConfig, fetcher: typeof fetch): O
           .replace(/^https?:\/\//, "")
           .replace(/\/+$/, "") ?? "";
       if (shopDomain.test(shop)) return shop;
-      throw new ApiError(400, "invalid_argument", "account: must be the domain of a shop.", {
-        hint: "Send the shop's own domain, such as example.myshopify.com.",
-      });
+      throw refuseArguments(
+        [{ argument: "account", message: "must be the domain of a shop" }],
+        "Send the shop's own domain, such as example.myshopify.com.",
+      );
     },
     authorizeUrl: ({ state, redirectUri, account }) => {
       const query = new URLSearchParams({
