@@ -3,7 +3,6 @@ import { erasePerson } from "../../functions/worker/handlers/erase-person.ts";
 import { JobError } from "../../functions/worker/job.ts";
 import { functionsDatabase, keptLog } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
-import { expectError } from "../helpers/errors.ts";
 import { clearJobs } from "../helpers/jobs.ts";
 import { createStage, type Stage } from "./stage.ts";
 
@@ -262,55 +261,5 @@ describe("a person who asked for deletion", () => {
     ]);
     expect((await erase((await ask(later.account.id)).id)).outcome).toBe("completed");
     expect(await traces(later.accountId)).toContain("integrations.connected_accounts");
-  });
-});
-
-describe("a photo that somebody sent to the bot", () => {
-  test("is for that person's try-on alone, and no step of the funnel changes otherwise", async () => {
-    await s.bind();
-    await tryOn("ada");
-    const [{ photo_path: path, creation_id }] = (await testDb.query(
-      "select photo_path, creation_id from social.tryons where workspace_id = $1",
-      [s.workspaceId],
-    )) as [{ photo_path: string; creation_id: string }];
-    const conversation = await s.conversation("ada");
-    const request = {
-      workspace_id: s.workspaceId,
-      creation_type: "tryon",
-      garment_id: s.garmentId,
-      input_path: path,
-    };
-    await expectError(s.as.call("studio.request_creation", request), "unknown_image");
-    await expectError(testDb.service.call("studio.request_creation", request), "unknown_image");
-    await expectError(
-      s.as.call("social.send_message", { conversation_id: conversation.id, media_path: path }),
-      "unknown_image",
-    );
-    await expectError(
-      s.as.query("insert into studio.models (workspace_id, storage_path, name) values ($1, $2, 'Ada')", [
-        s.workspaceId,
-        path,
-      ]),
-      "23514",
-    );
-    await expectError(
-      s.as.query("insert into storage.objects (bucket_id, name) values ('studio-uploads', $1)", [
-        `${path}.png`,
-      ]),
-      "42501",
-    );
-    expect(
-      await s.as.query("update storage.objects set metadata = '{}' where name = $1 returning id", [path]),
-    ).toEqual([]);
-    await expectError(
-      testDb.query("update social.bot_interactions set details = '{}' where creation_id = $1", [creation_id]),
-      "immutable_row",
-    );
-    await expectError(
-      testDb.query("update social.bot_interactions set kind = 'opted_out' where creation_id = $1", [
-        creation_id,
-      ]),
-      "immutable_row",
-    );
   });
 });
