@@ -1,89 +1,17 @@
-import { randomUUID } from "node:crypto";
-import { beforeEach, describe, expect, test } from "vitest";
-import { createShop } from "../commerce/shop.ts";
-import { functionsDatabase } from "../functions/harness.ts";
-import { createTestDatabase } from "../helpers/database.ts";
-import { expectError } from "../helpers/errors.ts";
-
-const testDb = await createTestDatabase();
-const db = functionsDatabase(testDb);
-type Shop = Awaited<ReturnType<typeof createShop>>;
-
-let ada: { id: string; workspaceId: string };
-let shop: Shop;
-let account: string;
-let dress: { id: string; product: string; variant: string };
-let coat: { id: string; product: string; variant: string };
-const post = randomUUID();
-
-beforeEach(async () => {
-  await testDb.setClock("2029-06-01T11:00:00Z");
-  ada = await testDb.createUser();
-  shop = await createShop(testDb, db, ada);
-  const [row] = await testDb.query(
-    `insert into integrations.connected_accounts (workspace_id, provider, external_account_id)
-      values ($1, 'instagram', gen_random_uuid()::text) returning id`,
-    [ada.workspaceId],
-  );
-  account = row!.id;
-  shop.merchant.addLocation("Store");
-  dress = await sell("Dress", "50.00");
-  coat = await sell("Coat", "120.00");
-});
-
-async function sell(title: string, price: string) {
-  const { id, events } = shop.merchant.createProduct({ title, variants: [{ price }] }, 9);
-  for (const event of events) await shop.tell(event);
-  const [row] = await testDb.query(
-    "select id from commerce.shopify_products where connected_account_id = $1 and shopify_product_id = $2",
-    [shop.accountId, id],
-  );
-  return { id, product: row!.id as string, variant: shop.shop.products[id]!.variants[0]!.id };
-}
-
-/** A try-on of a garment in a conversation, as the bot records it; answers the creation. */
-async function tryOn(garment: typeof dress, more: { username?: string; promo?: string; at?: string } = {}) {
-  const { username = "ida", promo, at = "2029-06-01T11:00:00Z" } = more;
-  await testDb.setClock(at);
-  const creation = randomUUID();
-  await testDb.query(
-    `with g as (
-      insert into studio.wardrobe_garments (workspace_id, storage_path, filename, shopify_product_id)
-      values ($1::uuid, $1::text || '/' || $2::text || '.png', 'g.png', $3) returning id
-    )
-    insert into studio.creations (id, workspace_id, garment_id, key) select $2::uuid, $1::uuid, g.id, $2::text from g`,
-    [ada.workspaceId, creation, garment.product],
-  );
-  const record = (kind: string, details: Record<string, unknown> = {}) =>
-    testDb.service.call("social.record_interaction", {
-      workspace_id: ada.workspaceId,
-      account_id: account,
-      kind,
-      dedupe_key: `${kind}:${creation}`,
-      post_id: post,
-      creation_id: creation,
-      details: { username, ...details },
-    });
-  await record("tryon_completed");
-  if (promo) await record("promo_sent", { promo_code: promo });
-  return creation;
-}
-
-type Input = Parameters<Shop["merchant"]["placeOrder"]>[0];
-/** An order placed and paid, told in this order. */
-async function buy(input: Partial<Input> = {}) {
-  const order = { items: [{ variant: dress.variant }], ...input };
-  const { id, events } = shop.merchant.placeOrder(order);
-  shop.clock.now += 5000;
-  for (const event of [...events, ...shop.merchant.payOrder(id)]) await shop.tell(event);
-  return id;
-}
-const attributed = (columns = "*") =>
-  testDb.user(ada.id).query(`select ${columns} from social.attributed_orders order by ordered_at, order_id`);
-const refund = async (id: string, cents?: number) => {
-  shop.clock.now += 5000;
-  for (const event of shop.merchant.refundOrder(id, cents)) await shop.tell(event);
-};
+import { describe, expect, test } from "vitest";
+import {
+  account,
+  ada,
+  attributed,
+  buy,
+  coat,
+  dress,
+  post,
+  refund,
+  shop,
+  testDb,
+  tryOn,
+} from "./attribution-stage.ts";
 
 describe("a paid order is attributed", () => {
   test("by the promo code, to who tried on what was bought, before who was sent it last", async () => {
@@ -218,85 +146,4 @@ describe("a refund", () => {
     for (const event of shop.merchant.payOrder(id)) await shop.tell(event);
     expect(await attributed("refunded_cents")).toEqual([{ refunded_cents: 1500 }]);
   });
-});
-
-test("revenue is told by post, product and day of a time zone, to members alone", async () => {
-  await tryOn(dress, { promo: "SUM" });
-  shop.clock.now = Date.parse("2029-06-01T23:30:00Z"); // the day after in Paris
-  const id = await buy({
-    items: [{ variant: dress.variant, quantity: 2 }, { variant: coat.variant }],
-    discount_code: "SUM",
-    discount: "20.00",
-  });
-  await refund(id, 1000);
-  const user = testDb.user(ada.id);
-  expect(await user.query("select * from social.revenue_by_post")).toMatchObject([
-    {
-      post_id: post,
-      currency: "USD",
-      orders: 1,
-      total_cents: 20_000,
-      refunded_cents: 1000,
-      net_cents: 19_000,
-    },
-  ]);
-  const products = await user.query(
-    "select title, quantity, total_cents from social.revenue_by_product order by title",
-  );
-  expect(products).toEqual([
-    { title: "Coat", quantity: 1, total_cents: 12_000 },
-    { title: "Dress", quantity: 2, total_cents: 8000 },
-  ]);
-  const days = { workspace_id: ada.workspaceId, from_day: "2029-06-01", to_day: "2029-06-02" };
-  expect(await user.rpc("social.revenue_by_day", { ...days, timezone: "Europe/Paris" })).toEqual([
-    {
-      day: "2029-06-02",
-      currency: "USD",
-      orders: 1,
-      orders_taken_back: 0,
-      total_cents: 20_000,
-      refunded_cents: 1000,
-      net_cents: 19_000,
-    },
-  ]);
-  expect(await user.rpc("social.revenue_by_day", { ...days, timezone: "UTC" })).toMatchObject([
-    { day: "2029-06-01" },
-  ]);
-
-  const eve = await testDb.createUser();
-  for (const table of [
-    "commerce.orders",
-    "commerce.order_items",
-    "commerce.order_refunds",
-    "social.attributed_orders",
-    "social.revenue_by_post",
-  ]) {
-    expect(await testDb.user(eve.id).query(`select * from ${table}`)).toEqual([]);
-    await expectError(testDb.anon.query(`select * from ${table}`), "42501");
-  }
-  await expectError(testDb.user(eve.id).rpc("social.revenue_by_day", days), "unknown_workspace");
-});
-
-test("nothing that names the buyer is kept, and what stands for them goes when the shop asks", async () => {
-  const customer = { id: 77, email: "ida@example.com" };
-  const id = await buy({ customer, attributes: { instagram: "@ida" } });
-  const [order] = await testDb
-    .user(ada.id)
-    .query("select to_jsonb(o) as o from commerce.orders o where shopify_order_id = $1", [id]);
-  expect(JSON.stringify(order)).not.toMatch(/ida|Vries|77"/);
-  expect(order!.o).toMatchObject({
-    customer_ref: expect.stringMatching(/^[0-9a-f]{64}$/),
-    handle_ref: expect.any(String),
-  });
-  const payload = { shop_id: 1, shop_domain: shop.domain, customer, orders_to_redact: [] };
-  await shop.tell({ topic: "customers/redact", payload, triggered_at: "2029-06-02T00:00:00Z" });
-  shop.clock.now += 5000;
-  for (const event of shop.merchant.payOrder(id)) await shop.tell(event);
-  const [after] = await testDb
-    .user(ada.id)
-    .query(
-      "select customer_ref, handle_ref, redacted_at is not null as redacted from commerce.orders where shopify_order_id = $1",
-      [id],
-    );
-  expect(after).toEqual({ customer_ref: null, handle_ref: null, redacted: true });
 });
