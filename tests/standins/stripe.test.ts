@@ -1,71 +1,16 @@
-import Stripe from "stripe";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { control, type Stage, startStage } from "./receiver.ts";
-
-let stage: Stage;
-let stripe: Stripe;
-let orders: ReturnType<typeof control>;
-
-function clientOf(apiKey: string, options: object = {}): Stripe {
-  const { hostname, port } = new URL(stage.standIns.stripe.url);
-  return new Stripe(apiKey, { host: hostname, port, protocol: "http", maxNetworkRetries: 0, ...options });
-}
-
-beforeAll(async () => {
-  stage = await startStage();
-  stripe = clientOf(stage.standIns.env.STRIPE_SECRET_KEY as string);
-  orders = control(stage.standIns.stripe.url);
-});
-afterAll(() => stage.close());
-beforeEach(async () => {
-  await orders.reset();
-});
-
-const credits = {
-  price_data: { currency: "usd", unit_amount: 1250, product_data: { name: "1,000 credits" } },
-  quantity: 2,
-};
-
-function newSession(
-  more: Partial<Stripe.Checkout.SessionCreateParams> = {},
-  options?: Stripe.RequestOptions,
-) {
-  const params: Stripe.Checkout.SessionCreateParams = {
-    mode: "payment",
-    line_items: [credits],
-    success_url: "http://localhost/done?session={CHECKOUT_SESSION_ID}",
-    cancel_url: "http://localhost/back",
-    client_reference_id: "workspace-1",
-    metadata: { workspace: "w1", note: "a & b = [c]" },
-    payment_intent_data: { metadata: { workspace: "w1" } },
-    ...more,
-  };
-  return options ? stripe.checkout.sessions.create(params, options) : stripe.checkout.sessions.create(params);
-}
-
-async function pay(session: Stripe.Checkout.Session, body: object = {}): Promise<Response> {
-  const url = `${stage.standIns.stripe.url}/pay/${session.id}`;
-  return fetch(url, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-  });
-}
-
-/** So many events about the object with this id (or e-mail), of one type if it is given. */
-async function events(count: number, about: string, type?: string): Promise<Stripe.Event[]> {
-  const webhooks = await stage.receiver.until(count, ({ body }) => isAbout(body, about, type));
-  return webhooks.map(({ body }) => JSON.parse(body));
-}
-
-function isAbout(body: string, about: string, type?: string): boolean {
-  return body.includes(`"${about}"`) && (!type || JSON.parse(body).type === type);
-}
-
-/** The payment intent's events name it, not the session. */
-async function intentOf(session: Stripe.Checkout.Session): Promise<string> {
-  return String((await stripe.checkout.sessions.retrieve(session.id)).payment_intent);
-}
+import type Stripe from "stripe";
+import { describe, expect, test } from "vitest";
+import {
+  clientOf,
+  events,
+  intentOf,
+  isAbout,
+  newSession,
+  orders,
+  pay,
+  stage,
+  stripe,
+} from "./stripe-stage.ts";
 
 describe("wire format", () => {
   test("the official SDK creates, reads, expands and lists sessions", async () => {
@@ -252,68 +197,5 @@ describe("payments", () => {
       statusCode: 402,
       decline_code: "generic_decline",
     });
-  });
-});
-
-describe("misbehaving", () => {
-  test("a webhook that is not answered comes again with a new signature", async () => {
-    stage.receiver.refuse("retry@example.com", [500, 503]);
-    await stripe.customers.create({ email: "retry@example.com" });
-    const attempts = await events(3, "retry@example.com");
-    expect(new Set(attempts.map(({ id }) => id)).size).toBe(1);
-    const counts = (await orders.show()).counts;
-    expect(counts.webhook_answers).toMatchObject({ 500: 1, 503: 1 });
-  });
-
-  test("duplicates carry the same event", async () => {
-    await orders.add({ duplicate: 2, types: ["customer.created"], times: 1 });
-    await stripe.customers.create({ email: "twice@example.com" });
-    const all = await events(3, "twice@example.com");
-    expect(new Set(all.map(({ id }) => id)).size).toBe(1);
-  });
-
-  test("events of one payment come in reverse order", async () => {
-    await orders.add({ reorder: true });
-    const session = await newSession();
-    await pay(session);
-    const inReverse = await events(3, await intentOf(session));
-    expect(inReverse.map(({ type }) => type)).toEqual([
-      "checkout.session.completed",
-      "charge.succeeded",
-      "payment_intent.succeeded",
-    ]);
-  });
-
-  test("a lost event is never sent, the API still knows it", async () => {
-    await orders.add({ lose_webhook: true, types: ["checkout.session.completed"] });
-    const session = await newSession();
-    await pay(session);
-    const sent = await events(2, await intentOf(session));
-    expect(sent.map(({ type }) => type)).toEqual(["payment_intent.succeeded", "charge.succeeded"]);
-    const { data } = await stripe.events.list({ type: "checkout.session.completed" });
-    expect((data[0]?.data.object as Stripe.Checkout.Session | undefined)?.id).toBe(session.id);
-    expect((await orders.show()).counts.webhooks.lost).toBe(1);
-  });
-
-  test("late events, ordered declines, rate limits and slow answers", async () => {
-    await orders.add({ late_ms: 80, types: ["customer.created"], times: 1 });
-    const started = Date.now();
-    await stripe.customers.create({ email: "late@example.com" });
-    const [late] = await stage.receiver.until(1, ({ body }) => isAbout(body, "late@example.com"));
-    expect((late?.at as number) - started).toBeGreaterThanOrEqual(78);
-    await orders.add({ fail: "run", times: 1 });
-    expect((await pay(await newSession())).status).toBe(402);
-    await orders.add({ fail: "submit", http_status: 429, retry_after: 1, times: 1 });
-    await expect(newSession()).rejects.toMatchObject({ statusCode: 429, code: "rate_limit" });
-    await orders.add({ delay_ms: 60, times: 1 });
-    const before = Date.now();
-    await stripe.customers.list();
-    expect(Date.now() - before).toBeGreaterThanOrEqual(58);
-  });
-
-  test("a wrong order is explained", async () => {
-    const { status, body } = await orders.add({ lose_webhooks: true });
-    expect(status).toBe(400);
-    expect(body.error).toContain("lose_webhooks");
   });
 });
