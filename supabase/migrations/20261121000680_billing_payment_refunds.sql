@@ -52,7 +52,7 @@ revoke all on table billing.payment_refunds from public, anon, authenticated, se
 grant select on table billing.payment_refunds to authenticated, service_role;
 
 insert into private.error_codes (name, sqlstate, hint) values
-  ('payment_not_refundable', 'PT409', 'Only a payment that has been paid and is not disputed can be refunded.'),
+  ('payment_not_refundable', 'PT409', 'Refund what is paid and not disputed; ask support about a plan that has begun.'),
   ('credits_spent', 'PT409', 'Refund at most what the unspent credits are worth, or ask support for the rest.');
 insert into ops.job_kinds (kind, description, on_event, timeout) values
   ('billing.refund_payment', 'Carries out a refund at the payment provider and sees it through.', null,

@@ -41,6 +41,12 @@ begin
     perform private.fail('refund_too_large', format('%s of %s %s can still be refunded.', v_left,
       v_payment.amount_minor, v_payment.currency), jsonb_build_object('refundable_minor', v_left));
   end if;
+  -- nor is a plan that has been open: only what has not begun is unspent
+  if v_payment.kind = 'subscription' and not private.is_service()
+    and coalesce(to_timestamp((v_payment.metadata ->> 'period_start')::numeric) <= private.now(), true) then
+    perform private.fail('payment_not_refundable', 'The plan that this payment was for has been open.',
+      jsonb_build_object('status', v_payment.status, 'plan_id', v_payment.plan_id));
+  end if;
   perform private.correlate();
   v_refund := billing._open_refund(v_payment, coalesce(amount_minor, v_left), reason, key, auth.uid(), null);
   -- what was spent is not returned on a customer's word; we may be generous ourselves
@@ -58,7 +64,8 @@ revoke all on function private.request_payment_refund from public, anon, authent
 grant execute on function private.request_payment_refund to authenticated, service_role;
 
 -- Refunds a payment, all that is left (amount_minor null) or a part, once for a key. Its credits are taken back at
--- once; a job returns the money. Admins may refund what is unspent; the service, also what has been spent.
+-- once; a job returns the money. Admins may refund what is unspent (of plans: a period that has not begun), the
+-- service also what has been spent.
 -- Errors: unknown_payment, role_too_low, payment_not_refundable, refund_too_large, credits_spent, key_required,
 -- key_reused, invalid_argument.
 create function billing.request_payment_refund(payment_id uuid, reason text, key text,

@@ -193,7 +193,8 @@ comment on function billing._refund_surplus(billing.payments) is
   'Gives back what was paid for a plan that cannot open.';
 revoke all on function billing._refund_surplus from public, anon, authenticated, service_role;
 
--- A period whose money has gone back is taken off the plan; with nothing left, the plan ends.
+-- A period whose money has gone back is taken off the plan; with nothing left, the plan ends, and with it what is
+-- unspent of its allowance.
 create function private.shorten_refunded_plan() returns trigger
 language plpgsql security definer
 set search_path = ''
@@ -201,6 +202,7 @@ as $$
 declare
   v_unused interval := to_timestamp((new.metadata ->> 'period_end')::numeric)
     - greatest(to_timestamp((new.metadata ->> 'period_start')::numeric), private.now());
+  v_ended uuid;
 begin
   if v_unused > interval '0' then
     update billing.subscriptions s
@@ -210,7 +212,14 @@ begin
       status = case when s.current_period_end - v_unused > private.now() then s.status else 'cancelled' end,
       cancelled_at = coalesce(s.cancelled_at, private.now())
     where s.workspace_id = new.workspace_id and s.plan_id = new.plan_id and s.provider = 'razorpay'
-      and s.status = 'active';
+      and s.status = 'active'
+    returning s.id into v_ended;
+    perform billing._lock_wallet(new.workspace_id);
+    update billing.credit_lots l set expires_at = private.now()
+    from billing.subscriptions s
+    where s.id = v_ended and s.status = 'cancelled' and l.workspace_id = s.workspace_id and l.is_open
+      and l.kind in ('allowance', 'rollover') and l.expires_at > private.now()
+      and l.metadata ->> 'subscription_id' = s.id::text;
   end if;
   return null;
 end $$;

@@ -122,14 +122,30 @@ describe("a plan bought for a period", () => {
     const payments = [await order(userId, workspaceId), await order(userId, workspaceId)];
     for (const payment of payments) await pay(payment);
     const refund = (id: string) =>
-      db
-        .user(userId)
-        .call("billing.request_payment_refund", { payment_id: id, reason: "r", key: randomUUID() });
+      db.service.call("billing.request_payment_refund", { payment_id: id, reason: "r", key: randomUUID() });
     await refund(payments[0]!.id);
     expect(await plan(workspaceId)).toMatchObject({ status: "active" });
     expect(day((await plan(workspaceId))!.current_period_end)).toBe("2027-02-10");
+    expect((await balance(db.service, workspaceId)).allowance_micro).toBe(1000);
     await refund(payments[1]!.id);
     expect(await plan(workspaceId)).toMatchObject({ status: "cancelled" });
+    expect((await balance(db.service, workspaceId)).allowance_micro).toBe(0);
+    await db.service.call("billing.expire_lots");
+    await expectSound(db);
+  });
+
+  test("is refunded to its admins before it begins; after that only by us", async () => {
+    const { userId, workspaceId } = await newWorkspace(db);
+    const [running, next] = [await order(userId, workspaceId), await order(userId, workspaceId)];
+    for (const payment of [running, next]) await pay(payment);
+    const refund = (id: string) =>
+      db
+        .user(userId)
+        .call("billing.request_payment_refund", { payment_id: id, reason: "r", key: randomUUID() });
+    await expectError(refund(running.id), "payment_not_refundable", "PT409");
+    await refund(next.id);
+    expect(day((await plan(workspaceId))!.current_period_end)).toBe("2027-02-13");
+    expect(await plan(workspaceId)).toMatchObject({ status: "active" });
   });
 
   test("is refused beside another plan; paid although one came meanwhile, the money goes back", async () => {
