@@ -1,4 +1,4 @@
--- Proof, second half: charges, payments and what was taken back are what the ledger says.
+-- Proof, second part: charges, payments and what was taken back are what the ledger says.
 
 create function billing._verify_charges() returns setof billing.ledger_fault
 language sql stable
@@ -105,22 +105,3 @@ as $$
 $$;
 comment on function billing._verify_payments() is 'Faults of payments and claw-backs.';
 revoke all on function billing._verify_payments from public, anon, authenticated, service_role;
-
--- A row for each fault of the books; no row when they are sound.
-create function billing.verify_ledger()
-returns table (fault text, workspace_id uuid, subject text, expected_micro bigint, actual_micro bigint)
-language sql stable security definer
-set search_path = ''
-as $$
-  select * from billing._verify_entries()
-  union all
-  select * from billing._verify_balances()
-  union all
-  select * from billing._verify_charges()
-  union all
-  select * from billing._verify_payments()
-$$;
-comment on function billing.verify_ledger is
-  'Checks every invariant of the books; a row for each fault, none when sound.';
-revoke all on function billing.verify_ledger from public, anon, authenticated, service_role;
-grant execute on function billing.verify_ledger to service_role;

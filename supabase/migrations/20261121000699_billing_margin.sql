@@ -192,6 +192,55 @@ as $$
     where c.affiliate_payout_id is not null group by 1) s on s.affiliate_payout_id = p.id
   where p.status <> 'failed' and coalesce(s.total, 0) <> p.amount_micro
   union all
+  select 'commissions differ from their payout', p.workspace_id, p.id::text, p.commissions_micro,
+    coalesce(sum(c.payout_micro) filter (where c.payout_micro > 0), 0)::bigint
+  from billing.affiliate_payouts p left join billing.affiliate_commissions c on c.affiliate_payout_id = p.id
+  where p.status <> 'failed' group by p.id
+  having coalesce(sum(c.payout_micro) filter (where c.payout_micro > 0), 0) <> p.commissions_micro
+  union all
+  select 'commission differs from its payment', c.workspace_id, c.id::text, p.amount_minor, c.source_minor
+  from billing.affiliate_commissions c join billing.payments p on p.id = c.payment_id
+  where c.commission_type <> 'adjustment' and (c.source_minor <> p.amount_minor
+    or c.commission_micro <> floor(c.source_amount_micro * c.commission_rate / 1000) * 1000)
+  union all
+  -- what was sold for others and what affiliates earned is what the ledger says of each workspace
+  select 'earned differs from the ledger', coalesce(o.workspace_id, s.workspace_id), coalesce(o.code, s.code),
+    coalesce(s.total, 0), coalesce(o.total, 0)
+  from (
+    select e.workspace_id, 'sales:' || e.currency as code,
+      sum((e.amount_minor - e.reversed_minor) * private.minor_unit_micro(e.currency))::bigint as total
+    from billing.earnings e group by 1, 2
+    union all
+    select c.workspace_id, 'commissions:USD', sum(c.commission_micro - c.reversed_micro)::bigint
+    from billing.affiliate_commissions c where c.commission_type <> 'adjustment' group by 1, 2
+  ) o
+  full join (
+    select t.workspace_id, a.code, -sum(e.amount_micro)::bigint as total
+    from billing.ledger_accounts a
+    join billing.ledger_entries e on e.account_id = a.id
+    join billing.ledger_transactions t on t.id = e.transaction_id
+    where a.workspace_id is null and a.code ~ '^(sales|commissions):' group by 1, 2
+  ) s on s.workspace_id = o.workspace_id and s.code = o.code
+  where coalesce(s.total, 0) <> coalesce(o.total, 0)
+  union all
+  select 'payout differs from its transfer', p.workspace_id, p.id::text,
+    case when p.refused then p.amount_minor else p.reversed_minor end, p.returned_minor
+  from billing.payouts p where p.returned_minor <> case when p.refused then p.amount_minor else p.reversed_minor end
+  union all
+  -- rewards are the credits that came
+  select 'referral differs from its credits', null, r.id::text, r.referrer_micro + r.referee_micro,
+    coalesce(s.total, 0)::bigint
+  from billing.referrals r
+  left join (select private.try_uuid(l.metadata ->> 'referral_id') as id, sum(l.amount_micro) as total
+    from billing.credit_lots l where l.kind = 'referral' and l.metadata ? 'referral_id' group by 1) s on s.id = r.id
+  where r.referrer_micro + r.referee_micro <> coalesce(s.total, 0)
+  union all
+  select 'redemption differs from its credits', r.workspace_id, r.id::text, r.credits_micro, s.total
+  from billing.voucher_redemptions r
+  cross join lateral (select coalesce(sum(e.amount_micro), 0)::bigint as total from billing.ledger_entries e
+    where e.transaction_id = r.ledger_transaction_id and e.amount_micro > 0) s
+  where r.credits_micro <> s.total
+  union all
   -- a voucher's uses are counted
   select 'voucher count differs', null, v.id::text, count(r.id), v.redemption_count
   from billing.vouchers v left join billing.voucher_redemptions r on r.voucher_id = v.id

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { affiliateNow, db, one, owed, pay, sweep } from "./affiliates-stage.ts";
+import { settleCheckout } from "./checkout.ts";
 import {
   expectAllSound,
   newAffiliate,
@@ -9,6 +10,7 @@ import {
   paidTopUp,
   redeem,
   refundPayment,
+  topUpOf,
 } from "./growth.ts";
 import { balance } from "./money.ts";
 
@@ -69,10 +71,11 @@ describe("a commission", () => {
   test("in another currency follows the cached rate, and waits until there is one", async () => {
     const affiliate = await newAffiliate(db);
     const customer = await newCustomer(db, affiliate);
-    const { payment } = await paidTopUp(db, customer);
+    const { payment, session } = await topUpOf(db, customer);
     await db.query("update billing.payments set currency = 'INR', amount_minor = 83000 where id = $1", [
       payment.id,
     ]);
+    await settleCheckout(db.service, { ...session, amount_total: 83_000, currency: "inr" });
     await sweep();
     expect(
       await db.query("select 1 from billing.affiliate_commissions where payment_id = $1", [payment.id]),

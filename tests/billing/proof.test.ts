@@ -222,7 +222,11 @@ describe("verify_ledger finds", () => {
       where workspace_id = '${workspaceId}'`;
     expect(await faultsAfter(unpaid)).toEqual(["payment differs from its credits"]);
     const more = `update billing.payments set credits_micro = credits_micro + 1 where workspace_id = '${workspaceId}'`;
-    expect(await faultsAfter(more)).toEqual(["payment differs from its credits"]);
+    expect(await faultsAfter(more)).toEqual([
+      "invoice differs from its payment",
+      "payment differs from its credits",
+      "record of money differs",
+    ]);
     const unnamed = `update billing.ledger_transactions set payment_id = null where payment_id is not null`;
     expect(await faultsAfter(unnamed)).toEqual(["payment differs from its credits"]);
   });
