@@ -1,6 +1,7 @@
 import { Hono } from "hono";
 import { z } from "zod";
 import * as connect from "./connect.ts";
+import * as money from "./connect-money.ts";
 import * as schema from "./connect-params.ts";
 import { ApiError, check, invalid, missing } from "./errors.ts";
 import type { Env } from "./gate.ts";
@@ -33,7 +34,7 @@ export function connectRoutes(app: Hono<Env>, deps: Deps): void {
   });
 
   app.post("/transfers", (c) =>
-    c.json(connect.createTransfer(deps, check(schema.transferCreate, c.get("params")), c.get("cause"))),
+    c.json(money.createTransfer(deps, check(schema.transferCreate, c.get("params")), c.get("cause"))),
   );
   app.get("/transfers", (c) => {
     const params = check(schema.transferList, c.get("params"));
@@ -44,10 +45,10 @@ export function connectRoutes(app: Hono<Env>, deps: Deps): void {
     );
     return c.json(page(all, "/v1/transfers", params));
   });
-  app.get("/transfers/:id", (c) => c.json(connect.findTransfer(deps, c.req.param("id"))));
+  app.get("/transfers/:id", (c) => c.json(money.findTransfer(deps, c.req.param("id"))));
   app.post("/transfers/:id/reversals", (c) => {
     const params = check(schema.reversalCreate, c.get("params"));
-    return c.json(connect.reverseTransfer(deps, c.req.param("id"), params, c.get("cause")));
+    return c.json(money.reverseTransfer(deps, c.req.param("id"), params, c.get("cause")));
   });
 
   const payoutsOf = (account: string | undefined) =>
@@ -55,18 +56,18 @@ export function connectRoutes(app: Hono<Env>, deps: Deps): void {
   app.post("/payouts", (c) => {
     const account = connect.findAccount(deps, c.req.header("stripe-account") ?? "", "Stripe-Account");
     const params = check(schema.payoutCreate, c.get("params"));
-    return c.json(connect.bare(connect.createPayout(deps, account, params, c.get("cause"))));
+    return c.json(money.bare(money.createPayout(deps, account, params, c.get("cause"))));
   });
   app.get("/payouts", (c) => {
     const params = check(z.strictObject(listFields), c.get("params"));
     const all = payoutsOf(c.req.header("stripe-account"));
     const listed = page(all, "/v1/payouts", params);
-    return c.json({ ...listed, data: listed.data.map(connect.bare) });
+    return c.json({ ...listed, data: listed.data.map(money.bare) });
   });
   app.get("/payouts/:id", (c) => {
     const payout = payoutsOf(c.req.header("stripe-account")).find(({ id }) => id === c.req.param("id"));
     if (!payout) throw missing("payout", c.req.param("id"));
-    return c.json(connect.bare(payout));
+    return c.json(money.bare(payout));
   });
 }
 
@@ -100,7 +101,7 @@ export function connectPages(deps: Deps): Hono {
   });
   app.post("/_bank/:payout", async (c) => {
     const { outcome } = bank.parse(await c.req.json());
-    return c.json(connect.bankAnswers(deps, c.req.param("payout"), outcome));
+    return c.json(money.bankAnswers(deps, c.req.param("payout"), outcome));
   });
   app.post("/_platform", async (c) => {
     connect.connectData(deps).platformAvailable = platform.parse(await c.req.json()).available;
