@@ -120,40 +120,34 @@ $$;
 comment on function billing._period_of(billing.plan_prices) is 'How long a price pays for.';
 revoke all on function billing._period_of from public, anon, authenticated, service_role;
 
--- A plan that is paid opens now, or goes on longer. Where another provider's plan has taken its place meanwhile, the
--- money goes back.
-create function private.open_paid_plan() returns trigger
-language plpgsql security definer
+-- Opens the plan of a payment for so long, or lets it go on for so much longer. Returns since when, null where another
+-- plan has taken its place meanwhile.
+create function billing._open_plan(payment billing.payments, period interval) returns timestamptz
+language plpgsql
 set search_path = ''
 as $$
 declare
-  v_price billing.plan_prices := (select p from billing.plan_prices p
-    where p.id = (new.metadata ->> 'plan_price_id')::uuid);
-  v_app text := (select p.app from billing.plans p where p.id = new.plan_id);
+  v_price_id uuid := (payment.metadata ->> 'plan_price_id')::uuid;
+  v_app text := (select p.app from billing.plans p where p.id = payment.plan_id);
   v_row billing.subscriptions;
   v_start timestamptz := private.now();
-  v_runs boolean;
 begin
-  perform billing._lock_place(new.workspace_id, v_app);
-  select * into v_row from billing.subscriptions s where s.workspace_id = new.workspace_id and s.app = v_app
+  perform billing._lock_place(payment.workspace_id, v_app);
+  select * into v_row from billing.subscriptions s where s.workspace_id = payment.workspace_id and s.app = v_app
     for no key update;
-  v_runs := coalesce(v_row.provider = 'razorpay' and v_row.status = 'active' and v_row.plan_id = new.plan_id
-    and v_row.current_period_end > private.now(), false);
-  if billing._plan_is_barred(v_row, new.plan_id) then
-    perform billing._refund_surplus(new);
+  if billing._plan_is_barred(v_row, payment.plan_id) then
     return null;
-  end if;
-  if v_runs then
+  elsif coalesce(v_row.provider = 'razorpay' and v_row.status = 'active' and v_row.plan_id = payment.plan_id
+    and v_row.current_period_end > private.now(), false) then
     v_start := v_row.current_period_end;
     update billing.subscriptions s
-    set current_period_end = v_start + billing._period_of(v_price), cancel_at = v_start + billing._period_of(v_price),
-      plan_price_id = v_price.id
+    set current_period_end = v_start + period, cancel_at = v_start + period, plan_price_id = v_price_id
     where s.id = v_row.id;
   else
     insert into billing.subscriptions (workspace_id, app, plan_id, plan_price_id, provider, provider_subscription_id,
       current_period_start, current_period_end, allowance_anchor_at, cancel_at_period_end, cancel_at)
-    values (new.workspace_id, v_app, new.plan_id, v_price.id, 'razorpay', new.provider_session_id, v_start,
-      v_start + billing._period_of(v_price), v_start, true, v_start + billing._period_of(v_price))
+    values (payment.workspace_id, v_app, payment.plan_id, v_price_id, 'razorpay', payment.provider_session_id, v_start,
+      v_start + period, v_start, true, v_start + period)
     on conflict on constraint subscriptions_workspace_app_key do update
     set plan_id = excluded.plan_id, plan_price_id = excluded.plan_price_id, status = 'active', provider = 'razorpay',
       provider_subscription_id = excluded.provider_subscription_id, provider_schedule_id = null,
@@ -165,10 +159,30 @@ begin
   end if;
   update billing.payments p
   set metadata = p.metadata || jsonb_build_object('period_start', extract(epoch from v_start),
-    'period_end', extract(epoch from v_start + billing._period_of(v_price)))
-  where p.id = new.id;
+    'period_end', extract(epoch from v_start + period))
+  where p.id = payment.id;
+  return v_start;
+end $$;
+comment on function billing._open_plan is 'Opens a plan bought for a period, or prolongs it; returns since when.';
+revoke all on function billing._open_plan from public, anon, authenticated, service_role;
+
+-- A plan that is paid opens now, or goes on longer. Where another provider's plan has taken its place meanwhile, the
+-- money goes back.
+create function private.open_paid_plan() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_period interval := (select billing._period_of(p) from billing.plan_prices p
+    where p.id = (new.metadata ->> 'plan_price_id')::uuid);
+  v_start timestamptz := billing._open_plan(new, v_period);
+begin
+  if v_start is null then
+    perform billing._refund_surplus(new);
+    return null;
+  end if;
   perform private.notify_user(new.user_id, new.workspace_id, 'success', 'Plan paid',
-    format('It runs until %s.', to_char((v_start + billing._period_of(v_price)) at time zone 'UTC', 'YYYY-MM-DD')),
+    format('It runs until %s.', to_char((v_start + v_period) at time zone 'UTC', 'YYYY-MM-DD')),
     '/billing', jsonb_build_object('payment_id', new.id), 'payment:' || new.id, 'billing.payment_succeeded');
   return null;
 end $$;
@@ -220,6 +234,8 @@ begin
     where s.id = v_ended and s.status = 'cancelled' and l.workspace_id = s.workspace_id and l.is_open
       and l.kind in ('allowance', 'rollover') and l.expires_at > private.now()
       and l.metadata ->> 'subscription_id' = s.id::text;
+    update billing.payments p set metadata = p.metadata || jsonb_build_object('period_taken', v_unused)
+    where p.id = new.id;
   end if;
   return null;
 end $$;
@@ -229,6 +245,23 @@ create trigger payments_shorten_plan after update of status on billing.payments 
   when (new.status = 'refunded' and old.status <> 'refunded' and new.kind = 'subscription'
     and new.provider = 'razorpay' and new.metadata ? 'period_end')
   execute function private.shorten_refunded_plan();
+
+-- The money did not go back after all: what was taken off the plan is open again.
+create function private.restore_paid_plan() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  perform billing._open_plan(new, (new.metadata ->> 'period_taken')::interval);
+  update billing.payments p set metadata = p.metadata - 'period_taken' where p.id = new.id;
+  return null;
+end $$;
+comment on function private.restore_paid_plan() is 'Trigger: a plan whose refund failed gets its period back.';
+revoke all on function private.restore_paid_plan from public, anon, authenticated, service_role;
+create trigger payments_restore_plan after update of status on billing.payments for each row
+  when (old.status = 'refunded' and new.status = 'succeeded' and new.kind = 'subscription'
+    and new.provider = 'razorpay' and new.metadata ? 'period_taken')
+  execute function private.restore_paid_plan();
 
 -- Sweep: ends the plans whose paid period is over. It waits for no wallet (a busy one has its turn next time), so it is
 -- never part of a deadlock.

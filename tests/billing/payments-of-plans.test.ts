@@ -134,6 +134,27 @@ describe("a plan bought for a period", () => {
     await expectSound(db);
   });
 
+  test("gets its period back when the refund fails", async () => {
+    const { userId, workspaceId } = await newWorkspace(db);
+    const payment = await order(userId, workspaceId);
+    await pay(payment);
+    await db.setClock("2027-01-20T12:00:00Z");
+    const refund = await db.service.call("billing.request_payment_refund", {
+      payment_id: payment.id,
+      reason: "r",
+      key: "k",
+    });
+    expect(await plan(workspaceId)).toMatchObject({ status: "cancelled" });
+    await db.setClock("2027-01-21T12:00:00Z");
+    for (let i = 0; i < 2; i++)
+      await db.service.call("billing.refuse_refund", { refund_id: refund.id, error: "no" });
+    const open = await plan(workspaceId);
+    expect(open).toMatchObject({ status: "active", cancelled_at: null });
+    // 24 days were left
+    expect(day(open!.current_period_end)).toBe("2027-02-14");
+    await db.setClock(noon);
+  });
+
   test("is refunded to its admins before it begins; after that only by us", async () => {
     const { userId, workspaceId } = await newWorkspace(db);
     const [running, next] = [await order(userId, workspaceId), await order(userId, workspaceId)];
