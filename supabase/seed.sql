@@ -1,5 +1,6 @@
--- Rows for development: plans on sale and a voucher, so that price pages and checkouts have something to show. `npm start`
--- and `supabase start` load it into a new database; `db push` leaves it out. Prices and limits are examples.
+-- Rows for development, so that price pages and checkouts have something to offer: plans on sale, a voucher, a
+-- referral's reward. `npm start` and `supabase start` load them into a new database, `db push` leaves them out.
+-- All prices and limits are examples.
 
 select billing.change_plan(p.app, p.slug, 'An example for development', null,
   jsonb_build_object('description', p.description, 'is_visible', true) || p.plan, p.features,

@@ -38,7 +38,7 @@ export function supabaseStorage(client: Pick<SupabaseClient, "storage">): Storag
       const { status, statusCode } = error as { status?: number; statusCode?: string };
       // The storage API answers 400 with the code 404 in its body when there is no such object.
       if (status === 404 || statusCode === "404" || statusCode === "not_found") {
-        throw new JobError("unknown_image", `The picture "${path}" has been deleted.`, {
+        throw new JobError("unknown_image", `There is no picture "${path}" any more, or not yet.`, {
           retry: false,
           cause: error,
         });

@@ -8,6 +8,7 @@ import type { MiddlewareHandler } from "hono";
 import type { Caller } from "./caller.ts";
 import type { Config } from "./config.ts";
 import type { Keys } from "./keys.ts";
+import { asPostgrest, type DatabaseError } from "./rest-errors.ts";
 
 type Urls = { admin: string; auth: string; authenticator: string };
 
@@ -88,17 +89,24 @@ function inTime<T>(work: Promise<T>): Promise<T> {
 
 /** What the caller of /rest/v1 did wrong is in the answer; @supabase/lite also prints a stack for each. */
 function keepQuiet() {
-  const inRequest = new AsyncLocalStorage<true>();
+  const inRequest = new AsyncLocalStorage<{ error?: DatabaseError }>();
   const original = console.error;
-  const serverTrouble = /^(53|57|58|F0|XX)/;
   console.error = (...args: unknown[]) => {
-    const code = args[0] instanceof Error && "code" in args[0] ? String(args[0].code) : undefined;
+    const [error] = args;
+    const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
     const callersFault =
-      args[0] instanceof RelationNotFoundError || (code !== undefined && !serverTrouble.test(code));
-    if (inRequest.getStore() && callersFault) return;
+      error instanceof RelationNotFoundError || (code !== undefined && !/^(53|57|58|F0|XX)/.test(code));
+    const asked = inRequest.getStore();
+    if (asked && code !== undefined) asked.error = error as Error & DatabaseError;
+    if (asked && callersFault) return;
     original(...args);
   };
-  return { run: <T>(work: () => T) => inRequest.run(true, work), restore: () => (console.error = original) };
+  const answer = async (work: () => Response | Promise<Response>) => {
+    const asked: { error?: DatabaseError } = {};
+    const given = await inRequest.run(asked, work);
+    return given.status === 500 && asked.error ? asPostgrest(given, asked.error) : given;
+  };
+  return { answer, restore: () => (console.error = original) };
 }
 
 /** A token is good until it expires, as for PostgREST: the session behind it is not looked up in the database. */
@@ -140,7 +148,7 @@ export async function startLite(config: Config, keys: Keys, urls: Urls): Promise
   return {
     rest(request, caller) {
       callers.set(request, caller);
-      return quiet.run(() => rest.fetch(request));
+      return quiet.answer(() => rest.fetch(request));
     },
     auth: (request) => authentication.fetch(request),
     reloadSchema: catalog.reload,

@@ -108,8 +108,8 @@ declare
   v_taken jsonb;
 begin
   if amount_minor > payment.amount_minor - payment.refunded_minor then
-    perform private.fail('refund_too_large', format('%s of %s %s are refunded already.', payment.refunded_minor,
-      payment.amount_minor, payment.currency),
+    perform private.fail('refund_too_large', format('Of %s minor units of %s, %s are refunded already.',
+      payment.amount_minor, payment.currency, payment.refunded_minor),
       jsonb_build_object('refundable_minor', payment.amount_minor - payment.refunded_minor));
   end if;
   select floor(payment.credits_micro::numeric * (payment.refunded_minor + amount_minor) / payment.amount_minor)

@@ -38,8 +38,8 @@ begin
       jsonb_build_object('status', v_payment.status));
   end if;
   if amount_minor > v_left then
-    perform private.fail('refund_too_large', format('%s of %s %s can still be refunded.', v_left,
-      v_payment.amount_minor, v_payment.currency), jsonb_build_object('refundable_minor', v_left));
+    perform private.fail('refund_too_large', format('Of %s minor units of %s, %s can still be refunded.',
+      v_payment.amount_minor, v_payment.currency, v_left), jsonb_build_object('refundable_minor', v_left));
   end if;
   -- nor is a plan that has been open: only what has not begun is unspent
   if v_payment.kind = 'subscription' and not private.is_service()

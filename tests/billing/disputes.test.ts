@@ -275,8 +275,9 @@ describe("a dispute beside a refund", () => {
         ...more,
       });
     for (const status of ["open", "lost"]) await dispute(300, status);
-    const { facts } = await expectError(ask({ amount_minor: 201 }), "refund_too_large", "PT400");
+    const { facts, message } = await expectError(ask({ amount_minor: 201 }), "refund_too_large", "PT400");
     expect(facts).toEqual({ refundable_minor: 200 });
+    expect(message).toBe("refund_too_large: Of 500 minor units of USD, 200 can still be refunded.");
     expect(await ask({})).toMatchObject({ amount_minor: 200, taken_micro: 200_000, missing_micro: 0 });
     await expectError(ask({}), "payment_not_refundable", "PT409");
     expect(await available(workspaceId)).toBe(0);

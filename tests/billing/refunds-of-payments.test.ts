@@ -271,6 +271,7 @@ describe("a refund made at the provider", () => {
   test("of others is ignored; more than was paid is refused", async () => {
     const { payment } = await paid();
     expect(await event("refund.created", refundOf({ id: "foreign" }, "re_f", 1))).toBe("ignored");
-    await expectError(news(payment, "re_big", 501), "refund_too_large", "PT400");
+    const { message } = await expectError(news(payment, "re_big", 501), "refund_too_large", "PT400");
+    expect(message).toBe("refund_too_large: Of 500 minor units of USD, 0 are refunded already.");
   });
 });

@@ -37,7 +37,8 @@ beforeAll(async () => {
     create table public.notes (
       id bigint generated always as identity primary key,
       owner uuid not null default auth.uid() references auth.users (id) on delete cascade,
-      body jsonb not null
+      body jsonb not null,
+      constraint notes_body_small check (pg_column_size(body) < 10000)
     );
     alter table public.notes enable row level security;
     create policy "Own notes" on public.notes to authenticated

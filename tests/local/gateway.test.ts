@@ -1,5 +1,6 @@
 // The gateway on a stack of its own: REST, functions, clockwork, crashes.
 
+import { randomBytes } from "node:crypto";
 import type { SupabaseClient } from "@supabase/supabase-js";
 import { describe, expect, test, vi } from "vitest";
 import { db, get, log, nobody, reconnect, service, signUp, stack } from "./gateway-stack.ts";
@@ -51,6 +52,16 @@ describe("REST", () => {
       message: "no_credit: Not enough credit.",
       details: '{"missing":5}',
       hint: "Top up.",
+    });
+  });
+
+  test("says which check a row fails, as PostgREST does", async () => {
+    const { client } = await signUp("checked@example.com");
+    const answer = await client.from("notes").insert({ body: randomBytes(20_000).toString("hex") });
+    expect(answer.status).toBe(400);
+    expect(answer.error).toMatchObject({
+      code: "23514",
+      message: 'new row for relation "notes" violates check constraint "notes_body_small"',
     });
   });
 

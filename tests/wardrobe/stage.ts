@@ -43,7 +43,9 @@ export function createStage(
   const storage: Storage = {
     signedUrl: async (bucket, path) => {
       if (!objects.has(`${bucket}/${path}`))
-        throw new JobError("unknown_image", `The picture "${path}" has been deleted.`, { retry: false });
+        throw new JobError("unknown_image", `There is no picture "${path}" any more, or not yet.`, {
+          retry: false,
+        });
       return `https://storage.test/${bucket}/${path}`;
     },
     upload: async (bucket, path, bytes, contentType) => {
