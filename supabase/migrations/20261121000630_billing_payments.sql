@@ -135,6 +135,21 @@ end $$;
 comment on function billing._advance_payment is 'Moves an unpaid payment on to another state, never back.';
 revoke all on function billing._advance_payment from public, anon, authenticated, service_role;
 
+-- What is paid, or promised, is what was asked for. Error: payment_mismatch.
+create function billing._check_paid(payment billing.payments, amount_minor bigint, currency text) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if amount_minor is distinct from payment.amount_minor or upper(currency) is distinct from payment.currency then
+    perform private.fail('payment_mismatch', format('Payment %s asked for %s %s, and %s %s was paid.', payment.id,
+      payment.amount_minor, payment.currency, amount_minor, upper(currency)),
+      jsonb_build_object('payment_id', payment.id));
+  end if;
+end $$;
+comment on function billing._check_paid is 'Refuses money that is not what a payment asked for.';
+revoke all on function billing._check_paid from public, anon, authenticated, service_role;
+
 -- The provider says it has the money: credits arrive, then the payment is paid. What else follows (documents, an
 -- auto-reload's end) hangs on the change of paid_at and finds the credits there. The caller holds the payment's
 -- lock and has seen that it is not paid. Errors: payment_mismatch.
@@ -148,11 +163,7 @@ declare
   v_payment billing.payments;
 begin
   perform private.correlate(payment.correlation_id);
-  if amount_minor is distinct from payment.amount_minor or upper(currency) is distinct from payment.currency then
-    perform private.fail('payment_mismatch', format('Payment %s asked for %s %s, and %s %s was paid.', payment.id,
-      payment.amount_minor, payment.currency, amount_minor, upper(currency)),
-      jsonb_build_object('payment_id', payment.id));
-  end if;
+  perform billing._check_paid(payment, amount_minor, currency);
   select * into v_package from billing.credit_packages p where p.id = payment.credit_package_id;
   if payment.credits_micro > 0 then
     perform billing._grant(payment.workspace_id, payment.credits_micro,

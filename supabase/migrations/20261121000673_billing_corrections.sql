@@ -190,7 +190,8 @@ begin
     return v_correction;
   end if;
   if (quantity > 0 and quantity <= 1000000000 and round(quantity, 6) > 0 and event_at <= private.now()
-      and coalesce(unit_amount_micro, 0) between 0 and 1000000000 and length(trim(reason)) > 0) is not true then
+      and isfinite(event_at) and coalesce(unit_amount_micro, 0) between 0 and 1000000000
+      and length(trim(reason)) > 0) is not true then
     perform private.fail('invalid_argument',
       'Work is entered with a quantity above 0, a time in the past, a price of 0 or more and a reason.',
       '{"argument": "quantity"}');

@@ -25,6 +25,8 @@ begin
       error_code = coalesce(entity ->> 'error_reason', entity ->> 'error_code')
     where p.id = v_payment.id;
   elsif entity ->> 'status' = 'authorized' then
+    -- what would not be booked is not captured either: it goes back by itself
+    perform billing._check_paid(v_payment, (entity ->> 'amount')::bigint, entity ->> 'currency');
     return 'authorized';
   end if;
   return v_payment.status;

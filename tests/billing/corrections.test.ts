@@ -176,6 +176,8 @@ describe("work entered later", () => {
     expect(await backfill(workspaceId, { unit_amount_micro: 2 })).toMatchObject({ amount_after_micro: 8 });
     const later = { event_at: "2027-01-13T12:00:01Z", key: "later" };
     await expectError(backfill(workspaceId, later), "invalid_argument", "PT400");
+    const never = { event_at: "-infinity", key: "never" };
+    await expectError(backfill(workspaceId, never), "invalid_argument", "PT400");
     await expectError(backfill(workspaceId, { meter: "none", key: "n" }), "unknown_meter", "PT404");
     await expectSound(db);
   });

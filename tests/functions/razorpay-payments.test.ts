@@ -172,6 +172,18 @@ describe("a webhook", () => {
     expect(await requests(`/payments/${id}/capture`)).toHaveLength(1);
   });
 
+  test.each([{ amount: 100 }, { currency: "USD" }])(
+    "of an authorized payment of other money does not capture it (%o)",
+    async (other) => {
+      const { payment_id, order_id } = await newOrder();
+      const { razorpay_payment_id: id } = await pay(order_id, "authorize");
+      const payment = { ...structuredClone(data.payments[id as string]!), ...other };
+      await expect(event("payment.authorized", { payment })).rejects.toThrow(/payment_mismatch/);
+      expect(await paymentOf(payment_id)).toMatchObject({ status: "pending" });
+      expect(await requests(`/payments/${id}/capture`)).toHaveLength(0);
+    },
+  );
+
   test("of a failed payment leaves the order open for another try", async () => {
     const { payment_id, order_id } = await newOrder();
     await pay(order_id, "fail");
