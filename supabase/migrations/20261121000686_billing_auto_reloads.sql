@@ -161,7 +161,9 @@ create type billing.reload_state as (reload_id uuid, status text, attempts integ
   provider_payment_id text, workspace_id uuid, customer_id text, payment_method_id text);
 
 -- The job's step before each try. The first fixes the amount under the wallet's lock, by the balance of now, and
--- makes the payment; a reload that is no longer needed or wanted, or would pass the cap, ends.
+-- makes the payment; a reload that is no longer needed or wanted, or would pass the cap, ends. One that was to be
+-- charged while the provider was out of reach, and has been switched off since, ends too; its job makes sure that no
+-- intent of it is left.
 -- Error: unknown_payment.
 create function billing.advance_reload(reload_id uuid) returns billing.reload_state
 language plpgsql security definer
@@ -181,8 +183,8 @@ begin
   if not found then
     perform private.fail('unknown_payment', 'There is no such reload.', jsonb_build_object('reload_id', reload_id));
   end if;
+  select * into v_settings from billing.auto_reload_settings s where s.workspace_id = v_reload.workspace_id;
   if v_reload.status in ('queued', 'retrying') then
-    select * into v_settings from billing.auto_reload_settings s where s.workspace_id = v_reload.workspace_id;
     select * into v_wallet from billing.wallets w where w.workspace_id = v_reload.workspace_id;
     v_balance := v_wallet.allowance_micro + v_wallet.lots_micro + v_wallet.prepaid_micro;
     -- cents that bring the balance back to the threshold and to what is wanted, at least the amount that was set
@@ -208,6 +210,9 @@ begin
       returning id into v_payment;
       update billing.auto_reloads r set status = 'charging', payment_id = v_payment where r.id = reload_id;
     end if;
+  elsif v_reload.status = 'charging' and v_settings.enabled is not true and exists (select from billing.payments p
+    where p.id = v_reload.payment_id and p.provider_payment_id is null) then
+    perform billing._end_reload(reload_id, 'skipped');
   end if;
   return (
     select row(r.id, r.status, r.attempts, r.next_attempt_at, r.created_at, p.id, p.status, p.amount_minor, p.currency,

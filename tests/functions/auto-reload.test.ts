@@ -1,6 +1,25 @@
 import { describe, expect, test } from "vitest";
 import { actionAnswer } from "../../types/contracts-payments.ts";
-import { advance, call, data, reloading, rule, standIn, start, stripe, testDb } from "./auto-reload-stage.ts";
+import {
+  advance,
+  call,
+  calm,
+  data,
+  reloading,
+  rule,
+  standIn,
+  start,
+  stripe,
+  testDb,
+} from "./auto-reload-stage.ts";
+
+const switchOff = (user: string, workspace_id: string) =>
+  testDb.user(user).call("billing.set_auto_reload", {
+    workspace_id,
+    enabled: false,
+    threshold_minor: 500,
+    amount_minor: 1500,
+  });
 
 describe("saved cards", () => {
   test("are saved with a secret of the workspace's own customer, shown, and given up", async () => {
@@ -70,6 +89,30 @@ describe("a reload", () => {
     await expect(work()).rejects.toThrow(/could not be asked/);
     data.idempotency = {};
     expect(await work()).toMatchObject({ output: { status: "succeeded" } });
+    expect(charges()).toHaveLength(1);
+    expect(await prepaid()).toBe(1_500_000);
+  });
+
+  test.each(["switched off", "without its card"])("%s while Stripe was away charges nothing", async (how) => {
+    const { userId, workspaceId, card, work, reload, prepaid, charges, intents } = await reloading();
+    await rule({ fail: "submit", http_status: 503, times: 9 });
+    await expect(work()).rejects.toThrow(/could not be asked/);
+    await calm();
+    if (how === "switched off") await switchOff(userId, workspaceId);
+    else
+      await call(userId, "payment-methods/remove", { workspace_id: workspaceId, payment_method_id: card.id });
+    expect(await work()).toMatchObject({ outcome: "completed", output: { status: "skipped" } });
+    expect(await reload()).toMatchObject({ status: "skipped" });
+    expect([intents(), charges(), await prepaid()]).toEqual([[], [], 0]);
+  });
+
+  test("switched off while the answer to its charge was lost brings what was paid", async () => {
+    const { userId, workspaceId, work, prepaid, charges } = await reloading();
+    await rule({ fail: "answer", times: 9 });
+    await expect(work()).rejects.toThrow(/could not be asked/);
+    await calm();
+    await switchOff(userId, workspaceId);
+    expect(await work()).toMatchObject({ outcome: "completed" });
     expect(charges()).toHaveLength(1);
     expect(await prepaid()).toBe(1_500_000);
   });
