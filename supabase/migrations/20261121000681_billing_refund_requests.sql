@@ -41,6 +41,11 @@ begin
     perform private.fail('refund_too_large', format('Of %s minor units of %s, %s can still be refunded.',
       v_payment.amount_minor, v_payment.currency, v_left), jsonb_build_object('refundable_minor', v_left));
   end if;
+  -- of currencies with three digits providers take no finer amount (Source: Stripe, Supported currencies)
+  if amount_minor % 10 <> 0 and (select c.exponent = 3 from ref.currencies c where c.code = v_payment.currency) then
+    perform private.fail('invalid_argument', format('%s is refunded in multiples of 10 minor units.',
+      v_payment.currency), '{"argument": "amount_minor"}');
+  end if;
   -- nor is a plan that has been open: only what has not begun is unspent
   if v_payment.kind = 'subscription' and not private.is_service()
     and coalesce(to_timestamp((v_payment.metadata ->> 'period_start')::numeric) <= private.now(), true) then
