@@ -11,7 +11,7 @@ create table billing.referral_programs (
   max_rewards_total integer,
   max_rewards_monthly integer,
   claim_days integer not null default 14,
-  hold_days integer not null default 0,
+  hold_days integer not null default 14,
   is_active boolean not null default false,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -27,7 +27,7 @@ comment on table billing.referral_programs is
   'Terms of referrals in micro-units; a referral keeps those that were in force when it was made.';
 comment on column billing.referral_programs.claim_days is 'How long after signing up a code may still be named.';
 comment on column billing.referral_programs.hold_days is
-  'How long after qualifying the rewards are given; a payment refunded meanwhile does not count.';
+  'How long after qualifying rewards are given; what is refunded meanwhile brings none, what is refunded later does.';
 comment on column billing.referral_programs.max_rewards_monthly is 'For one referrer in any 30 days; null: any number.';
 create unique index referral_programs_one_active on billing.referral_programs (is_active) where is_active;
 create trigger referral_programs_touch before update on billing.referral_programs for each row

@@ -76,7 +76,9 @@ async function organizer() {
 }
 
 async function referral() {
-  await db.query("update billing.referral_programs set referrer_micro = 3000, referee_micro = 2000");
+  await db.query(
+    "update billing.referral_programs set referrer_micro = 3000, referee_micro = 2000, hold_days = 0",
+  );
   const [referrer, referee] = [await newWorkspace(db), await newWorkspace(db)];
   await db.query("update auth.users set created_at = private.now() where id = $1", [referee.userId]);
   const [own] = await db.query("select referral_code from identity.personal_details where user_id = $1", [

@@ -134,6 +134,18 @@ describe("a referral", () => {
     expect(await lots(referrer)).toBe(3000);
   });
 
+  test("waits as long as a commission does, unless the terms say otherwise", async () => {
+    await db.query("update billing.referral_programs set hold_days = default");
+    const { referrer, referee } = await pair();
+    await paidTopUp(db, referee);
+    await db.advanceClock("13 days");
+    await settle();
+    expect(await lots(referrer)).toBe(0);
+    await db.advanceClock("1 day");
+    await settle();
+    expect(await lots(referrer)).toBe(3000);
+  });
+
   test("counts when the refund of the payment is refused", async () => {
     const { referrer, referee } = await pair();
     const { payment } = await paidTopUp(db, referee);
