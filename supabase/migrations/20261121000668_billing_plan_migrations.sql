@@ -28,7 +28,8 @@ begin
       and s.status in ('trialing', 'active', 'past_due') and (o.currency is null or o.currency = v_price.currency)
       and not exists (select from billing.subscription_changes c where c.subscription_id = s.id
         and c.kind = 'migration' and c.status in ('pending', 'awaiting_payment', 'scheduled'))
-    order by s.id for no key update of s
+    -- the order in which wallets are locked
+    order by s.workspace_id for no key update of s
   loop
     -- nobody is put on a plan that costs something without having given a card
     continue when v_row.provider is null and v_price.amount_minor > 0;

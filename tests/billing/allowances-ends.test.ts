@@ -163,6 +163,32 @@ describe("a plan that ends with its period", () => {
   });
 });
 
+test("a free plan that is left and taken again keeps its cycle, and brings no more than one that is kept", async () => {
+  const { userId, workspaceId } = await newWorkspace(db);
+  const { planId } = await newOffer(db, 0, { app: "selify" });
+  await db.query("update billing.plans set allowance_micro = 50, allowance_interval = 'week' where id = $1", [
+    planId,
+  ]);
+  const user = db.user(userId);
+  const take = () => user.call("billing.start_free_plan", { workspace_id: workspaceId, plan_id: planId });
+  await take();
+  let brought = 0;
+  let broughtBefore = false;
+  for (let hour = 0; hour <= 28 * 24; hour += 6) {
+    await db.setClock(new Date(Date.parse(noon) + hour * 3_600_000));
+    const { available_micro } = await balance(db.service, workspaceId);
+    if (available_micro > 0) await record(db.service, workspaceId, available_micro);
+    if (broughtBefore) {
+      await user.call("billing.cancel_subscription", { workspace_id: workspaceId, app: "selify" });
+      await take();
+    }
+    broughtBefore = available_micro > 0;
+    brought += available_micro;
+  }
+  // at the start and after each of four weeks
+  expect(brought).toBe(5 * 50);
+});
+
 test("a trial that begins after a plan has ended brings its allowance", async () => {
   const { userId, workspaceId } = await newWorkspace(db);
   const bought = stripeAnswer(workspaceId, await offer(10), { cancel_at: ends, cancel_at_period_end: true });
