@@ -74,6 +74,9 @@ begin
     row(case when kind = 'prepaid' then 'prepaid' else 'lots' end, v_lot, amount_micro),
     row(case when v_bought then 'payments' else 'grants' end, null, -amount_micro)]::billing.posting[],
     v_key, v_hash, payment_id => payment_id, metadata => metadata);
+  if meters is not null then
+    perform billing._raise_reload(workspace_id, amount_micro);
+  end if;
   created := true;
   return next;
 end $$;

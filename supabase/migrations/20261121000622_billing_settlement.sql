@@ -43,6 +43,9 @@ begin
     return row('prepaid', null, amount_micro)::billing.posting;
   end if;
   select * into v_lot from billing.credit_lots l where l.id = (source ->> 'lot_id')::uuid;
+  if v_lot.meters is not null then
+    perform billing._raise_reload(v_lot.workspace_id, amount_micro);
+  end if;
   if v_lot.expires_at is null or v_lot.expires_at > private.now() or (v_lot.kind = 'admin' and exists (
     select from billing.admin_grants g where g.credit_lot_id = v_lot.id and g.revoked_at is not null)) then
     return row(v_lot.code, v_lot.id, amount_micro)::billing.posting;

@@ -80,7 +80,7 @@ grant select on table billing.auto_reload_settings to authenticated, service_rol
 
 alter table billing.wallets add column auto_reload_below_micro bigint;
 comment on column billing.wallets.auto_reload_below_micro is
-  'Credits are bought when less than this can be spent; null: not armed (off, or a reload is under way).';
+  'Credits are bought when there are fewer: the threshold and what pays for certain meters only; null: not armed.';
 
 insert into private.error_codes (name, sqlstate, hint) values
   ('unknown_payment_method', 'PT404', 'Choose one of the workspace''s saved cards: see billing.payment_methods.'),
@@ -218,7 +218,8 @@ as $$
 begin
   if exists (select from billing.auto_reload_settings s join billing.wallets w on w.workspace_id = s.workspace_id
     where s.workspace_id = _resume_reload.workspace_id and s.enabled
-      and (not only_when_low or w.allowance_micro + w.lots_micro + w.prepaid_micro < s.threshold_minor * 1000)) then
+      and (not only_when_low or w.allowance_micro + w.lots_micro + w.prepaid_micro
+        - billing._scoped_credits(w.workspace_id) < s.threshold_minor * 1000)) then
     perform billing._disable_auto_reload(workspace_id, reason);
   else
     perform billing._arm_auto_reload(workspace_id);

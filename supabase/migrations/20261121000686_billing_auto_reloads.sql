@@ -78,6 +78,30 @@ create trigger wallets_auto_reload after update of allowance_micro, lots_micro, 
   for each row when (new.allowance_micro + new.lots_micro + new.prepaid_micro < new.auto_reload_below_micro)
   execute function private.cross_threshold();
 
+-- Credits that pay for certain meters only are none that any work can spend.
+create function billing._scoped_credits(workspace_id uuid) returns bigint
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(sum(l.remaining_micro), 0)::bigint from billing.credit_lots l
+  where l.workspace_id = _scoped_credits.workspace_id and l.is_open and l.meters is not null
+    and (l.expires_at is null or l.expires_at > private.now())
+$$;
+comment on function billing._scoped_credits(uuid) is 'Credits of a workspace that pay for certain meters only.';
+revoke all on function billing._scoped_credits from public, anon, authenticated, service_role;
+
+-- Such credits have come: an armed wallet has as many more of them. Where they go nothing is done: a crossing too many
+-- charges nothing, because the reload looks, and arms anew.
+create function billing._raise_reload(workspace_id uuid, amount_micro bigint) returns void
+language sql
+set search_path = ''
+as $$
+  update billing.wallets w set auto_reload_below_micro = w.auto_reload_below_micro + amount_micro
+  where w.workspace_id = _raise_reload.workspace_id and w.auto_reload_below_micro is not null
+$$;
+comment on function billing._raise_reload(uuid, bigint) is 'Keeps credits for certain meters out of a reload.';
+revoke all on function billing._raise_reload from public, anon, authenticated, service_role;
+
 -- Arms a wallet as its settings say, when it is not frozen and no reload is under way; one that is below already
 -- begins at once. The caller holds the wallet's lock.
 create function billing._arm_auto_reload(workspace_id uuid) returns void
@@ -89,7 +113,8 @@ declare
   v_wallet billing.wallets;
 begin
   update billing.wallets w
-  set auto_reload_below_micro = (select s.threshold_minor * 1000 from billing.auto_reload_settings s
+  set auto_reload_below_micro = (select s.threshold_minor * 1000 + billing._scoped_credits(s.workspace_id)
+    from billing.auto_reload_settings s
     where s.workspace_id = w.workspace_id and s.enabled and s.paused_until is null and w.status = 'active'
       and not exists (select from billing.auto_reloads r where r.workspace_id = w.workspace_id and r.ended_at is null))
   where w.workspace_id = _arm_auto_reload.workspace_id
@@ -186,7 +211,8 @@ begin
   select * into v_settings from billing.auto_reload_settings s where s.workspace_id = v_reload.workspace_id;
   if v_reload.status in ('queued', 'retrying') then
     select * into v_wallet from billing.wallets w where w.workspace_id = v_reload.workspace_id;
-    v_balance := v_wallet.allowance_micro + v_wallet.lots_micro + v_wallet.prepaid_micro;
+    v_balance := v_wallet.allowance_micro + v_wallet.lots_micro + v_wallet.prepaid_micro
+      - billing._scoped_credits(v_reload.workspace_id);
     -- cents that bring the balance back to the threshold and to what is wanted, at least the amount that was set
     v_amount := greatest(v_settings.amount_minor,
       ceil((greatest(v_settings.threshold_minor * 1000, v_reload.needed_micro) - v_balance) / 1000.0)::bigint);
