@@ -90,8 +90,7 @@ $$;
 comment on function billing._scoped_credits(uuid) is 'Credits of a workspace that pay for certain meters only.';
 revoke all on function billing._scoped_credits from public, anon, authenticated, service_role;
 
--- Such credits have come: an armed wallet has as many more of them. Where they go nothing is done: a crossing too many
--- charges nothing, because the reload looks, and arms anew.
+-- Such credits have come. Where they go nothing is done: a crossing too many charges nothing, and arms anew.
 create function billing._raise_reload(workspace_id uuid, amount_micro bigint) returns void
 language sql
 set search_path = ''
@@ -186,9 +185,8 @@ create type billing.reload_state as (reload_id uuid, status text, attempts integ
   provider_payment_id text, workspace_id uuid, customer_id text, payment_method_id text);
 
 -- The job's step before each try. The first fixes the amount under the wallet's lock, by the balance of now, and
--- makes the payment; a reload that is no longer needed or wanted, or would pass the cap, ends. One that was to be
--- charged while the provider was out of reach, and has been switched off since, ends too; its job makes sure that no
--- intent of it is left.
+-- makes the payment; a reload that is no longer needed or wanted, or would pass the cap, ends; also one whose charge
+-- did not reach the provider before (the job sees to it that no intent is left).
 -- Error: unknown_payment.
 create function billing.advance_reload(reload_id uuid) returns billing.reload_state
 language plpgsql security definer
