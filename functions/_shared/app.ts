@@ -88,6 +88,11 @@ function readable(issue: z.core.$ZodIssue): Issue[] {
       message: "is not an argument",
     }));
   }
+  if (issue.code === "invalid_union") {
+    // Of the forms that are taken, the one that is nearest to what was sent.
+    const [nearest = []] = issue.errors.toSorted((a, b) => a.length - b.length);
+    return nearest.flatMap((inner) => readable({ ...inner, path: [...issue.path, ...inner.path] }));
+  }
   const message = issue.message.endsWith("received undefined") ? "is required" : issue.message;
   return [{ argument: issue.path.join(".") || "body", message }];
 }

@@ -225,10 +225,16 @@ set search_path = ''
 as $$
 declare
   v_settings billing.invoice_settings;
+  v_long record;
 begin
   perform private.require_role(workspace_id, 'admin');
-  if length(name) > 200 or length(email) > 320 or length(address) > 1000 or length(tax_id) > 50 then
-    perform private.fail('invalid_argument', 'A detail is too long.', '{"argument": "name"}');
+  select d.argument, d.most into v_long
+  from (values ('name', name, 200), ('email', email, 320), ('address', address, 1000), ('tax_id', tax_id, 50))
+    as d (argument, value, most)
+  where length(d.value) > d.most limit 1;
+  if found then
+    perform private.fail('invalid_argument', format('%s has at most %s characters.', v_long.argument, v_long.most),
+      jsonb_build_object('argument', v_long.argument));
   end if;
   v_settings := billing._invoice_settings(workspace_id);
   update billing.invoice_settings s

@@ -198,11 +198,14 @@ describe("an invoice", () => {
         ]),
       "42501",
     );
-    const set = (id: string, name: string) =>
-      db.user(id).call("billing.set_billing_details", { workspace_id: workspaceId, name });
+    const set = (id: string, name: string, more = {}) =>
+      db.user(id).call("billing.set_billing_details", { workspace_id: workspaceId, name, ...more });
     await expectError(set(viewer.id, "x"), "role_too_low", "PT403");
     await expectError(set(stranger.id, "x"), "unknown_workspace", "PT404");
     await expectError(set(userId, "x".repeat(201)), "invalid_argument", "PT400");
+    const long = await expectError(set(userId, "x", { tax_id: "1".repeat(51) }), "invalid_argument", "PT400");
+    expect(long.message).toBe("invalid_argument: tax_id has at most 50 characters.");
+    expect(long.facts).toEqual({ argument: "tax_id" });
     for (const table of ["invoices", "invoice_settings"])
       await expectError(db.user(userId).query(`update billing.${table} set created_at = now()`), "42501");
   });

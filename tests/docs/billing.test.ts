@@ -23,6 +23,16 @@ const checks: [string, (values: Values) => unknown][] = [
   ["Billing for clients", ({ workspace_id }) => grant(workspace_id, 100_000)],
   ["Balance", ({ canSpend, beingSpent }) => expect([canSpend, beingSpent]).toEqual([100_000, 0])],
   [
+    "Balance",
+    async () => {
+      expect(
+        await s.sql("select low_balance_threshold_micro::int as told from billing.wallets"),
+      ).toContainEqual({
+        told: 50_000,
+      });
+    },
+  ],
+  [
     "What work costs",
     ({ meters, price, enough }) => {
       expect(meters.map(({ slug }: Values) => slug)).toContain("generation");
@@ -30,6 +40,13 @@ const checks: [string, (values: Values) => unknown][] = [
     },
   ],
   ["Plans and prices", ({ offer }) => expect(offer).toMatchObject({ amount_minor: 1000, currency: "USD" })],
+  [
+    "A free plan",
+    async ({ workspace_id }) => {
+      const [wallet] = await s.sql("select allowance_micro::int from billing.balance($1)", [workspace_id]);
+      expect(wallet).toEqual({ allowance_micro: 60_000 });
+    },
+  ],
   [
     "Buying a plan",
     async ({ checkout, workspace_id }) => {
@@ -40,7 +57,7 @@ const checks: [string, (values: Values) => unknown][] = [
         "the plan",
         async () =>
           (
-            await s.sql("select from billing.subscriptions where workspace_id = $1 and status = 'active'", [
+            await s.sql("select from billing.subscriptions where workspace_id = $1 and provider = 'stripe'", [
               workspace_id,
             ])
           )[0],
@@ -111,6 +128,22 @@ const checks: [string, (values: Values) => unknown][] = [
     },
   ],
   [
+    "Buying credits",
+    ({ order, verified }) => {
+      expect(order).toMatchObject({ currency: "INR", amount_minor: 5 * 84 * 100 });
+      expect(verified).toEqual({ payment_id: order.payment_id, status: "succeeded" });
+    },
+  ],
+  [
+    "Invoices and refunds",
+    async () => {
+      expect(await s.sql("select billing_name, tax_id from billing.invoice_settings")).toContainEqual({
+        billing_name: "Ada GmbH",
+        tax_id: "DE123456789",
+      });
+    },
+  ],
+  [
     "Invoices and refunds",
     async ({ link }) => {
       const pdf = await (await fetch(link.signedUrl)).text();
@@ -138,6 +171,19 @@ const checks: [string, (values: Values) => unknown][] = [
       expect(card).toMatchObject({ brand: "visa", last4: "4242" });
       expect(reload).toMatchObject({ enabled: true, threshold_minor: 500, payment_method_id: card.id });
       expect(reloads).toEqual([]);
+    },
+  ],
+  [
+    "Reloading by itself",
+    ({ action }) => expect(action).toMatchObject({ status: "partially_refunded", client_secret: null }),
+  ],
+  [
+    "Reloading by itself",
+    async ({ kept }) => {
+      expect(kept).toEqual({ payment_methods: [] });
+      expect(await s.sql("select enabled, disabled_reason from billing.auto_reload_settings")).toEqual([
+        { enabled: false, disabled_reason: "payment_method_removed" },
+      ]);
     },
   ],
   ["Vouchers", ({ gained }) => expect(gained).toBe(7000)],
@@ -268,6 +314,10 @@ test("the page's examples run from top to bottom and show what it says", async (
     TODAY: today,
     email: `${crypto.randomUUID()}@example.com`,
     password: "a long password",
+    openRazorpay: async ({ order_id }: { order_id: string }) => {
+      const page = `${s.stack.standins.razorpay}/pay/${order_id}`;
+      return (await fetch(page, { method: "POST", body: JSON.stringify({ outcome: "success" }) })).json();
+    },
     location: { assign: (url: string) => visited.push(url) },
   };
   await runBlocks(program, given, (index, values) => checks[index]![1](values));

@@ -1,9 +1,12 @@
+import { randomUUID } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import { parseInput } from "../../functions/_shared/app.ts";
 import { createDatabase } from "../../functions/_shared/db.ts";
 import { readEnv } from "../../functions/_shared/env.ts";
-import { envelope, namedError, publicError } from "../../functions/_shared/errors.ts";
+import { type ApiError, envelope, namedError, publicError } from "../../functions/_shared/errors.ts";
 import { createLog } from "../../functions/_shared/log.ts";
 import { isOneOf } from "../../functions/_shared/secret.ts";
+import { orderRequest } from "../../types/contracts-payments.ts";
 import { BacklotError, readError } from "../../types/errors.ts";
 import { createTestDatabase } from "../helpers/database.ts";
 import { functionsDatabase } from "./harness.ts";
@@ -185,6 +188,20 @@ describe("errors", () => {
     });
     const aborted = new DOMException("The operation was aborted.", "AbortError");
     expect(await readError(aborted)).toMatchObject({ code: "unknown_error", cause: aborted });
+  });
+
+  test("name what is wrong with the nearest of several forms", () => {
+    const workspace_id = randomUUID();
+    const issues = (sent: object) => {
+      try {
+        return parseInput(orderRequest, { workspace_id, ...sent });
+      } catch (error) {
+        return (error as ApiError).details;
+      }
+    };
+    expect(issues({ package: "starter" })).toMatchObject({ package: "starter", currency: "INR" });
+    expect(issues({})).toMatchObject({ argument: "package", issues: [{ message: "is required" }] });
+    expect(issues({ plan_price_id: "x" })).toMatchObject({ argument: "plan_price_id" });
   });
 
   test.each([
