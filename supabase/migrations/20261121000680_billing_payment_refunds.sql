@@ -157,6 +157,7 @@ begin
   if status in ('failed', 'cancelled') then
     perform billing._give_back(v_payment, refund.taken_micro, 'the refund did not happen',
       'refund_returned:' || refund.id);
+    perform billing._take_for_disputes(v_payment, refund.id);
     perform billing._sum_refunds(refund.payment_id);
   end if;
   perform billing._end_money(refund, case status when 'succeeded' then 'completed' else 'failed' end);

@@ -60,47 +60,89 @@ comment on function billing._disputed_credits(uuid) is
   'Credits of a payment that disputes hold and no refund waits for; micro-units.';
 revoke all on function billing._disputed_credits from public, anon, authenticated, service_role;
 
--- Takes the disputed credits out of the wallet, once; those that went with a refund or another dispute are no more
--- there to be taken, and nobody has spent them.
+-- Takes the credits of a dispute out of the wallet, as far as it has not: those that went with a refund or another
+-- dispute are no more there to be taken, and nobody has spent them. The caller holds the wallet's lock.
+create function billing._take_for_dispute(dispute billing.disputes, payment billing.payments, key text)
+returns billing.disputes
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+  v_dispute billing.disputes := dispute;
+  v_taken jsonb;
+  v_due bigint := least(
+    floor(payment.credits_micro::numeric * least(dispute.amount_minor, payment.amount_minor) / payment.amount_minor),
+    payment.credits_micro - (select coalesce(sum(r.taken_micro + r.missing_micro), 0) from billing.payment_refunds r
+      where r.payment_id = payment.id and r.status in ('pending', 'succeeded'))
+      - (select coalesce(sum(d.taken_micro + d.missing_micro), 0) from billing.disputes d
+      where d.payment_id = payment.id and d.released_at is null and d.id <> dispute.id))
+    - dispute.taken_micro - dispute.missing_micro;
+begin
+  if v_due <= 0 then
+    return v_dispute;
+  end if;
+  perform billing._hold_reload(payment.workspace_id);
+  v_taken := billing.claw_back(payment.id, v_due, 'the payment is disputed', key);
+  update billing.disputes d
+  set taken_micro = d.taken_micro + (v_taken ->> 'taken_micro')::bigint,
+    missing_micro = d.missing_micro + (v_taken ->> 'missing_micro')::bigint
+  where d.id = dispute.id
+  returning * into v_dispute;
+  if (v_taken ->> 'missing_micro')::bigint > 0 then
+    update billing.wallets w set status = 'frozen', frozen_reason = 'dispute'
+    where w.workspace_id = dispute.workspace_id and w.status = 'active';
+  end if;
+  return v_dispute;
+end $$;
+comment on function billing._take_for_dispute is
+  'Takes what a dispute is to hold of its payment''s credits; freezes the wallet if some are spent.';
+revoke all on function billing._take_for_dispute from public, anon, authenticated, service_role;
+
+-- Credits of a payment came back, because a refund was refused or a dispute won: its other disputes hold them now.
+create function billing._take_for_disputes(payment billing.payments, cause uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_dispute billing.disputes;
+begin
+  for v_dispute in
+    select * from billing.disputes d
+    where d.payment_id = payment.id and d.frozen_at is not null and d.released_at is null
+    order by d.created_at, d.id
+  loop
+    perform billing._take_for_dispute(v_dispute, payment, format('dispute:%s:%s', v_dispute.id, cause));
+    perform billing._resume_reload(payment.workspace_id, 'disputed', false);
+  end loop;
+end $$;
+comment on function billing._take_for_disputes is 'Lets the disputes of a payment take credits that came back.';
+revoke all on function billing._take_for_disputes from public, anon, authenticated, service_role;
+
 create function billing._freeze_dispute(dispute billing.disputes, payment billing.payments) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_credits bigint := least(
-    floor(payment.credits_micro::numeric * least(dispute.amount_minor, payment.amount_minor) / payment.amount_minor),
-    payment.credits_micro - (select coalesce(sum(r.taken_micro + r.missing_micro), 0) from billing.payment_refunds r
-      where r.payment_id = payment.id and r.status in ('pending', 'succeeded'))
-      - (select coalesce(sum(d.taken_micro + d.missing_micro), 0) from billing.disputes d
-      where d.payment_id = payment.id and d.released_at is null));
-  v_taken jsonb := '{"taken_micro": 0, "missing_micro": 0}';
+  v_dispute billing.disputes;
 begin
   if dispute.frozen_at is not null then
     return;
   end if;
   perform billing._lock_wallet(payment.workspace_id);
   perform billing._hold_reload(payment.workspace_id);
-  if v_credits > 0 then
-    v_taken := billing.claw_back(payment.id, v_credits, 'the payment is disputed', 'dispute:' || dispute.id);
-  end if;
+  v_dispute := billing._take_for_dispute(dispute, payment, 'dispute:' || dispute.id);
   perform billing._resume_reload(payment.workspace_id, 'disputed', false);
-  update billing.disputes d
-  set frozen_at = private.now(), taken_micro = (v_taken ->> 'taken_micro')::bigint,
-    missing_micro = (v_taken ->> 'missing_micro')::bigint
-  where d.id = dispute.id;
-  if (v_taken ->> 'missing_micro')::bigint > 0 then
-    update billing.wallets w set status = 'frozen', frozen_reason = 'dispute'
-    where w.workspace_id = dispute.workspace_id and w.status = 'active';
-  end if;
+  update billing.disputes d set frozen_at = private.now() where d.id = dispute.id;
   perform billing._record_money('dispute:' || dispute.id, payment, 'dispute', -dispute.amount_minor,
-    -(v_taken ->> 'taken_micro')::bigint, 'completed', 'the payment is disputed');
+    -v_dispute.taken_micro, 'completed', 'the payment is disputed');
   perform private.notify_user(payment.user_id, payment.workspace_id, 'warning', 'Payment disputed',
     'Its credits are frozen until the bank has decided.', '/billing',
     jsonb_build_object('dispute_id', dispute.id, 'payment_id', payment.id), 'dispute:' || dispute.id,
     'billing.dispute_opened');
 end $$;
 comment on function billing._freeze_dispute is
-  'Takes the credits of a disputed payment; freezes the wallet if some are spent.';
+  'Takes the credits of a disputed payment, once, and tells its buyer.';
 revoke all on function billing._freeze_dispute from public, anon, authenticated, service_role;
 
 -- Of the credits that a dispute has just given back, takes those whose money was refunded while it held them.
@@ -158,6 +200,7 @@ begin
       and d.released_at is null);
   perform billing._record_money('dispute_released:' || dispute.id, payment, 'dispute_reversal',
     dispute.amount_minor, dispute.taken_micro - v_again, 'completed', 'the dispute was decided for us');
+  perform billing._take_for_disputes(payment, dispute.id);
 end $$;
 comment on function billing._release_dispute is 'Puts the credits of a dispute back.';
 revoke all on function billing._release_dispute from public, anon, authenticated, service_role;
@@ -228,61 +271,3 @@ end $$;
 comment on function billing.set_wallet_status is 'Freezes or thaws a workspace''s wallet.';
 revoke all on function billing.set_wallet_status from public, anon, authenticated, service_role;
 grant execute on function billing.set_wallet_status to service_role;
-
--- Source: statuses of a dispute, and that only funds_withdrawn and funds_reinstated tell of money (Stripe API,
--- Disputes). A warning is an inquiry: no money has been taken.
-create function billing.apply_stripe_dispute(dispute jsonb, funds text default null) returns text
-language sql security definer
-set search_path = ''
-as $$
-  select billing.apply_dispute('stripe', dispute ->> 'payment_intent', dispute ->> 'id',
-    (dispute ->> 'amount')::bigint,
-    case when dispute ->> 'status' in ('won', 'lost', 'under_review') then dispute ->> 'status'
-      when dispute ->> 'status' in ('warning_closed', 'prevented') then 'closed'
-      when dispute ->> 'status' like 'warning%' then 'inquiry' else 'open' end,
-    dispute ->> 'reason', to_timestamp(nullif((dispute -> 'evidence_details' ->> 'due_by')::bigint, 0)), funds)
-$$;
-comment on function billing.apply_stripe_dispute is 'Applies a dispute as Stripe shows it; null when it is not ours.';
-revoke all on function billing.apply_stripe_dispute from public, anon, authenticated, service_role;
-grant execute on function billing.apply_stripe_dispute to service_role;
-
-create function billing._apply_dispute_event(event ops.webhook_events) returns boolean
-language sql
-set search_path = ''
-as $$
-  select billing.apply_stripe_dispute(event.payload -> 'data' -> 'object', case event.event_type
-    when 'charge.dispute.funds_withdrawn' then 'withdrawn'
-    when 'charge.dispute.funds_reinstated' then 'reinstated' end) is not null
-$$;
-comment on function billing._apply_dispute_event(ops.webhook_events) is 'Applies the state of a Stripe dispute.';
-revoke all on function billing._apply_dispute_event from public, anon, authenticated, service_role;
-insert into billing.stripe_event_handlers (event_type, function_name) values
-  ('charge.dispute.created', 'billing._apply_dispute_event'),
-  ('charge.dispute.updated', 'billing._apply_dispute_event'),
-  ('charge.dispute.closed', 'billing._apply_dispute_event'),
-  ('charge.dispute.funds_withdrawn', 'billing._apply_dispute_event'),
-  ('charge.dispute.funds_reinstated', 'billing._apply_dispute_event');
-
--- News of disputes may be lost like any other, and nobody waits for them: they are asked for once a day.
-insert into ops.job_kinds (kind, description, on_event, timeout) values
-  ('billing.sync_disputes', 'Asks Stripe for disputes that no event has told of.', null, interval '1 day');
-
-create function billing.look_for_disputes() returns integer
-language plpgsql security definer
-set search_path = ''
-as $$
-begin
-  if not exists (select from billing.payments p where p.provider = 'stripe'
-    and p.paid_at > private.now() - interval '120 days') then
-    return 0;
-  end if;
-  return (select j.created::integer from ops.enqueue_job('billing.sync_disputes', '{}', max_attempts => 20,
-    key => 'sync_disputes:' || (private.now() at time zone 'UTC')::date) j);
-end $$;
-comment on function billing.look_for_disputes() is
-  'Sweep: has Stripe asked for disputes, once a day while there are payments that can be disputed.';
-revoke all on function billing.look_for_disputes from public, anon, authenticated, service_role;
-grant execute on function billing.look_for_disputes to service_role;
-create index payments_paid_at on billing.payments (paid_at) where paid_at is not null;
-insert into ops.sweeps (name, function_name, every) values
-  ('look for disputes', 'billing.look_for_disputes', interval '1 hour');

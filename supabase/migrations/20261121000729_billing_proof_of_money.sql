@@ -23,11 +23,14 @@ as $$
   where r.taken_micro <> c.taken or r.taken_micro + r.missing_micro <> c.asked or r.disputed_micro > r.missing_micro
     or (r.disputed_micro > 0 and billing._disputed_credits(r.payment_id) < 0)
   union all
-  select 'dispute differs from what it took', d.workspace_id, d.id::text, coalesce(b.amount_micro, 0),
-    d.taken_micro + d.missing_micro
+  select 'dispute differs from what it took', d.workspace_id, d.id::text, c.taken, d.taken_micro
   from billing.disputes d
-  left join billing.claw_backs b on b.payment_id = d.payment_id and b.key = 'dispute:' || d.id
-  where (d.taken_micro, d.missing_micro) is distinct from (coalesce(b.taken_micro, 0), coalesce(b.missing_micro, 0))
+  cross join lateral (
+    select coalesce(sum(b.taken_micro), 0)::bigint as taken, coalesce(sum(b.missing_micro), 0) as missing
+    from billing.claw_backs b
+    where b.payment_id = d.payment_id and (b.key = 'dispute:' || d.id or b.key like 'dispute:' || d.id || ':%')
+  ) c
+  where d.taken_micro <> c.taken or d.missing_micro <> c.missing
   union all
   select 'claw-back does not add up', c.workspace_id, c.id::text, c.amount_micro, c.taken_micro + c.missing_micro
   from billing.claw_backs c where c.amount_micro <> c.taken_micro + c.missing_micro
@@ -50,12 +53,12 @@ as $$
         when 'dispute:' || d.id then -d.amount_minor when 'dispute_released:' || d.id then d.amount_minor
       end as amount_minor,
       case f.key when 'payment:' || p.id then p.credits_micro
-        when 'refund:' || r.id then -coalesce((select b.taken_micro from billing.claw_backs b
-          where b.payment_id = p.id and b.key = f.key), 0)
-        when 'dispute:' || d.id then -d.taken_micro
         -- less what refunds have been waiting for
         when 'dispute_released:' || d.id then d.taken_micro - coalesce((select sum(b.taken_micro)
           from billing.claw_backs b where b.payment_id = p.id and b.key like 'refund:%:' || d.id), 0)
+        -- at first: what came back and was taken then is not part of the record
+        else case when f.key in ('refund:' || r.id, 'dispute:' || d.id) then -coalesce((select b.taken_micro
+          from billing.claw_backs b where b.payment_id = p.id and b.key = f.key), 0) end
       end as amount_micro
   ) w
   where f.amount_minor <> w.amount_minor or f.amount_micro <> w.amount_micro
