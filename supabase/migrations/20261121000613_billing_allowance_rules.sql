@@ -46,6 +46,20 @@ comment on function billing._allowance_period is 'The allowance period, counted 
 revoke all on function billing._allowance_period from public, anon, authenticated, service_role;
 grant execute on function billing._allowance_period to authenticated, service_role;
 
+-- Until when staff have let a trial of an app go on; null: they have not.
+create function private.trial_extended_to(workspace_id uuid, app text) returns timestamptz
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return (select max(g.expires_at) from billing.admin_grants g
+    where g.workspace_id = trial_extended_to.workspace_id and g.kind = 'trial_extension'
+      and g.app = trial_extended_to.app and g.revoked_at is null);
+end $$;
+comment on function private.trial_extended_to(uuid, text) is 'Until when a trial of an app goes on by a grant.';
+revoke all on function private.trial_extended_to from public, anon, authenticated, service_role;
+grant execute on function private.trial_extended_to to authenticated, service_role;
+
 create type billing.due_allowance as (subscription_id uuid, app text, plan_slug text, interval_name text, key text,
   starts_at timestamptz, ends_at timestamptz, due_micro bigint, unspent_micro bigint, carried_micro bigint,
   regeneration_lot_id uuid, regeneration_steps bigint, regenerated_micro bigint);
@@ -73,8 +87,9 @@ as $$
   join billing.plans present on present.id = s.plan_id
   cross join (select private.now()) clock (now)
   -- a trial that no provider knows of ends on time, before anybody has noted its end
-  cross join lateral (select least(s.cancel_at,
-    case when s.status = 'trialing' and s.provider is null then s.trial_end end)) final (at)
+  cross join lateral (select least(s.cancel_at, case when s.status = 'trialing' and s.provider is null
+    and s.trial_end is not null then greatest(s.trial_end, private.trial_extended_to(s.workspace_id, s.app)) end)
+  ) final (at)
   cross join lateral billing._allowance_period(s.allowance_anchor_at, present.allowance_interval, clock.now) begun
   join billing.plans p
     on p.id = case when s.scheduled_at <= begun.starts_at then s.scheduled_plan_id else s.plan_id end

@@ -81,7 +81,8 @@ as $$
   select subscription.status = 'active'
     -- a trial that no provider knows of ends on time, before anybody has noted its end
     or (subscription.status = 'trialing'
-      and (subscription.provider is not null or coalesce(subscription.trial_end > private.now(), true)))
+      and (subscription.provider is not null or coalesce(subscription.trial_end > private.now(), true)
+        or private.trial_extended_to(subscription.workspace_id, subscription.app) > private.now()))
     or (subscription.status = 'past_due' and coalesce(subscription.grace_ends_at > private.now(), false))
 $$;
 comment on function billing.has_access(billing.subscriptions) is

@@ -292,6 +292,7 @@ begin
     join billing.voucher_redemptions r on r.subscription_id = o.id and r.kind = 'trial'
     join billing.wallets w on w.workspace_id = o.workspace_id
     where o.status = 'trialing' and o.provider is null and o.trial_end <= private.now()
+      and coalesce(private.trial_extended_to(o.workspace_id, o.app) <= private.now(), true)
     order by o.workspace_id limit 500 for no key update of w, o skip locked);
   get diagnostics v_trials = row_count;
   return v_bonuses + v_trials;

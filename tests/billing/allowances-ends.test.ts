@@ -2,6 +2,7 @@
 // news of it comes and whoever looks in between.
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
+import { giveGrant } from "./entitled.ts";
 import { newVoucher, redeem } from "./growth.ts";
 import { authorize, balance, billingDatabase, expectSound, newWorkspace, noon, record } from "./money.ts";
 import { type Answer, hear, newOffer, type Offer, stripeAnswer } from "./subscriptions.ts";
@@ -161,6 +162,37 @@ describe("a plan that ends with its period", () => {
     ]);
     expect(await allowance(workspaceId)).toBe(0);
   });
+});
+
+test("a trial of ours that staff prolong goes on, allowance and all, until the grant ends", async () => {
+  const { userId, workspaceId } = await newWorkspace(db);
+  const { planId } = await offer(100, { allowance_interval: "week" });
+  const voucher = await newVoucher(db, "trial", { plan_id: planId });
+  await redeem(db.user(userId), workspaceId, voucher.code);
+  const grant = await giveGrant(db, workspaceId, userId, "trial_extension", "longer", {
+    app: "amplify",
+    expires_at: "2027-02-03T12:00:00Z",
+  });
+  const rowOf = async () =>
+    (
+      await db
+        .user(userId)
+        .query(
+          "select s.status, billing.has_access(s) as open from billing.subscriptions s where workspace_id = $1",
+          [workspaceId],
+        )
+    )[0];
+  for (const [at, expected] of [
+    ["2027-01-27T12:00:00Z", { allowance: 100, status: "trialing", open: true }],
+    ["2027-02-03T11:59:59Z", { allowance: 100, status: "trialing", open: true }],
+    ["2027-02-03T12:00:00Z", { allowance: 0, status: "cancelled", open: false }],
+  ] as const) {
+    await db.setClock(at);
+    const found = await allowance(workspaceId);
+    await db.service.call("billing.end_voucher_benefits");
+    expect({ allowance: found, ...(await rowOf()) }).toEqual(expected);
+  }
+  expect(grant).toMatchObject({ created: true });
 });
 
 test("a free plan that is left and taken again keeps its cycle, and brings no more than one that is kept", async () => {
