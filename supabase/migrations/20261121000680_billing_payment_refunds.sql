@@ -37,7 +37,7 @@ comment on table billing.payment_refunds is
 comment on column billing.payment_refunds.missing_micro is
   'Credits of the refunded amount that had been spent, or that a dispute holds.';
 comment on column billing.payment_refunds.disputed_micro is
-  'What of the missing a dispute holds: it is taken when the dispute gives it back.';
+  'What of the missing a dispute holds: it is taken when credits of the payment come back.';
 create unique index payment_refunds_key on billing.payment_refunds (payment_id, key) where key is not null;
 create index payment_refunds_payment_id on billing.payment_refunds (payment_id);
 create index payment_refunds_workspace_id on billing.payment_refunds (workspace_id, created_at desc);
@@ -157,6 +157,7 @@ begin
   if status in ('failed', 'cancelled') then
     perform billing._give_back(v_payment, refund.taken_micro, 'the refund did not happen',
       'refund_returned:' || refund.id);
+    perform billing._take_waiting_refunds(v_payment, refund.taken_micro, refund.id);
     perform billing._take_for_disputes(v_payment, refund.id);
     perform billing._sum_refunds(refund.payment_id);
   end if;

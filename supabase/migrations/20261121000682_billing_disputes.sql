@@ -145,15 +145,15 @@ comment on function billing._freeze_dispute is
   'Takes the credits of a disputed payment, once, and tells its buyer.';
 revoke all on function billing._freeze_dispute from public, anon, authenticated, service_role;
 
--- Of the credits that a dispute has just given back, takes those whose money was refunded while it held them.
--- Returns how many.
-create function billing._take_waiting_refunds(dispute billing.disputes, payment billing.payments) returns bigint
+-- Of credits of a payment that came back, by a dispute that was won or a refund that was refused, takes those whose
+-- money has been refunded while a dispute held them. Returns how many.
+create function billing._take_waiting_refunds(payment billing.payments, amount_micro bigint, cause uuid) returns bigint
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_refund billing.payment_refunds;
-  v_left bigint := dispute.taken_micro;
+  v_left bigint := amount_micro;
   v_take bigint;
 begin
   for v_refund in
@@ -164,7 +164,7 @@ begin
     v_take := least(v_refund.disputed_micro, v_left);
     exit when v_take = 0;
     perform billing._hold_reload(payment.workspace_id);
-    perform billing.claw_back(payment.id, v_take, v_refund.reason, format('refund:%s:%s', v_refund.id, dispute.id));
+    perform billing.claw_back(payment.id, v_take, v_refund.reason, format('refund:%s:%s', v_refund.id, cause));
     perform billing._resume_reload(payment.workspace_id, 'refunded', true);
     update billing.payment_refunds r
     set taken_micro = r.taken_micro + v_take, missing_micro = r.missing_micro - v_take,
@@ -172,10 +172,10 @@ begin
     where r.id = v_refund.id;
     v_left := v_left - v_take;
   end loop;
-  return dispute.taken_micro - v_left;
+  return amount_micro - v_left;
 end $$;
 comment on function billing._take_waiting_refunds is
-  'Takes the credits of refunds that waited for a dispute to give them back; returns how many.';
+  'Takes the credits of refunds that waited for some to come back; returns how many.';
 revoke all on function billing._take_waiting_refunds from public, anon, authenticated, service_role;
 
 -- The money is ours again: the credits come back, but for those whose money has been refunded meanwhile, and the
@@ -192,7 +192,7 @@ begin
   end if;
   perform billing._give_back(payment, dispute.taken_micro, 'the dispute was decided for us',
     'dispute_released:' || dispute.id);
-  v_again := billing._take_waiting_refunds(dispute, payment);
+  v_again := billing._take_waiting_refunds(payment, dispute.taken_micro, dispute.id);
   update billing.disputes d set released_at = private.now() where d.id = dispute.id;
   update billing.wallets w set status = 'active', frozen_reason = null
   where w.workspace_id = dispute.workspace_id and w.frozen_reason = 'dispute'
