@@ -1,5 +1,6 @@
 -- Disputes: while a bank asks for its money back, the credits it bought are out of the wallet. Where some of them
--- have been spent already, the wallet is frozen as well, until the dispute is won or we lift it.
+-- have been spent already, or it was a plan that was bought, the wallet is frozen as well, until the dispute is won or
+-- we lift it.
 
 alter table billing.wallets add column frozen_reason text;
 alter table billing.wallets add constraint wallets_frozen_has_reason check (status = 'frozen' or frozen_reason is null);
@@ -134,6 +135,9 @@ begin
   v_dispute := billing._take_for_dispute(dispute, payment, 'dispute:' || dispute.id);
   perform billing._resume_reload(payment.workspace_id, 'disputed', false);
   update billing.disputes d set frozen_at = private.now() where d.id = dispute.id;
+  -- a plan's allowance cannot be told apart from what else there is
+  update billing.wallets w set status = 'frozen', frozen_reason = 'dispute'
+  where w.workspace_id = dispute.workspace_id and w.status = 'active' and payment.kind = 'subscription';
   perform billing._record_money('dispute:' || dispute.id, payment, 'dispute', -dispute.amount_minor,
     -v_dispute.taken_micro, 'completed', 'the payment is disputed');
   perform private.notify_user(payment.user_id, payment.workspace_id, 'warning', 'Payment disputed',
@@ -196,8 +200,9 @@ begin
   update billing.disputes d set released_at = private.now() where d.id = dispute.id;
   update billing.wallets w set status = 'active', frozen_reason = null
   where w.workspace_id = dispute.workspace_id and w.frozen_reason = 'dispute'
-    and not exists (select from billing.disputes d where d.workspace_id = w.workspace_id and d.missing_micro > 0
-      and d.released_at is null);
+    and not exists (select from billing.disputes d join billing.payments p on p.id = d.payment_id
+      where d.workspace_id = w.workspace_id and d.frozen_at is not null and d.released_at is null
+        and (d.missing_micro > 0 or p.kind = 'subscription'));
   perform billing._record_money('dispute_released:' || dispute.id, payment, 'dispute_reversal',
     dispute.amount_minor, dispute.taken_micro - v_again, 'completed', 'the dispute was decided for us');
   perform billing._take_for_disputes(payment, dispute.id);
