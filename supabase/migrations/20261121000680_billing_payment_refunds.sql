@@ -155,10 +155,13 @@ begin
   update billing.payment_refunds r
   set status = _settle_refund.status, error = _settle_refund.error, settled_at = private.now() where r.id = refund.id;
   if status in ('failed', 'cancelled') then
-    perform billing._give_back(v_payment, refund.taken_micro, 'the refund did not happen',
-      'refund_returned:' || refund.id);
-    perform billing._take_waiting_refunds(v_payment, refund.taken_micro, refund.id);
-    perform billing._take_for_disputes(v_payment, refund.id);
+    -- of a plan nothing comes back but its time, and whoever opens plans takes the wallet last
+    if v_payment.credits_micro > 0 then
+      perform billing._give_back(v_payment, refund.taken_micro, 'the refund did not happen',
+        'refund_returned:' || refund.id);
+      perform billing._take_waiting_refunds(v_payment, refund.taken_micro, refund.id);
+      perform billing._take_for_disputes(v_payment, refund.id);
+    end if;
     perform billing._sum_refunds(refund.payment_id);
   end if;
   perform billing._end_money(refund, case status when 'succeeded' then 'completed' else 'failed' end);
@@ -225,7 +228,7 @@ begin
   if not found then
     return null;
   end if;
-  perform billing._lock_wallet(v_payment.workspace_id);
+  perform billing._lock_wallet(v_payment.workspace_id) where v_payment.credits_micro > 0;
   select * into v_refund from billing.payment_refunds r
   where r.payment_id = v_payment.id and (r.provider_refund_id = apply_refund.provider_refund_id
     or (r.provider_refund_id is null and r.id = apply_refund.refund_id));
@@ -255,7 +258,9 @@ declare
 begin
   perform p.id from billing.payments p join billing.payment_refunds r on r.payment_id = p.id
     where r.id = refuse_refund.refund_id for no key update of p;
-  perform billing._lock_wallet(r.workspace_id) from billing.payment_refunds r where r.id = refuse_refund.refund_id;
+  perform billing._lock_wallet(p.workspace_id)
+  from billing.payments p join billing.payment_refunds r on r.payment_id = p.id
+  where r.id = refuse_refund.refund_id and p.credits_micro > 0;
   select * into v_refund from billing.payment_refunds r where r.id = refuse_refund.refund_id;
   if not found then
     perform private.fail('unknown_payment', 'There is no such refund.', jsonb_build_object('refund_id', refund_id));

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import { untilWaiting } from "../ops/queue.ts";
 import { balance, billingDatabase, expectSound, newWorkspace, noon } from "./money.ts";
 
 let db: TestDatabase;
@@ -152,6 +153,35 @@ describe("a plan bought for a period", () => {
     expect(open).toMatchObject({ status: "active", cancelled_at: null });
     // 24 days were left
     expect(day(open!.current_period_end)).toBe("2027-02-14");
+    await db.setClock(noon);
+  });
+
+  test.each(["fails", "is made"])("whose refund %s waits for a purchase at the same moment", async (how) => {
+    const { userId, workspaceId } = await newWorkspace(db);
+    const payment = await order(userId, workspaceId);
+    await pay(payment);
+    await db.advanceClock("1 day");
+    const ask = { payment_id: payment.id, reason: "r", key: "k" };
+    const refund = how === "fails" ? await db.service.call("billing.request_payment_refund", ask) : null;
+    const [buyer, operator] = [await db.connect("superuser"), await db.connect("superuser")];
+    await buyer.begin();
+    await buyer.query("select billing._lock_place($1, 'neostream')", [workspaceId]);
+    await buyer.query("select from billing.subscriptions where workspace_id = $1 for no key update", [
+      workspaceId,
+    ]);
+    const done = refund
+      ? operator.query("select billing.refuse_refund($1, 'no')", [refund.id])
+      : operator.query("select billing.apply_refund('razorpay', $1, 'rf', $2, 'succeeded')", [
+          `pay_${payment.id}`,
+          payment.amount_minor,
+        ]);
+    await untilWaiting(db, operator.pid);
+    await buyer.query("select billing._lock_wallet($1)", [workspaceId]);
+    await buyer.commit();
+    await done;
+    expect(await plan(workspaceId)).toMatchObject({ status: refund ? "active" : "cancelled" });
+    await buyer.close();
+    await operator.close();
     await db.setClock(noon);
   });
 
