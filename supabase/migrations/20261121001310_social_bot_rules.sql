@@ -3,7 +3,7 @@
 -- event asks is PL/pgSQL, which keeps its plans.
 
 insert into private.error_codes (name, sqlstate, hint) values
-  ('invalid_bot_settings', 'PT422', 'Correct what the details name; docs/clients.md shows every setting.');
+  ('invalid_bot_settings', 'PT422', 'Correct the setting that the details name; docs/reference/social.md has all.');
 
 create function private.bot_messages() returns jsonb
 language plpgsql immutable

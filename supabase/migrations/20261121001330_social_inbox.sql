@@ -68,6 +68,25 @@ grant execute on function social.list_messages to authenticated, service_role;
 
 -- What is written is sent in its turn and within the limits; status says how it went. Writing takes over: the bot is
 -- silent for takeover_minutes of the settings, or until it is handed back.
+-- The message that a key stands for, when it is the one that is asked for again; of an erased one nobody can tell.
+-- Error: key_reused.
+create function private.same_message(known social.messages, message_text text, media_path text)
+returns social.messages
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if coalesce(known.message_text, known.media_path) is not null
+    and (known.message_text, known.media_path) is distinct from (message_text, media_path) then
+    perform private.fail('key_reused', 'This key has been used for a different message.',
+      jsonb_build_object('key', substr(known.key, 8), 'message_id', known.id));
+  end if;
+  return known;
+end $$;
+comment on function private.same_message(social.messages, text, text) is
+  'The message of a key; refuses the key for another one.';
+revoke all on function private.same_message from public, anon, authenticated, service_role;
+
 create function private.send_message(conversation_id uuid, message_text text, media_path text, key text)
 returns social.messages
 language plpgsql security definer
@@ -89,11 +108,13 @@ begin
   if media_path is not null then
     perform private.require_image(media_path, v_conversation.workspace_id);
   end if;
-  if key is not null then
+  if length(key) not between 1 and 200 then
+    perform private.fail('invalid_argument', 'key must have 1 to 200 characters.', '{"argument": "key"}');
+  elsif key is not null then
     select * into v_draft from social.messages m
     where m.conversation_id = v_conversation.id and m.key = 'member:' || key;
     if v_draft.id is not null then
-      return v_draft;
+      return private.same_message(v_draft, message_text, media_path);
     end if;
   end if;
   v_draft.source := 'member';
@@ -118,7 +139,7 @@ begin
   update social.conversations c set status = 'active', is_accepted = true,
     category = case c.category when 'requests' then 'general' else c.category end
   where c.id = v_conversation.id;
-  return private.queue_message(v_conversation, v_draft);
+  return private.same_message(private.queue_message(v_conversation, v_draft), message_text, media_path);
 end $$;
 comment on function private.send_message(uuid, text, text, text) is
   'Core of social.send_message; checks the caller first.';
@@ -126,7 +147,7 @@ revoke all on function private.send_message from public, anon, authenticated, se
 grant execute on function private.send_message to authenticated, service_role;
 
 -- Errors: unknown_conversation, role_too_low, invalid_argument, unknown_image, outside_message_window (the details say
--- when it ended), account_not_connected. With a key, a repeat answers the first message.
+-- when it ended), account_not_connected, key_reused. With a key, a repeat answers the first message.
 create function social.send_message(conversation_id uuid, message_text text default null, media_path text default null,
   key text default null) returns social.messages
 language sql

@@ -27,6 +27,24 @@ describe("sending as a member", () => {
     await expectError(testDb.anon.call("social.send_message", ask), "42501");
   });
 
+  test("is refused a key that stands for another message, however long ago or just then", async () => {
+    const first = await send({ key: "a", message_text: "Hi!" });
+    const { facts } = await expectError(send({ key: "a", message_text: "Bye!" }), "key_reused", "PT409");
+    expect(facts).toEqual({ key: "a", message_id: first.id });
+    const both = await Promise.allSettled([
+      send({ key: "b", message_text: "1" }),
+      send({ key: "b", message_text: "2" }),
+    ]);
+    expect(both.map((one) => one.status).sort()).toEqual(["fulfilled", "rejected"]);
+    const refused = both.find((one) => one.status === "rejected");
+    await expectError(Promise.reject(refused?.reason), "key_reused", "PT409");
+    await s.work();
+    expect(s.said()).toHaveLength(2);
+    for (const key of ["", "k".repeat(201)]) await expectError(send({ key }), "invalid_argument", "PT400");
+    await testDb.query("update social.messages set message_text = null where id = $1", [first.id]);
+    expect((await send({ key: "a", message_text: "Hi!" })).id).toBe(first.id);
+  });
+
   test("is refused outside of 24 hours with the time when they ended, and dropped when they end in the queue", async () => {
     await s.advance(86_399);
     const late = await send();
