@@ -3,8 +3,8 @@
 
 -- Adds many jobs of one kind in one statement: payloads is an array of objects. keys, where given, is an array as
 -- long (null: without a key); a job whose key is known is not added again. Returns the ids in the order of payloads,
--- and whether this call created each. Errors: unknown_job_kind, unknown_workspace, unknown_job, job_ended,
--- key_reused, invalid_argument.
+-- and whether this call created each. Children of a paused parent are paused, too. Errors: unknown_job_kind,
+-- unknown_workspace, unknown_job, job_ended, key_reused, invalid_argument.
 create function ops.enqueue_jobs(
   kind text, payloads jsonb[], workspace_id uuid default null, queue text default 'default',
   priority integer default 0, run_at timestamptz default null, max_attempts integer default 5, keys text[] default null,
@@ -23,6 +23,7 @@ declare
   v_now timestamptz := private.now();
   v_run_at timestamptz := coalesce(run_at, v_now);
   v_later boolean := coalesce(run_at, v_now) > v_now;
+  v_paused boolean;
   v_ids bigint[];
   v_created boolean[];
   v_bad text;
@@ -76,22 +77,23 @@ begin
       when exists (select from ops.finished_jobs p where p.id = parent_id) then 'job_ended' else 'unknown_job' end,
       'The parent job cannot take children.', jsonb_build_object('parent_id', parent_id));
   end if;
+  v_paused := coalesce(v_parent.paused, false);
 
   insert into ops.live_jobs (id, kind, payload, workspace_id, queue, priority, run_at, state, max_attempts, parent_id,
-    provider, limit_key, max_failed_children, deadline_at, is_heard, correlation_id)
+    provider, limit_key, max_failed_children, deadline_at, is_heard, correlation_id, paused)
   select u.id, kind, u.payload, v_workspace, coalesce(queue, 'default'), priority, v_run_at,
-    case when v_later then 'scheduled' else 'queued' end, max_attempts, parent_id,
+    case when v_later then 'scheduled' when v_paused then 'paused' else 'queued' end, max_attempts, parent_id,
     coalesce(provider, v_kind.provider), limit_key, max_failed_children, greatest(v_run_at, v_now) + v_kind.timeout,
     parent_id is not null or v_kind.on_event is not null,
     coalesce(v_parent.correlation_id, nullif(current_setting('backlot.correlation_id', true), '')::uuid,
-      gen_random_uuid())
+      gen_random_uuid()), v_paused
   from unnest(v_ids, v_created, payloads) as u (id, created, payload)
   where u.created;
   get diagnostics v_added = row_count;
   if parent_id is not null then
     update ops.live_jobs p set pending_children = p.pending_children + v_added where p.id = parent_id;
   end if;
-  if not v_later then
+  if not v_later and not v_paused then
     insert into ops.arrivals (flow, lane, queue, resumed, job_ids, tickets)
     select ops._flow_of(v_workspace), ops._lane(priority),
       coalesce(queue, 'default'), false, array_agg(u.id order by u.place), array_fill(0, array[v_added])

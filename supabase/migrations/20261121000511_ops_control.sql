@@ -118,8 +118,8 @@ comment on function ops.resume_job(bigint) is 'Lets a paused job and its descend
 revoke all on function ops.resume_job from public, anon, authenticated, service_role;
 grant execute on function ops.resume_job to service_role;
 
--- Gives a dead job all its attempts again. Its kind may refuse (a charge that can no longer be held).
--- Errors: unknown_job, job_not_dead.
+-- Gives a dead job all its attempts again. Its kind may refuse (a charge that can no longer be held). Below a paused
+-- parent it is paused, too. Errors: unknown_job, job_not_dead.
 create function ops.replay_job(id bigint) returns table (job_id bigint, state text)
 language plpgsql security definer
 set search_path = ''
@@ -143,7 +143,10 @@ begin
   end if;
   delete from ops.finished_jobs f where f.id = v_job.id;
   v_job.state := 'scheduled';
-  v_job.paused := false;
+  -- as one that is added now: held with a paused parent, and heard of as its kind is
+  v_job.paused := coalesce((select p.paused from ops.live_jobs p where p.id = v_job.parent_id), false);
+  v_job.is_heard := v_job.parent_id is not null
+    or exists (select from ops.job_kinds k where k.kind = v_job.kind and k.on_event is not null);
   v_job.failed_attempts := 0;
   v_job.finished_at := null;
   v_job.progress := 0;
@@ -153,14 +156,13 @@ begin
   v_job.checkpoint := '{}';
   v_job.deadline_at := private.now() + (select k.timeout from ops.job_kinds k where k.kind = v_job.kind);
   insert into ops.live_jobs select v_job.*;
-  perform ops._make_ready(array[v_job.id]);
+  state := ops._make_ready(array[v_job.id]);
   if v_job.parent_id is not null then
     perform ops._count_children(v_job.parent_id, 1, -1);
   end if;
   perform ops._announce(v_job.id, v_job.kind, 'replayed');
   perform ops._wake_worker();
   job_id := v_job.id;
-  state := 'queued';
   return next;
 end $$;
 comment on function ops.replay_job is 'Puts a dead job back in the queue with all its attempts.';
@@ -168,7 +170,7 @@ revoke all on function ops.replay_job from public, anon, authenticated, service_
 grant execute on function ops.replay_job to service_role;
 
 -- Replays dead jobs, newest first, at most so many; null arguments do not narrow. Each is replayed by itself: one
--- whose kind refuses stays dead and is told of. Returns a row for each job: queued, or the refusal.
+-- whose kind refuses stays dead and is told of. Returns a row for each job: queued, paused, or the refusal.
 create function ops.replay_jobs(kind text default null, parent_id bigint default null, workspace_id uuid default null,
   provider text default null, error_like text default null, since timestamptz default null,
   until timestamptz default null, max integer default 1000) returns table (job_id bigint, state text, error text)
@@ -223,7 +225,7 @@ begin
     perform private.fail('unknown_job', 'There is no such job.', jsonb_build_object('job_id', parent_id));
   end if;
   select count(*) into v_retried
-  from ops.replay_jobs(parent_id => retry_failed_children.parent_id, max => 10000) r where r.state = 'queued';
+  from ops.replay_jobs(parent_id => retry_failed_children.parent_id, max => 10000) r where r.state <> 'dead';
   return v_retried;
 end $$;
 comment on function ops.retry_failed_children(bigint) is 'Replays the dead children of a job; returns how many go on.';

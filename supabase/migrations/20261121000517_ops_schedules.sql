@@ -91,6 +91,11 @@ begin
     next_run_at = case when (s.expression, s.timezone) = (excluded.expression, excluded.timezone)
       and (s.is_enabled or not excluded.is_enabled) then s.next_run_at else excluded.next_run_at end
   returning s.* into v_schedule;
+  if v_schedule.next_run_at > private.now() and v_schedule.retry_at is not null then
+    -- the run that failed is left out, and the next one is not tried before its time
+    update ops.schedules s set retry_at = null, last_error = null where s.name = upsert_schedule.name
+    returning s.* into v_schedule;
+  end if;
   return v_schedule;
 exception when check_violation or not_null_violation then
   perform private.fail('invalid_argument', format('This schedule cannot be: %s.', sqlerrm),

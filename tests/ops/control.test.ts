@@ -90,6 +90,27 @@ describe("a pause", () => {
     await expectError(db.service.rpc("ops.resume_job", { id: parent_id }), "job_not_paused", "PT409");
   });
 
+  test("holds what its parent adds meanwhile, and a child that is replayed", async () => {
+    const parent_id = await db.jobs.enqueue();
+    const parent = await claim();
+    const [first] = ids(await add(1, { parent_id }));
+    await kill(await claim());
+    expect(await db.service.call("ops.pause_job", { id: parent_id })).toBe(1);
+    const added = ids(await add(2, { parent_id }));
+    const [later] = ids(await add(1, { parent_id, run_at: "2026-11-21T13:00:00Z" }));
+    expect(await db.service.call("ops.retry_failed_children", { parent_id })).toBe(1);
+    await settle(parent, { outcome: "waiting" });
+    await db.advanceClock("1 hour");
+    await db.service.rpc("ops.tick");
+    expect(await claim()).toEqual([]);
+    expect((await db.jobs.job(later)).state).toBe("paused");
+    expect(await db.service.call("ops.resume_job", { id: parent_id })).toBe(5);
+    const resumed = await claim();
+    expect(ids(resumed).toSorted()).toEqual([first, ...added, later].toSorted());
+    await settle(resumed);
+    expect(await claim()).toMatchObject([{ id: parent_id, pending_children: 0, failed_children: 0 }]);
+  });
+
   test.each(["ops.pause_job", "ops.cancel_job"])(
     "%s that commits before a claim keeps the job from it",
     async (name) => {

@@ -41,6 +41,18 @@ describe("the function of a kind", () => {
     await worker.close();
   });
 
+  test("that was given to a kind later hears of its dead jobs once they are replayed", async () => {
+    await db.query("insert into ops.job_kinds (kind, description) values ('test.mute', 'Tells nothing.')");
+    const id = await db.jobs.enqueue({ kind: "test.mute" });
+    await db.jobs.claim("w");
+    await db.jobs.complete("w", [{ id, attempt: 1, outcome: "failed", retry: false }]);
+    await db.query("update ops.job_kinds set on_event = 'spy.on_event' where kind = 'test.mute'");
+    await db.service.call("ops.replay_job", { id });
+    await db.jobs.claim("w");
+    await db.jobs.complete("w", [{ id, attempt: 2 }]);
+    expect(await db.heard(id)).toEqual(["replayed", "completed"]);
+  });
+
   test("hears nothing of an attempt that will be made again", async () => {
     const id = await running();
     await db.jobs.fail("w", id);

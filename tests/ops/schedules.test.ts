@@ -175,6 +175,27 @@ describe("a schedule that fails", () => {
     expect(await tick()).toBe(1);
     expect(await schedule("bad")).toMatchObject({ last_error: null, retry_at: null });
   });
+
+  test.each([
+    ["gets another expression", { expression: "0 9 * * *" }, "2026-11-22T09:00:00Z"],
+    ["gets another zone", { timezone: "Asia/Tokyo" }, "2026-11-22T03:30:00Z"],
+    ["is switched off and on", { is_enabled: false }, "2026-11-22T12:30:00Z"],
+  ])("and %s runs at its next time and not before", async (_, change, next) => {
+    await upsert("bad", "30 12 * * *");
+    await db.query(
+      "insert into ops.job_keys (workspace_id, key, job_id, content_hash) values ($1, $2, 0, sha256(''))",
+      ["00000000-0000-0000-0000-000000000000", "schedule:bad:2026-11-21T12:30:00Z"],
+    );
+    await db.setClock("2026-11-21T12:30:00Z");
+    await tick();
+    await upsert("bad", "30 12 * * *", change);
+    if ("is_enabled" in change) await upsert("bad", "30 12 * * *");
+    await db.advanceClock("1 minute");
+    expect(await tick()).toBe(0);
+    expect(await schedule("bad")).toMatchObject({ next_run_at: new Date(next), last_error: null });
+    await db.setClock(next);
+    expect(await tick()).toBe(1);
+  });
 });
 
 describe("what cannot be a schedule is refused by name", () => {
