@@ -3,13 +3,15 @@
 import { z } from "zod";
 
 /** Query of `GET /billing/statement.csv` and `/billing/usage.csv`: days of a time zone, both included. */
-export const statementQuery = z.strictObject({
-  workspace_id: z.uuid(),
-  from: z.iso.date(),
-  to: z.iso.date(),
-  /** Without it the workspace's own, or UTC. */
-  timezone: z.string().min(1).max(64).optional(),
-});
+export const statementQuery = z
+  .strictObject({
+    workspace_id: z.uuid(),
+    from: z.iso.date(),
+    to: z.iso.date(),
+    /** Without it the workspace's own, or UTC. */
+    timezone: z.string().min(1).max(64).optional(),
+  })
+  .refine(({ from, to }) => from <= to, { path: ["from"], message: "must not lie after to" });
 export type StatementQuery = z.infer<typeof statementQuery>;
 
 /** Of billing.statement, in micro-units. */

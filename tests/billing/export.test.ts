@@ -137,6 +137,10 @@ test("a stranger, a visitor and a question that makes no sense get an error and 
     404,
     "unknown_workspace",
   ]);
-  expect(await refusal(userId, { ...query, from: "2027-02-01" })).toEqual([400, "invalid_argument"]);
+  const backwards = await get("statement.csv", userId, { ...query, from: "2027-02-01" });
+  expect(await backwards.json()).toMatchObject({
+    error: { message: "from: must not lie after to.", details: { argument: "from" } },
+  });
+  expect(await refusal(userId, { ...query, from: "2020-01-01" })).toEqual([400, "invalid_argument"]);
   expect(await refusal(userId, { ...query, timezone: "Nowhere/Town" })).toEqual([400, "invalid_timezone"]);
 });
