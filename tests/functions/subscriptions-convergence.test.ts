@@ -5,7 +5,7 @@ import fc from "fast-check";
 import Stripe from "stripe";
 import { expect, test } from "vitest";
 import { queueTables } from "../helpers/jobs.ts";
-import { histories } from "../helpers/properties.ts";
+import { histories, secondsFor } from "../helpers/properties.ts";
 import { expectedRow, type StripeEvent, subscriptionStage } from "./subscription-stage.ts";
 
 const day = 24 * 60 * 60;
@@ -204,5 +204,5 @@ test.each(ways)(
     );
     expect(lives).toBeGreaterThan(0);
   },
-  120_000,
+  secondsFor(120),
 );
