@@ -49,7 +49,11 @@ declare
   v_without integer;
 begin
   with pool as materialized (
-    select p.*, not (p.is_made and v_job.delta_only) as wanted from private.catalog_pool(v_job) p
+    select p.*, not (p.is_made and v_job.delta_only) as wanted, case
+      when p.image_url is null then 'product_without_image: The product has no picture of its own.'
+      when v_job.tryon_count > 0 and p.model_path is null
+        then 'unknown_model: Nobody is left whom the garment could be tried on.' end as fault
+    from private.catalog_pool(v_job) p
   ), added as (
     insert into commerce.catalog_job_products as i (catalog_job_id, workspace_id, position, product_id,
       imported_product_id, title, image_url, category, model_bucket, model_path, content_hash, is_new, pictures,
@@ -61,15 +65,13 @@ begin
         coalesce(p.product_id, p.imported_product_id)),
       p.product_id, p.imported_product_id, p.title, p.image_url, p.category, p.model_bucket, p.model_path,
       p.content_hash, p.is_new,
-      v_each, case when p.image_url is null then 'failed' else 'pending' end,
-      case when p.image_url is null then 'product_without_image' end,
-      case when p.image_url is null then 'product_without_image: The product has no picture of its own.' end,
-      case when p.image_url is null then private.now() end
+      v_each, case when p.fault is null then 'pending' else 'failed' end, split_part(p.fault, ':', 1), p.fault,
+      case when p.fault is not null then private.now() end
     from pool p where p.wanted
-    returning i.is_new, i.image_url
+    returning i.is_new, i.status
   )
   select (select count(*) from added a where a.is_new), (select count(*) from added a where not a.is_new),
-    (select count(*) from pool p where not p.wanted), (select count(*) from added a where a.image_url is null)
+    (select count(*) from pool p where not p.wanted), (select count(*) from added a where a.status = 'failed')
   into v_job.products_new, v_job.products_updated, v_job.products_skipped, v_without;
   v_job.total_products := v_job.products_new + v_job.products_updated;
   update commerce.catalog_jobs j

@@ -1,23 +1,57 @@
 -- What people do with catalog jobs: start, pause, resume, cancel, try what failed again. Editors may, because one call
 -- spends what thousands of single ones would.
 
+-- What a key stands for.
+create function private.catalog_request_hash(request commerce.catalog_jobs) returns bytea
+language sql immutable
+set search_path = ''
+as $$
+  select private.content_hash(jsonb_build_array(request.connected_account_id, request.import_batch_id, request.filter,
+    case when request.tryon_count = 0 then '{}' else request.model_ids end,
+    case when request.tryon_count > 0 then request.persona_id end, request.tryon_count, request.studio_pictures,
+    request.quality, request.custom_instructions, request.delta_only, request.priority_mode, request.auto_publish,
+    request.chunk_size, request.parallel_chunks, request.parallel_products_per_chunk, request.max_failed_products))
+$$;
+comment on function private.catalog_request_hash(commerce.catalog_jobs) is 'A hash of what a catalog request asks for.';
+revoke all on function private.catalog_request_hash from public, anon, authenticated, service_role;
+
+-- The catalog job that a key named before, if any, whatever has become of its models since. Error: key_reused.
+create function private.catalog_job_of_key(request commerce.catalog_jobs) returns commerce.catalog_jobs
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job commerce.catalog_jobs;
+begin
+  select * into v_job from commerce.catalog_jobs j
+  where j.workspace_id = request.workspace_id and j.key = request.key;
+  if v_job.content_hash <> private.catalog_request_hash(request) then
+    perform private.fail('key_reused', 'This key has been used for a different catalog job.',
+      jsonb_build_object('key', request.key, 'catalog_job_id', v_job.id));
+  end if;
+  return v_job;
+end $$;
+comment on function private.catalog_job_of_key(commerce.catalog_jobs) is
+  'The catalog job that was started with the key of a request, or null.';
+revoke all on function private.catalog_job_of_key from public, anon, authenticated, service_role;
+
 create function private.start_catalog_job(request commerce.catalog_jobs) returns commerce.catalog_jobs
 language plpgsql security definer
 set search_path = ''
 as $$
 declare
-  v_request commerce.catalog_jobs := private.check_catalog_request(request);
+  v_request commerce.catalog_jobs := private.catalog_request_source(request);
   v_job commerce.catalog_jobs;
-  v_hash bytea := private.content_hash(jsonb_build_array(v_request.connected_account_id, v_request.import_batch_id,
-    v_request.filter, v_request.model_ids, v_request.persona_id, v_request.tryon_count, v_request.studio_pictures,
-    v_request.quality, v_request.custom_instructions, v_request.delta_only, v_request.priority_mode,
-    v_request.auto_publish, v_request.chunk_size, v_request.parallel_chunks, v_request.parallel_products_per_chunk,
-    v_request.max_failed_products));
 begin
   perform private.require_role(v_request.workspace_id, 'editor');
   if request.key is not null then
     perform billing._check_key(request.key);
+    v_job := private.catalog_job_of_key(v_request);
+    if v_job.id is not null then
+      return v_job;
+    end if;
   end if;
+  v_request := private.check_catalog_request(request);
   perform private.correlate();
   insert into commerce.catalog_jobs (workspace_id, connected_account_id, import_batch_id, filter, model_ids,
     persona_id, tryon_count, studio_pictures, quality, custom_instructions, delta_only, priority_mode, auto_publish,
@@ -27,20 +61,16 @@ begin
     v_request.model_ids, v_request.persona_id, v_request.tryon_count, v_request.studio_pictures,
     v_request.quality, v_request.custom_instructions, v_request.delta_only, v_request.priority_mode,
     v_request.auto_publish, v_request.chunk_size, v_request.parallel_chunks, v_request.parallel_products_per_chunk,
-    v_request.max_failed_products, v_request.meter, v_request.units_per_product, auth.uid(), v_request.key, v_hash
+    v_request.max_failed_products, v_request.meter, v_request.units_per_product, auth.uid(), v_request.key,
+    private.catalog_request_hash(v_request)
   on conflict do nothing
   returning * into v_job;
   if found then
     update commerce.product_import_batches b set catalog_job_id = v_job.id where b.id = v_job.import_batch_id;
     return private.begin_catalog_round(v_job);
   end if;
-  select * into v_job from commerce.catalog_jobs j
-  where j.workspace_id = v_request.workspace_id and j.key = v_request.key;
-  if found then
-    if v_job.content_hash is distinct from v_hash then
-      perform private.fail('key_reused', 'This key has been used for a different catalog job.',
-        jsonb_build_object('key', v_request.key, 'catalog_job_id', v_job.id));
-    end if;
+  v_job := private.catalog_job_of_key(v_request);
+  if v_job.id is not null then
     return v_job;
   end if;
   perform private.fail('catalog_job_running', 'Another catalog job of this shop or import has not ended.',

@@ -23,6 +23,7 @@ begin
     model_path = p.model_path, content_hash = p.content_hash
   from private.catalog_pool(v_only) p
   where i.catalog_job_id = v_job.id and i.status = 'failed' and p.image_url is not null
+    and (v_job.tryon_count = 0 or p.model_path is not null)
     and coalesce(i.product_id, i.imported_product_id) = coalesce(p.product_id, p.imported_product_id);
   if not found then
     perform private.fail('nothing_to_retry', 'No product has failed that could be tried again.',
