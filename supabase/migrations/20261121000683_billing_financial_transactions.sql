@@ -106,7 +106,8 @@ language plpgsql security definer
 set search_path = ''
 as $$
 begin
-  perform billing._lock_wallet(new.workspace_id);
+  -- a plan's payment moves no credits, and whoever opens plans takes the wallet last
+  perform billing._lock_wallet(new.workspace_id) where new.credits_micro > 0;
   perform billing._record_money('payment:' || new.id, new,
     case new.kind when 'subscription' then 'subscription_payment' else new.kind end, new.amount_minor,
     new.credits_micro, 'completed', case new.kind when 'auto_reload' then 'Automatic reload'

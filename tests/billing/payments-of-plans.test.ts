@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import { expectError } from "../helpers/errors.ts";
+import type { Session } from "../helpers/session.ts";
 import { untilWaiting } from "../ops/queue.ts";
 import { balance, billingDatabase, expectSound, newWorkspace, noon } from "./money.ts";
 
@@ -34,10 +35,10 @@ const order = (userId: string, workspace_id: string, plan_price_id = monthly, mo
   db.user(userId).call("billing.start_plan_order", { workspace_id, plan_price_id, ...more });
 
 /** What Razorpay says of the paid order. */
-async function pay(payment: { id: string; amount_minor: number }) {
+async function pay(payment: { id: string; amount_minor: number }, session: Session = db.service) {
   const orderId = `order_${payment.id}`;
   await db.query("update billing.payments set provider_session_id = $2 where id = $1", [payment.id, orderId]);
-  return db.service.call("billing.settle_razorpay_payment", {
+  return session.call("billing.settle_razorpay_payment", {
     entity: {
       id: `pay_${payment.id}`,
       order_id: orderId,
@@ -98,7 +99,7 @@ describe("a plan bought for a period", () => {
       await order(userId, workspaceId),
       await order(userId, workspaceId),
     ];
-    await Promise.all(payments.map(pay));
+    await Promise.all(payments.map((payment) => pay(payment)));
     expect(day((await plan(workspaceId))!.current_period_end)).toBe("2027-04-13");
   });
 
@@ -156,34 +157,49 @@ describe("a plan bought for a period", () => {
     await db.setClock(noon);
   });
 
-  test.each(["fails", "is made"])("whose refund %s waits for a purchase at the same moment", async (how) => {
-    const { userId, workspaceId } = await newWorkspace(db);
-    const payment = await order(userId, workspaceId);
-    await pay(payment);
-    await db.advanceClock("1 day");
-    const ask = { payment_id: payment.id, reason: "r", key: "k" };
-    const refund = how === "fails" ? await db.service.call("billing.request_payment_refund", ask) : null;
-    const [buyer, operator] = [await db.connect("superuser"), await db.connect("superuser")];
-    await buyer.begin();
-    await buyer.query("select billing._lock_place($1, 'neostream')", [workspaceId]);
-    await buyer.query("select from billing.subscriptions where workspace_id = $1 for no key update", [
-      workspaceId,
-    ]);
-    const done = refund
-      ? operator.query("select billing.refuse_refund($1, 'no')", [refund.id])
-      : operator.query("select billing.apply_refund('razorpay', $1, 'rf', $2, 'succeeded')", [
-          `pay_${payment.id}`,
-          payment.amount_minor,
-        ]);
-    await untilWaiting(db, operator.pid);
-    await buyer.query("select billing._lock_wallet($1)", [workspaceId]);
-    await buyer.commit();
-    await done;
-    expect(await plan(workspaceId)).toMatchObject({ status: refund ? "active" : "cancelled" });
-    await buyer.close();
-    await operator.close();
-    await db.setClock(noon);
-  });
+  test.each([
+    ["the payment", "active"],
+    ["the refund", "cancelled"],
+    ["the failure of the refund", "active"],
+  ])(
+    "at the same moment as another change of it: %s waits for its turn without the wallet",
+    async (what, status) => {
+      const { userId, workspaceId } = await newWorkspace(db);
+      const payment = await order(userId, workspaceId);
+      await pay(payment);
+      await db.advanceClock("1 day");
+      const next = await order(userId, workspaceId);
+      const refused =
+        what === "the failure of the refund"
+          ? await db.service.call("billing.request_payment_refund", {
+              payment_id: payment.id,
+              reason: "r",
+              key: "k",
+            })
+          : null;
+      const [other, teller] = [await db.connect("superuser"), await db.connect("superuser")];
+      await other.begin();
+      await other.query("select billing._lock_place($1, 'neostream')", [workspaceId]);
+      const subscription = "select from billing.subscriptions where workspace_id = $1 for no key update";
+      await other.query(subscription, [workspaceId]);
+      const told = refused
+        ? teller.query("select billing.refuse_refund($1, 'no')", [refused.id])
+        : what === "the payment"
+          ? pay(next, teller)
+          : teller.query("select billing.apply_refund('razorpay', $1, $2, $3, 'succeeded')", [
+              `pay_${payment.id}`,
+              `rf_${payment.id}`,
+              payment.amount_minor,
+            ]);
+      await untilWaiting(db, teller.pid);
+      await other.query("select billing._lock_wallet($1)", [workspaceId]);
+      await other.commit();
+      await told;
+      expect(await plan(workspaceId)).toMatchObject({ status });
+      for (const connection of [other, teller]) await connection.close();
+      await db.setClock(noon);
+    },
+  );
 
   test("is refunded to its admins before it begins; after that only by us", async () => {
     const { userId, workspaceId } = await newWorkspace(db);
