@@ -123,7 +123,11 @@ async function openDatabase({ cluster, dataDir, port, options, config }: Databas
     if (migrate && (!fresh || seed)) await applyMigrations(server.url, { seed });
   } catch (error) {
     await server.stop();
-    throw error;
+    if (fresh) throw error;
+    // What has been applied is known by its number alone: a migration that was rewritten since does not fit the data.
+    const advice =
+      "Where migrations have changed since this data was made: npm start -- --reset throws it away.";
+    throw new Error(`${(error as Error).message}\n\n${advice}`, { cause: error });
   }
   return server;
 }
