@@ -215,9 +215,6 @@ as $$
   ), refreshes as (
     delete from ops.mv_refresh_log l where l.id in (select m.id from ops.mv_refresh_log m
       where m.started_at < ops._kept_since('refreshes') order by m.started_at limit max_rows) returning 1
-  ), sent as (
-    delete from ops.outbox o where o.id in (select s.id from ops.outbox s
-      where s.created_at < ops._kept_since('outbox') order by s.created_at limit max_rows) returning 1
   ), limits as (
     -- deleted by the row's place and not by its key: a bucket that was used again meanwhile has moved and stays
     delete from ops.rate_limits l where l.ctid = any (array(select r.ctid from ops.rate_limits r
@@ -231,12 +228,11 @@ as $$
   select 'request_log', count(*) from requests
   union all select 'error_log', count(*) from errors
   union all select 'mv_refresh_log', count(*) from refreshes
-  union all select 'outbox', count(*) from sent
   union all select 'rate_limits', count(*) from limits
   union all select 'kv_store', count(*) from settings
 $$;
 comment on function ops.prune_records(integer) is
-  'Deletes records that are past their time: logs, delivered events, idle rate limits, expired values.';
+  'Deletes records that are past their time: logs, idle rate limits, expired values.';
 revoke all on function ops.prune_records from public, anon, authenticated, service_role;
 grant execute on function ops.prune_records to service_role;
 

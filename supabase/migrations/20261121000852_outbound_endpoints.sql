@@ -136,8 +136,8 @@ comment on function integrations.create_webhook_endpoint(uuid, text, text[], tex
 revoke all on function integrations.create_webhook_endpoint from public, anon, authenticated, service_role;
 grant execute on function integrations.create_webhook_endpoint to authenticated, service_role;
 
--- What is null stays. Enabling begins the count of failures anew and sends nothing of what was missed: that is
--- what replaying is for.
+-- What is null stays. Enabling and another address begin the count of failures anew; neither sends anything of what
+-- was missed: that is what replaying is for.
 create function private.update_webhook_endpoint(id uuid, url text, event_types text[], description text,
   ordered boolean, enabled boolean) returns integrations.webhook_endpoints
 language plpgsql security definer
@@ -152,7 +152,9 @@ begin
   set url = coalesce(update_webhook_endpoint.url, e.url),
     event_types = coalesce(update_webhook_endpoint.event_types, e.event_types),
     description = coalesce(update_webhook_endpoint.description, e.description),
-    ordered = coalesce(update_webhook_endpoint.ordered, e.ordered)
+    ordered = coalesce(update_webhook_endpoint.ordered, e.ordered),
+    consecutive_failures = case when update_webhook_endpoint.url <> e.url then 0 else e.consecutive_failures end,
+    first_failure_at = case when update_webhook_endpoint.url <> e.url then null else e.first_failure_at end
   where e.id = v_endpoint.id
   returning * into v_endpoint;
   if not enabled and v_endpoint.status = 'enabled' then

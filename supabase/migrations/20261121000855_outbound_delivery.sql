@@ -49,20 +49,20 @@ comment on function private.dispatch_webhooks(integrations.webhook_endpoints) is
   'Enqueues what may go to an endpoint now.';
 revoke all on function private.dispatch_webhooks from public, anon, authenticated, service_role;
 
--- One more event for an endpoint. In order, it waits while an earlier one is on its way.
+-- One more event for an endpoint. In order, it waits for an earlier one, which is on its way.
 create function private.add_webhook_delivery(endpoint integrations.webhook_endpoints, event ops.outbox) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_delivery integrations.webhook_deliveries;
-  v_free boolean := not endpoint.ordered or not exists (select from integrations.webhook_deliveries d
-    where d.endpoint_id = endpoint.id and d.state = 'pending');
 begin
   insert into integrations.webhook_deliveries (endpoint_id, workspace_id, outbox_id, event_id, event_type, event_at)
   values (endpoint.id, event.workspace_id, event.id, event.event_id, event.type, event.created_at)
   returning * into v_delivery;
-  if v_free then
+  if endpoint.ordered then
+    perform private.dispatch_webhooks(endpoint);
+  else
     perform private.start_webhook_delivery(v_delivery);
   end if;
 end $$;
@@ -116,6 +116,16 @@ comment on function private.emit_event(uuid, text, jsonb, text) is
 revoke all on function private.emit_event from public, anon, authenticated, service_role;
 grant execute on function private.emit_event to service_role;
 
+create function private.cancel_webhook_deliveries(endpoint_id uuid) returns void
+language sql
+set search_path = ''
+as $$
+  update integrations.webhook_deliveries d set state = 'cancelled', next_attempt_at = null, job_id = null
+  where d.endpoint_id = cancel_webhook_deliveries.endpoint_id and d.state = 'pending'
+$$;
+comment on function private.cancel_webhook_deliveries(uuid) is 'Cancels what is pending for an endpoint.';
+revoke all on function private.cancel_webhook_deliveries from public, anon, authenticated, service_role;
+
 -- Ends an endpoint's work: what is pending is cancelled; a job on its way finds that and ends. Admins are told
 -- unless one of them did it. The caller holds the endpoint's lock.
 create function private.disable_webhook_endpoint(endpoint integrations.webhook_endpoints, reason text)
@@ -130,8 +140,7 @@ begin
   set status = 'disabled', disabled_reason = reason, disabled_at = private.now()
   where e.id = endpoint.id
   returning * into v_endpoint;
-  update integrations.webhook_deliveries d set state = 'cancelled', next_attempt_at = null, job_id = null
-  where d.endpoint_id = endpoint.id and d.state = 'pending';
+  perform private.cancel_webhook_deliveries(endpoint.id);
   if reason <> 'by_admin' then
     perform private.notify_user(m.user_id, m.workspace_id, 'warning', 'A webhook endpoint has been disabled',
       format('%s %s. Enable it again when it works, then replay what it missed.',
@@ -150,3 +159,25 @@ end $$;
 comment on function private.disable_webhook_endpoint(integrations.webhook_endpoints, text) is
   'Disables an endpoint, cancels what is pending for it and tells the workspace''s admins.';
 revoke all on function private.disable_webhook_endpoint from public, anon, authenticated, service_role;
+
+-- What is still on its way (a replay of old events) stays until it has ended: an ordered endpoint goes on from there.
+create function ops.prune_outbox() returns integer
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_pruned integer;
+begin
+  delete from ops.outbox o where o.id in (
+    select s.id from ops.outbox s
+    where s.created_at < ops._kept_since('outbox') and not exists (select from integrations.webhook_deliveries d
+      where d.outbox_id = s.id and d.state = 'pending')
+    order by s.created_at limit 5000);
+  get diagnostics v_pruned = row_count;
+  return v_pruned;
+end $$;
+comment on function ops.prune_outbox() is
+  'Sweep: deletes events whose retention is over, with their deliveries; returns how many.';
+revoke all on function ops.prune_outbox from public, anon, authenticated, service_role;
+grant execute on function ops.prune_outbox to service_role;
+insert into ops.sweeps (name, function_name, every) values ('prune outbox', 'ops.prune_outbox', interval '5 minutes');

@@ -32,9 +32,12 @@ declare
   v_endpoint integrations.webhook_endpoints;
 begin
   select * into v_endpoint from integrations.webhook_endpoints e where e.id = v_delivery.endpoint_id;
-  if v_delivery.state is distinct from 'pending' or v_delivery.job_id is distinct from begin_webhook_attempt.job_id
-    or exists (select from identity.workspaces w
+  if v_delivery.state is distinct from 'pending' or v_delivery.job_id is distinct from begin_webhook_attempt.job_id then
+    state := 'ended';
+  elsif v_endpoint.status = 'disabled' or exists (select from identity.workspaces w
     where w.id = v_delivery.workspace_id and w.deleted_at is not null) then
+    -- told while the endpoint was being disabled, or of a workspace that is no more
+    perform private.cancel_webhook_deliveries(v_endpoint.id);
     state := 'ended';
   elsif v_endpoint.ordered and exists (select from integrations.webhook_deliveries d
     where d.endpoint_id = v_endpoint.id and d.state = 'pending' and d.outbox_id < v_delivery.outbox_id) then
@@ -91,10 +94,12 @@ revoke all on function private.count_webhook_failure from public, anon, authenti
 
 -- Notes how an attempt ended: delivered by a 2xx; else it is tried again, not before retry_after seconds, until
 -- the schedule is over (of an ordered endpoint it never is). Answers what became of the delivery, and in how
--- many seconds the next attempt is due. An attempt at what has ended meanwhile changes nothing.
+-- many seconds the next attempt is due. An attempt at what has ended meanwhile changes nothing, and one at an address
+-- that the endpoint has no more (sent_to) says nothing bad of the new one.
 create function ops.record_webhook_attempt(delivery_id bigint, response_status integer default null,
   response_body text default null, error text default null, duration_ms integer default null,
-  retry_after double precision default null) returns table (state text, retry_in double precision)
+  retry_after double precision default null, sent_to text default null)
+returns table (state text, retry_in double precision)
 language plpgsql security definer
 set search_path = ''
 as $$
@@ -103,6 +108,7 @@ declare
   v_delivery integrations.webhook_deliveries := ops._lock_webhook_delivery(delivery_id);
   v_endpoint integrations.webhook_endpoints;
   v_delivered boolean := coalesce(response_status between 200 and 299, false);
+  v_elsewhere boolean;
   v_pause interval;
 begin
   if v_delivery.state is distinct from 'pending' then
@@ -110,12 +116,16 @@ begin
     return next;
     return;
   end if;
+  select * into v_endpoint from integrations.webhook_endpoints e where e.id = v_delivery.endpoint_id;
+  v_elsewhere := coalesce(sent_to <> v_endpoint.url, false);
   if v_delivered then
     update integrations.webhook_endpoints e
     set consecutive_failures = 0, first_failure_at = null, last_success_at = private.now()
     where e.id = v_delivery.endpoint_id returning * into v_endpoint;
   else
-    v_endpoint := private.count_webhook_failure(v_delivery.endpoint_id);
+    if not v_elsewhere then
+      v_endpoint := private.count_webhook_failure(v_delivery.endpoint_id);
+    end if;
     v_pause := greatest(
       private.webhook_retry_in(case when v_endpoint.ordered then least(v_delivery.round_attempts + 1, 9)
         else v_delivery.round_attempts + 1 end),
@@ -133,7 +143,9 @@ begin
     delivered_at = case when v_delivered then private.now() end,
     job_id = case when record_webhook_attempt.state = 'pending' then d.job_id end
   where d.id = v_delivery.id;
-  if response_status = 410 then
+  if v_endpoint.status = 'disabled' then
+    perform private.cancel_webhook_deliveries(v_endpoint.id);
+  elsif response_status = 410 and not v_elsewhere then
     v_endpoint := private.disable_webhook_endpoint(v_endpoint, 'gone');
   elsif v_endpoint.first_failure_at <= private.now() - interval '5 days' then
     v_endpoint := private.disable_webhook_endpoint(v_endpoint, 'failing');

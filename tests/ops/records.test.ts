@@ -204,9 +204,6 @@ describe("ops.prune_records", () => {
         select 'pruned', 'GET', '/', 200, 1, now() - days * interval '1 day' from unnest(array[1, 31]) days;
       insert into ops.kv_store (namespace, key, value, expires_at, created_at) values
         ('pruned', 'over', '1', now() - interval '1 hour', now() - interval '2 hours'), ('pruned', 'kept', '1', null, now());
-      insert into ops.outbox (workspace_id, type, payload, created_at)
-        select (select id from identity.workspaces limit 1), 'webhook.test', '{}', now() - days * interval '1 day'
-        from unnest(array[29, 31]) days;
       insert into ops.rate_limits (bucket, period_seconds, window_started_at, hits) values
         ('pruned', 60, now() - interval '3 minutes', 1), ('pruned', 3600, now() - interval '3 minutes', 1)`);
     const first = await db.service.rpc("ops.prune_records", { max_rows: 2 });
@@ -216,9 +213,8 @@ describe("ops.prune_records", () => {
       (select count(*) from ops.error_log where message = 'pruned') as errors,
       (select count(*) from ops.request_log where source = 'pruned') as requests,
       (select array_agg(key) from ops.kv_store where namespace = 'pruned') as keys,
-      (select count(*) from ops.outbox) as events,
       (select array_agg(period_seconds) from ops.rate_limits where bucket = 'pruned') as periods`);
-    expect(left).toEqual({ errors: 2, requests: 1, keys: ["kept"], events: 1, periods: [3600] });
+    expect(left).toEqual({ errors: 2, requests: 1, keys: ["kept"], periods: [3600] });
   });
 
   test("is run by the clock", async () => {

@@ -18,6 +18,8 @@ export interface AttemptResult {
   durationMs: number;
   /** Seconds that the receiver asked us to wait. */
   retryAfter: number | null;
+  /** The address, which the endpoint may have changed since. */
+  sentTo: string;
 }
 
 const statements = {
@@ -29,7 +31,7 @@ const statements = {
   // Not repeatable: it counts. An attempt whose record is lost is made again, with the same webhook-id.
   record: {
     name: "record_webhook_attempt",
-    text: "select state, retry_in from ops.record_webhook_attempt($1, $2, $3, $4, $5, $6)",
+    text: "select state, retry_in from ops.record_webhook_attempt($1, $2, $3, $4, $5, $6, $7)",
   },
 } satisfies Record<string, Statement>;
 
@@ -42,7 +44,7 @@ export function beginAttempt(db: Database, deliveryId: number, jobId: number): P
 export function recordAttempt(
   db: Database,
   deliveryId: number,
-  { status, body, error, durationMs, retryAfter }: AttemptResult,
+  { status, body, error, durationMs, retryAfter, sentTo }: AttemptResult,
 ): Promise<{ state: DeliveryState; retry_in: number | null }> {
-  return db.row(statements.record, [deliveryId, status, body, error, durationMs, retryAfter]);
+  return db.row(statements.record, [deliveryId, status, body, error, durationMs, retryAfter, sentTo]);
 }
