@@ -159,8 +159,8 @@ begin
     if v_payment.credits_micro > 0 then
       perform billing._give_back(v_payment, refund.taken_micro, 'the refund did not happen',
         'refund_returned:' || refund.id);
-      perform billing._take_waiting_refunds(v_payment, refund.taken_micro, refund.id);
-      perform billing._take_for_disputes(v_payment, refund.id);
+      perform billing._take_for_disputes(v_payment, refund.taken_micro
+        - billing._take_waiting_refunds(v_payment, refund.taken_micro, refund.id), refund.id);
     end if;
     perform billing._sum_refunds(refund.payment_id);
   end if;

@@ -100,22 +100,51 @@ comment on function billing._take_for_dispute is
   'Takes what a dispute is to hold of its payment''s credits; freezes the wallet if some are spent.';
 revoke all on function billing._take_for_dispute from public, anon, authenticated, service_role;
 
--- Credits of a payment came back, because a refund was refused or a dispute won: its other disputes hold them now.
-create function billing._take_for_disputes(payment billing.payments, cause uuid) returns void
+-- A wallet that disputes froze thaws when none of them has a reason left.
+create function billing._thaw_disputed(workspace_id uuid) returns void
+language sql
+set search_path = ''
+as $$
+  update billing.wallets w set status = 'active', frozen_reason = null
+  where w.workspace_id = _thaw_disputed.workspace_id and w.frozen_reason = 'dispute'
+    and not exists (select from billing.disputes d join billing.payments p on p.id = d.payment_id
+      where d.workspace_id = w.workspace_id and d.frozen_at is not null and d.released_at is null
+        and (d.missing_micro > 0 or p.kind = 'subscription'))
+$$;
+comment on function billing._thaw_disputed(uuid) is 'Thaws a wallet that no dispute keeps frozen.';
+revoke all on function billing._thaw_disputed from public, anon, authenticated, service_role;
+
+-- So many credits of a payment came back, because a refund was refused or a dispute won: its other disputes hold them
+-- now, first those that they had found missing.
+create function billing._take_for_disputes(payment billing.payments, amount_micro bigint, cause uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
   v_dispute billing.disputes;
+  v_left bigint := amount_micro;
+  v_take bigint;
 begin
   for v_dispute in
     select * from billing.disputes d
     where d.payment_id = payment.id and d.frozen_at is not null and d.released_at is null
     order by d.created_at, d.id
   loop
+    v_take := least(v_dispute.missing_micro, v_left);
+    if v_take > 0 then
+      perform billing._hold_reload(payment.workspace_id);
+      perform billing.claw_back(payment.id, v_take, 'the payment is disputed',
+        format('dispute:%s:again:%s', v_dispute.id, cause));
+      update billing.disputes d
+      set taken_micro = d.taken_micro + v_take, missing_micro = d.missing_micro - v_take
+      where d.id = v_dispute.id
+      returning * into v_dispute;
+      v_left := v_left - v_take;
+    end if;
     perform billing._take_for_dispute(v_dispute, payment, format('dispute:%s:%s', v_dispute.id, cause));
     perform billing._resume_reload(payment.workspace_id, 'disputed', false);
   end loop;
+  perform billing._thaw_disputed(payment.workspace_id);
 end $$;
 comment on function billing._take_for_disputes is 'Lets the disputes of a payment take credits that came back.';
 revoke all on function billing._take_for_disputes from public, anon, authenticated, service_role;
@@ -150,7 +179,7 @@ comment on function billing._freeze_dispute is
 revoke all on function billing._freeze_dispute from public, anon, authenticated, service_role;
 
 -- Of credits of a payment that came back, by a dispute that was won or a refund that was refused, takes those whose
--- money has been refunded while a dispute held them. Returns how many.
+-- money has been refunded meanwhile, when they were missing. Returns how many.
 create function billing._take_waiting_refunds(payment billing.payments, amount_micro bigint, cause uuid) returns bigint
 language plpgsql
 set search_path = ''
@@ -162,17 +191,17 @@ declare
 begin
   for v_refund in
     select * from billing.payment_refunds r
-    where r.payment_id = payment.id and r.disputed_micro > 0 and r.status in ('pending', 'succeeded')
+    where r.payment_id = payment.id and r.missing_micro > 0 and r.status in ('pending', 'succeeded')
     order by r.created_at, r.id
   loop
-    v_take := least(v_refund.disputed_micro, v_left);
+    v_take := least(v_refund.missing_micro, v_left);
     exit when v_take = 0;
     perform billing._hold_reload(payment.workspace_id);
     perform billing.claw_back(payment.id, v_take, v_refund.reason, format('refund:%s:%s', v_refund.id, cause));
     perform billing._resume_reload(payment.workspace_id, 'refunded', true);
     update billing.payment_refunds r
     set taken_micro = r.taken_micro + v_take, missing_micro = r.missing_micro - v_take,
-      disputed_micro = r.disputed_micro - v_take
+      disputed_micro = greatest(0, r.disputed_micro - v_take)
     where r.id = v_refund.id;
     v_left := v_left - v_take;
   end loop;
@@ -198,14 +227,10 @@ begin
     'dispute_released:' || dispute.id);
   v_again := billing._take_waiting_refunds(payment, dispute.taken_micro, dispute.id);
   update billing.disputes d set released_at = private.now() where d.id = dispute.id;
-  update billing.wallets w set status = 'active', frozen_reason = null
-  where w.workspace_id = dispute.workspace_id and w.frozen_reason = 'dispute'
-    and not exists (select from billing.disputes d join billing.payments p on p.id = d.payment_id
-      where d.workspace_id = w.workspace_id and d.frozen_at is not null and d.released_at is null
-        and (d.missing_micro > 0 or p.kind = 'subscription'));
+  perform billing._thaw_disputed(dispute.workspace_id);
   perform billing._record_money('dispute_released:' || dispute.id, payment, 'dispute_reversal',
     dispute.amount_minor, dispute.taken_micro - v_again, 'completed', 'the dispute was decided for us');
-  perform billing._take_for_disputes(payment, dispute.id);
+  perform billing._take_for_disputes(payment, dispute.taken_micro - v_again, dispute.id);
 end $$;
 comment on function billing._release_dispute is 'Puts the credits of a dispute back.';
 revoke all on function billing._release_dispute from public, anon, authenticated, service_role;
@@ -254,25 +279,3 @@ comment on function billing.apply_dispute is
   'Records what the provider says of a dispute; safe to repeat and in any order.';
 revoke all on function billing.apply_dispute from public, anon, authenticated, service_role;
 grant execute on function billing.apply_dispute to service_role;
-
--- Freezes a wallet for a reason of ours, or thaws it whatever froze it. Errors: unknown_workspace, invalid_argument.
-create function billing.set_wallet_status(workspace_id uuid, status text, reason text) returns billing.wallets
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_wallet billing.wallets := billing._lock_wallet(workspace_id);
-begin
-  if status is null or status not in ('active', 'frozen')
-    or (status = 'frozen' and coalesce(trim(reason), '') = '') then
-    perform private.fail('invalid_argument', 'status is active, or frozen with a reason.', '{"argument": "status"}');
-  end if;
-  update billing.wallets w set status = set_wallet_status.status,
-    frozen_reason = case set_wallet_status.status when 'frozen' then reason end
-  where w.workspace_id = set_wallet_status.workspace_id
-  returning * into v_wallet;
-  return v_wallet;
-end $$;
-comment on function billing.set_wallet_status is 'Freezes or thaws a workspace''s wallet.';
-revoke all on function billing.set_wallet_status from public, anon, authenticated, service_role;
-grant execute on function billing.set_wallet_status to service_role;

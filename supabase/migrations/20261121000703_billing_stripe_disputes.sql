@@ -1,4 +1,4 @@
--- Stripe's news of disputes, and how they are found when the news is lost.
+-- Stripe's news of disputes, how they are found when the news is lost, and our own word on a wallet.
 
 -- Source: statuses of a dispute, and that only funds_withdrawn and funds_reinstated tell of money (Stripe API,
 -- Disputes). A warning is an inquiry: no money has been taken.
@@ -57,3 +57,25 @@ grant execute on function billing.look_for_disputes to service_role;
 create index payments_paid_at on billing.payments (paid_at) where paid_at is not null;
 insert into ops.sweeps (name, function_name, every) values
   ('look for disputes', 'billing.look_for_disputes', interval '1 hour');
+
+-- Freezes a wallet for a reason of ours, or thaws it whatever froze it. Errors: unknown_workspace, invalid_argument.
+create function billing.set_wallet_status(workspace_id uuid, status text, reason text) returns billing.wallets
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_wallet billing.wallets := billing._lock_wallet(workspace_id);
+begin
+  if status is null or status not in ('active', 'frozen')
+    or (status = 'frozen' and coalesce(trim(reason), '') = '') then
+    perform private.fail('invalid_argument', 'status is active, or frozen with a reason.', '{"argument": "status"}');
+  end if;
+  update billing.wallets w set status = set_wallet_status.status,
+    frozen_reason = case set_wallet_status.status when 'frozen' then reason end
+  where w.workspace_id = set_wallet_status.workspace_id
+  returning * into v_wallet;
+  return v_wallet;
+end $$;
+comment on function billing.set_wallet_status is 'Freezes or thaws a workspace''s wallet.';
+revoke all on function billing.set_wallet_status from public, anon, authenticated, service_role;
+grant execute on function billing.set_wallet_status to service_role;

@@ -23,14 +23,16 @@ as $$
   where r.taken_micro <> c.taken or r.taken_micro + r.missing_micro <> c.asked or r.disputed_micro > r.missing_micro
     or (r.disputed_micro > 0 and billing._disputed_credits(r.payment_id) < 0)
   union all
-  select 'dispute differs from what it took', d.workspace_id, d.id::text, c.taken, d.taken_micro
+  -- and a dispute, when credits come back; again: what it had found missing
+  select 'dispute differs from what it took', d.workspace_id, d.id::text, c.asked, d.taken_micro + d.missing_micro
   from billing.disputes d
   cross join lateral (
-    select coalesce(sum(b.taken_micro), 0)::bigint as taken, coalesce(sum(b.missing_micro), 0) as missing
+    select coalesce(sum(b.taken_micro), 0) as taken,
+      coalesce(sum(b.amount_micro) filter (where b.key not like '%:again:%'), 0)::bigint as asked
     from billing.claw_backs b
     where b.payment_id = d.payment_id and (b.key = 'dispute:' || d.id or b.key like 'dispute:' || d.id || ':%')
   ) c
-  where d.taken_micro <> c.taken or d.missing_micro <> c.missing
+  where d.taken_micro <> c.taken or d.taken_micro + d.missing_micro <> c.asked
   union all
   select 'claw-back does not add up', c.workspace_id, c.id::text, c.amount_micro, c.taken_micro + c.missing_micro
   from billing.claw_backs c where c.amount_micro <> c.taken_micro + c.missing_micro
