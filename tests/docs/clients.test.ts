@@ -52,6 +52,16 @@ const checks: [string, (values: Values) => unknown][] = [
       ]),
   ],
   [
+    "shownOnce",
+    async ({ shownOnce, team }) => {
+      const found = await s.service
+        .schema("identity")
+        .rpc("authenticate_api_key", { key: shownOnce })
+        .throwOnError();
+      expect(found.data).toMatchObject({ workspace_id: team.id, permissions: ["read"] });
+    },
+  ],
+  [
     "garment",
     ({ garment, personRefused, garmentRefused }) => {
       expect([personRefused, garmentRefused]).toEqual([null, null]);
