@@ -36,8 +36,8 @@ const byId = z.object({ id: z.uuid() });
  * What visitors of a VR shop do without an account: GET /tryon/shop, POST /tryon/photos, POST /tryon/tryons,
  * GET /tryon/tryons/<id>, DELETE /tryon/photos/<id>. Each request carries the shop's token as x-shop-token.
  * Errors: invalid_vr_token (401), shop_out_of_credits (402), origin_not_allowed and vr_shop_closed (403), unknown_photo,
- * unknown_vr_garment and unknown_vr_tryon (404), payload_too_large (413), unsupported_image_type (415), rate_limited
- * (429, with Retry-After).
+ * unknown_vr_garment and unknown_vr_tryon (404), key_reused (409), payload_too_large (413), unsupported_image_type
+ * (415), creation_type_unavailable (422), rate_limited (429, with Retry-After).
  */
 export function createApp({ db, log, pictures }: Deps): Hono<Variables> {
   const app = createBase("tryon", log) as unknown as Hono<Variables>;

@@ -8,8 +8,8 @@ export interface Pictures {
   store(path: string, bytes: ArrayBuffer, contentType: string): Promise<void>;
   /** Addresses of garments' pictures for an hour, null where one is gone. Error: storage_unavailable. */
   garmentUrls(paths: string[]): Promise<(string | null)[]>;
-  /** Address of a result for ten minutes. Error: storage_unavailable. */
-  resultUrl(path: string): Promise<string>;
+  /** Address of a result for ten minutes, null when it is gone. Error: storage_unavailable. */
+  resultUrl(path: string): Promise<string | null>;
   /** The lasting address of what everybody may see. */
   assetUrl(path: string): string;
 }
@@ -19,6 +19,12 @@ function unavailable(cause: unknown): ApiError {
     hint: "Send the same request again in a few seconds.",
     cause,
   });
+}
+
+/** The storage API answers 400 with the code 404 in its body when there is no such object. */
+function isMissing(error: unknown): boolean {
+  const { status, statusCode } = error as { status?: number; statusCode?: string };
+  return status === 404 || statusCode === "404" || statusCode === "not_found";
 }
 
 /** Through supabase-js with the secret key, which passes all policies. */
@@ -37,8 +43,9 @@ export function supabasePictures(client: Pick<SupabaseClient, "storage">): Pictu
     },
     resultUrl: async (path) => {
       const { data, error } = await client.storage.from("studio-results").createSignedUrl(path, 600);
-      if (error) throw unavailable(error);
-      return data.signedUrl;
+      if (data) return data.signedUrl;
+      if (isMissing(error)) return null;
+      throw unavailable(error);
     },
     assetUrl: (path) => client.storage.from("vr-assets").getPublicUrl(path).data.publicUrl,
   };

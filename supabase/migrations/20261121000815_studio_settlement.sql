@@ -217,15 +217,21 @@ declare
   v_error text := case when event <> 'dead' then null when job.error ~ '^[a-z][a-z_]*: ' then job.error
     else 'internal_error: The work failed for a reason on our side.' end;
 begin
+  if event = 'replayed' then
+    -- before a retry of it, or after
+    perform pg_catalog.pg_advisory_xact_lock(
+      pg_catalog.hashtextextended('retry:' || (job.payload ->> 'creation_id'), 0));
+  end if;
   -- the job's lock guards what follows; the creation's own comes last (see complete_creation)
   if job.workspace_id is not null then
     perform private.share_studio(job.workspace_id);
   end if;
   select * into v_creation from studio.creations c where c.id = (job.payload ->> 'creation_id')::uuid;
-  if v_creation.id is null or v_creation.job_id <> job.id then
+  if v_creation.id is null or v_creation.job_id <> job.id or event = 'replayed'
+    and exists (select from studio.creations c where c.retry_of = v_creation.id) then
     if event = 'replayed' then
       perform private.fail(case when v_creation.id is null then 'unknown_creation' else 'creation_went_on' end,
-        'The creation of this job has been deleted, or went on with another one.', job.payload);
+        'The creation of this job has been deleted, went on with another one, or was tried again.', job.payload);
     end if;
     return;
   end if;

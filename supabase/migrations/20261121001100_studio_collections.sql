@@ -94,6 +94,8 @@ begin
   perform private.require_role(v_collection.workspace_id, 'editor');
   perform from studio.wardrobe_collections c where c.workspace_id = v_collection.workspace_id
     and (c.is_default or c.id = v_collection.id) order by c.id for no key update;
+  -- it may have been deleted while the lock was waited for
+  v_collection := private.require_collection(collection_id);
   update studio.wardrobe_collections c set is_default = false
   where c.workspace_id = v_collection.workspace_id and c.is_default and c.id <> v_collection.id;
   update studio.wardrobe_collections c set is_default = true where c.id = v_collection.id

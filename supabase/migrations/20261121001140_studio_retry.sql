@@ -48,16 +48,21 @@ declare
   v_creation studio.creations;
   v_next uuid := creation_id;
 begin
-  -- to the last try; who tries that one again at the same moment waits for its lock, and finds one more
+  -- To the last try; who tries that one again at the same moment waits for its lock, and finds one more. One that an
+  -- operator replays meanwhile has not failed any more.
   while v_next is not null loop
+    perform from studio.creations c where c.id = v_next
+      and (private.is_service() or private.has_role(c.workspace_id, 'viewer'));
+    if found then
+      -- not the row's lock: a request locks garments and models, which whoever deletes them locks first
+      perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('retry:' || v_next, 0));
+    end if;
     select * into v_creation from studio.creations c where c.id = v_next
       and (private.is_service() or private.has_role(c.workspace_id, 'viewer'));
     if not found then
       perform private.fail('unknown_creation', 'There is no such creation.',
         jsonb_build_object('creation_id', creation_id));
     end if;
-    -- not the row's lock: a request locks garments and models, which whoever deletes them locks first
-    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('retry:' || v_next, 0));
     select c.id into v_next from studio.creations c where c.retry_of = v_creation.id;
   end loop;
   perform private.require_role(v_creation.workspace_id, 'member');

@@ -128,6 +128,22 @@ grant select, delete,
   on table studio.personas to authenticated;
 grant select, insert, update, delete on table studio.personas to service_role;
 
+-- Who changes roles takes no default away: where the new role has one, that one stays it.
+create function private.keep_default_of_role() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  new.is_default := not exists (select from studio.personas p
+    where p.workspace_id = new.workspace_id and p.role = new.role and p.is_default and p.id <> new.id);
+  return new;
+end $$;
+comment on function private.keep_default_of_role() is
+  'Trigger: a default persona that changes its role is the new role''s default only where that has none.';
+revoke all on function private.keep_default_of_role from public, anon, authenticated, service_role;
+create trigger personas_change_role before update of role on studio.personas
+  for each row when (new.is_default and new.role <> old.role) execute function private.keep_default_of_role();
+
 -- A persona that the caller may see. Error: unknown_persona.
 create function private.find_persona(persona_id uuid) returns studio.personas
 language plpgsql stable
@@ -157,6 +173,8 @@ begin
   perform private.require_role(v_persona.workspace_id, 'editor');
   perform from studio.personas p
   where p.workspace_id = v_persona.workspace_id and p.role = v_persona.role order by p.id for no key update;
+  -- it may have been deleted, or been given another role, while the lock was waited for
+  v_persona := private.find_persona(persona_id);
   update studio.personas p set is_default = false
   where p.workspace_id = v_persona.workspace_id and p.role = v_persona.role and p.is_default and p.id <> persona_id;
   update studio.personas p set is_default = true where p.id = persona_id returning p.* into v_persona;

@@ -55,6 +55,27 @@ $$;
 comment on function private.persona_looks(studio.personas) is 'A persona''s looks in words.';
 revoke all on function private.persona_looks from public, anon, authenticated, service_role;
 
+-- Faces that are being made are counted: none is paid for that could not be kept. Error: too_many_faces.
+create function private.require_face_room(persona_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_most constant integer := 24;
+  v_faces integer := (select cardinality(p.face_paths) from studio.personas p where p.id = persona_id);
+  v_coming integer := (select coalesce(sum(c.num_outputs), 0) from studio.persona_creations l
+    join studio.creations c on c.id = l.creation_id
+    where l.persona_id = require_face_room.persona_id and l.purpose = 'face' and c.completed_at is null);
+begin
+  if v_faces + v_coming > v_most then
+    perform private.fail('too_many_faces', format('A persona has at most %s faces, those included that are being made.',
+      v_most), jsonb_build_object('faces', v_faces, 'coming', v_coming, 'most', v_most));
+  end if;
+end $$;
+comment on function private.require_face_room(uuid) is
+  'Refuses when the faces of a persona and those that are being made are too many.';
+revoke all on function private.require_face_room from public, anon, authenticated, service_role;
+
 create function private.generate_persona_faces(persona_id uuid, num_faces integer, seed bigint, key text)
 returns studio.creations
 language plpgsql security definer
@@ -63,14 +84,10 @@ as $$
 declare
   v_persona studio.personas := private.find_persona(persona_id);
   v_creation studio.creations;
-  v_most constant integer := 24;
 begin
   perform private.require_role(v_persona.workspace_id, 'member');
   if num_faces is null or num_faces not between 1 and 4 then
     perform private.fail('invalid_argument', 'num_faces: must be 1 to 4.', '{"argument": "num_faces"}');
-  elsif cardinality(v_persona.face_paths) + num_faces > v_most then
-    perform private.fail('too_many_faces', format('A persona has at most %s faces.', v_most),
-      jsonb_build_object('faces', cardinality(v_persona.face_paths), 'most', v_most));
   end if;
   v_creation := studio.request_creation(workspace_id => v_persona.workspace_id, creation_type => 'text_to_image',
     prompt => 'Portrait photograph, head and shoulders, facing the camera, plain background: '
@@ -81,6 +98,12 @@ begin
   insert into studio.persona_creations (creation_id, workspace_id, persona_id, purpose)
   values (v_creation.id, v_persona.workspace_id, persona_id, 'face')
   on conflict on constraint persona_creations_pkey do nothing;
+  -- a repeat of what has been granted is not asked again
+  if found then
+    -- after the wallet's lock, as where faces arrive
+    perform from studio.personas p where p.id = persona_id for no key update;
+    perform private.require_face_room(persona_id);
+  end if;
   return v_creation;
 end $$;
 comment on function private.generate_persona_faces is 'Core of studio.generate_persona_faces; checks the caller first.';
@@ -129,6 +152,8 @@ begin
   insert into studio.persona_creations (creation_id, workspace_id, persona_id, purpose, lora_training_id, lora_scale)
   select new.id, l.workspace_id, l.persona_id, l.purpose, l.lora_training_id, l.lora_scale
   from studio.persona_creations l where l.creation_id = new.retry_of;
+  perform private.require_face_room(l.persona_id) from studio.persona_creations l
+  where l.creation_id = new.id and l.purpose = 'face';
   return null;
 end $$;
 comment on function private.keep_persona_of_retry() is 'Trigger: what is tried again stays the persona''s.';

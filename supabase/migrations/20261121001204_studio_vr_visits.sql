@@ -92,14 +92,17 @@ revoke all on table studio.vr_tryons from public, anon, authenticated, service_r
 grant select on table studio.vr_tryons to authenticated;
 grant select, insert, update, delete on table studio.vr_tryons to service_role;
 
--- In the transaction that changes the creation: the try-on goes along, and the token's figures count its end. The
--- wallet's lock is held by then, the token's comes last.
+-- In the transaction that changes the creation: the try-on goes along, and the token's figures count its end; that of
+-- one which failed and is replayed is taken back. The wallet's lock is held by then, the token's comes last.
 create function private.follow_vr_creation() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
 declare
   v_tryon studio.vr_tryons;
+  v_by integer := (new.completed_at is not null)::integer - (old.completed_at is not null)::integer;
+  v_end studio.creations := case when v_by < 0 then old else new end;
+  v_good integer := v_by * (v_end.status = 'completed')::integer;
 begin
   update studio.vr_tryons t
   set status = new.status, progress = new.progress, result_paths = new.result_paths, cost_micro = new.cost_micro,
@@ -107,25 +110,42 @@ begin
     generation_time_ms = least(extract(epoch from new.completed_at - t.created_at) * 1000, 2147483647)::integer
   where t.creation_id = new.id
   returning t.* into v_tryon;
-  if v_tryon.token_id is null or new.completed_at is null or old.completed_at is not null then
+  if v_tryon.token_id is null or v_by = 0 then
     return null;
   end if;
   update studio.vr_shop_tokens t
-  set total_successful = t.total_successful + (new.status = 'completed')::integer,
-    total_failed = t.total_failed + (new.status <> 'completed')::integer
+  set total_successful = t.total_successful + v_good, total_failed = t.total_failed + v_by - v_good
   where t.id = v_tryon.token_id;
-  insert into studio.vr_token_usage as u (token_id, day, workspace_id, successful, failed, cost_micro)
-  values (v_tryon.token_id, (private.now() at time zone 'utc')::date, v_tryon.workspace_id,
-    (new.status = 'completed')::integer, (new.status <> 'completed')::integer, coalesce(new.cost_micro, 0))
-  on conflict on constraint vr_token_usage_pkey do update
-  set successful = u.successful + excluded.successful, failed = u.failed + excluded.failed,
-    cost_micro = u.cost_micro + excluded.cost_micro;
+  insert into studio.vr_token_usage as u (token_id, day, workspace_id)
+  values (v_tryon.token_id, (v_end.completed_at at time zone 'utc')::date, v_tryon.workspace_id)
+  on conflict on constraint vr_token_usage_pkey do nothing;
+  update studio.vr_token_usage u
+  set successful = u.successful + v_good, failed = u.failed + v_by - v_good,
+    cost_micro = u.cost_micro + v_by * coalesce(v_end.cost_micro, 0)
+  where u.token_id = v_tryon.token_id and u.day = (v_end.completed_at at time zone 'utc')::date;
   return null;
 end $$;
 comment on function private.follow_vr_creation() is 'Trigger: a visitor''s try-on shows what its creation does.';
 revoke all on function private.follow_vr_creation from public, anon, authenticated, service_role;
 create trigger creations_of_visitors after update of status, progress on studio.creations
   for each row when (new.settings ? 'vr_tryon_id') execute function private.follow_vr_creation();
+
+-- Its pictures go with it, whoever deletes it: the try-on shows none any more.
+create function private.forget_vr_pictures() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  update studio.vr_tryons t set result_paths = '{}', removed_at = private.now()
+  where t.creation_id = old.id and t.removed_at is null;
+  return old;
+end $$;
+comment on function private.forget_vr_pictures() is
+  'Trigger: a visitor''s try-on shows no picture of a creation that is deleted.';
+revoke all on function private.forget_vr_pictures from public, anon, authenticated, service_role;
+create trigger creations_of_visitors_deleted before delete on studio.creations
+  for each row when (old.settings ? 'vr_tryon_id' and old.completed_at is not null)
+  execute function private.forget_vr_pictures();
 
 -- A member knows the path of a visitor's photo from the creation, and can still make nothing of it, nor have the
 -- service make it, as a task does: its one creation is that of the visitor's own try-on, which has none yet.

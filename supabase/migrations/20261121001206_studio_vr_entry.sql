@@ -155,16 +155,19 @@ begin
 exception
   when sqlstate 'PT402' or sqlstate 'PT403' then
     perform private.fail('shop_out_of_credits', 'The shop cannot offer try-ons at the moment.');
-  when sqlstate 'PT404' then
+  when sqlstate 'PT404' or sqlstate 'PT415' or sqlstate 'PT422' then
+    if sqlerrm like 'creation_type_unavailable: %' then
+      raise;
+    end if;
     perform private.fail(case when sqlerrm like '%' || photo.storage_path || '%' then 'unknown_photo'
-      else 'unknown_vr_garment' end, 'What is to be tried on, or by whom, is not there any more.');
+      else 'unknown_vr_garment' end, 'What is to be tried on, or by whom, cannot be used any more.');
 end $$;
 comment on function private.create_vr_creation is 'Requests the creation of a visitor''s try-on.';
 revoke all on function private.create_vr_creation from public, anon, authenticated, service_role;
 grant execute on function private.create_vr_creation to service_role;
 
--- With a key, a repeat for the same photo answers the first. Errors: unknown_photo, unknown_vr_garment, rate_limited,
--- shop_out_of_credits, creation_type_unavailable.
+-- With a key, a repeat for the same photo answers the first. Errors: unknown_photo, unknown_vr_garment, key_reused,
+-- rate_limited, shop_out_of_credits, creation_type_unavailable.
 create function studio.request_vr_tryon(token_id uuid, photo_id uuid, garment_id uuid, address text default null,
   key text default null) returns studio.vr_tryons
 language plpgsql
@@ -196,6 +199,10 @@ begin
   returning t.* into v_tryon;
   if not found then
     select * into v_tryon from studio.vr_tryons t where t.photo_id = v_photo.id and t.key = request_vr_tryon.key;
+    if v_tryon.garment_id <> v_garment.id then
+      perform private.fail('key_reused', 'This key has been used for another garment.',
+        jsonb_build_object('key', key, 'tryon_id', v_tryon.id));
+    end if;
     return v_tryon;
   end if;
   perform private.count_vr_visit('tryon', v_shop, address);

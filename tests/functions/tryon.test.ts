@@ -12,6 +12,7 @@ const db = functionsDatabase(studio, 10);
 const ann = await studio.brand();
 
 const stored: string[] = [];
+const gone = new Set<string>();
 const pictures: Pictures = {
   store: async (path, bytes, contentType) => {
     stored.push(path);
@@ -19,7 +20,7 @@ const pictures: Pictures = {
     await studio.upload(path.split("/")[0]!, { path, mimetype: contentType });
   },
   garmentUrls: async (paths) => paths.map((path) => `https://signed.test/${path}`),
-  resultUrl: async (path) => `https://signed.test/${path}`,
+  resultUrl: async (path) => (gone.has(path) ? null : `https://signed.test/${path}`),
   assetUrl: (path) => `https://public.test/${path}`,
 };
 const { log, lines } = keptLog();
@@ -87,6 +88,9 @@ describe("a visitor", () => {
       progress: 100,
       result_url: `https://signed.test/${shop.workspaceId}/${creation!.id}/1.png`,
     });
+    gone.add(`${shop.workspaceId}/${creation!.id}/1.png`);
+    const without = await call(`/tryons/${tryon.id}`);
+    expect(vrTryon.parse(await without.json())).toMatchObject({ status: "completed", result_url: null });
     expect((await call(`/photos/${photo_id}`, { method: "DELETE" })).status).toBe(204);
     await refused(call(`/tryons/${tryon.id}`), 404, "unknown_vr_tryon");
   });

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { beforeAll, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
+import { untilBlocked } from "../identity/people.ts";
 import { type Brand, createStudio, type Studio } from "./studio.ts";
 
 let db: Studio;
@@ -61,6 +62,20 @@ describe("the default collection", () => {
       db.user(ann.id).query("update studio.wardrobe_collections set is_default = true where id = $1", [two]),
       "42501",
     );
+  });
+
+  test("stays when the one that was to take its place is deleted at that moment", async () => {
+    const [before] = await defaults(ann.workspaceId);
+    const id = await collection();
+    const other = await db.connect({ user: ann.id });
+    await other.begin();
+    await other.query("delete from studio.wardrobe_collections where id = $1", [id]);
+    const chosen = expectError(choose(id), "unknown_collection", "PT404");
+    await untilBlocked(db, chosen);
+    await other.commit();
+    await other.close();
+    await chosen;
+    expect(await defaults(ann.workspaceId)).toEqual([before]);
   });
 
   test("is not deleted, except with its workspace", async () => {

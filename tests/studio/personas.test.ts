@@ -3,6 +3,7 @@ import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
 import { clearJobs } from "../helpers/jobs.ts";
 import type { Row } from "../helpers/session.ts";
+import { untilBlocked } from "../identity/people.ts";
 import { type Brand, createStudio, noon, type Studio } from "./studio.ts";
 
 let db: Studio;
@@ -62,6 +63,36 @@ describe("one default persona a role", () => {
     await Promise.all(all.map(({ id }) => call("set_default_persona", { persona_id: id })));
     const now = await Promise.all(all.map(read));
     expect(now.filter(({ is_default }) => is_default)).toHaveLength(1);
+  });
+
+  test("stays when the one that was to take its place is deleted at that moment", async () => {
+    const [mia, zoe] = [await persona(), await persona({ name: "Zoe" })];
+    await call("set_default_persona", { persona_id: mia.id });
+    const other = await db.connect({ user: ann.id });
+    await other.begin();
+    await other.query("delete from studio.personas where id = $1", [zoe.id]);
+    const chosen = expectError(
+      call("set_default_persona", { persona_id: zoe.id }),
+      "unknown_persona",
+      "PT404",
+    );
+    await untilBlocked(db, chosen);
+    await other.commit();
+    await other.close();
+    await chosen;
+    expect((await read(mia)).is_default).toBe(true);
+  });
+
+  test("that changes its role takes no default away, and is the new role's where that has none", async () => {
+    const [mia, bot] = [await persona(), await persona({ role: "support" })];
+    for (const { id } of [mia, bot]) await call("set_default_persona", { persona_id: id });
+    const give = (role: string) =>
+      db.user(ann.id).query("update studio.personas set role = $2 where id = $1", [mia.id, role]);
+    await give("concierge");
+    expect((await read(mia)).is_default).toBe(true);
+    await give("support");
+    expect((await read(mia)).is_default).toBe(false);
+    expect((await read(bot)).is_default).toBe(true);
   });
 
   test("is an editor's to say, and nobody sets it by hand", async () => {
@@ -142,6 +173,24 @@ describe("faces", () => {
     expect(await db.query("select from studio.persona_creations where persona_id = $1", [poor.id])).toEqual(
       [],
     );
+  });
+
+  test("are never more than can be kept: those that are being made count, and a key still answers", async () => {
+    const mia = await persona();
+    const ask = (num_faces: number, key?: string) =>
+      call("generate_persona_faces", { persona_id: mia.id, num_faces, key });
+    const asked = await Promise.allSettled(Array.from({ length: 8 }, () => ask(4)));
+    const made = asked.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    expect(made).toHaveLength(6);
+    await expectError(ask(1), "too_many_faces", "PT409");
+    const [first, ...others] = made;
+    await db.user(ann.id).rpc("studio.cancel_creation", { creation_id: first.id });
+    const keyed = await ask(3, "k");
+    await db.finish([...others, keyed]);
+    expect((await read(mia)).face_paths).toHaveLength(23);
+    expect((await ask(3, "k")).id).toBe(keyed.id);
+    const retry = db.user(ann.id).call("studio.retry_creation", { creation_id: first.id });
+    await expectError(retry, "too_many_faces", "PT409");
   });
 
   test("of a creation that failed are none, and its retry brings them", async () => {

@@ -163,6 +163,49 @@ describe("a visitor's try-on", () => {
     await expectError(visit.tryon(shop, await visit.photo(shop)), "unknown_vr_garment", "PT404");
   });
 
+  test("of a garment whose picture cannot be used is refused without telling where that lies", async () => {
+    const photo = await visit.photo(shop);
+    const picture = "(select storage_path from studio.wardrobe_garments where id = $1)";
+    await db.query(
+      `update storage.objects set metadata = '{"mimetype": "image/gif"}' where name = ${picture}`,
+      [ann.garmentId],
+    );
+    const ask = async () =>
+      (await expectError(visit.tryon(shop, photo), "unknown_vr_garment", "PT404")).facts;
+    expect(await ask()).toEqual({});
+    await db.query(
+      `update studio.wardrobe_garments set image_status = 'rejected', image_checked_at = now(),
+        image_errors = '[{"code": "too_small", "message": "It is too small."}]' where id = $1`,
+      [ann.garmentId],
+    );
+    expect(await ask()).toEqual({});
+    expect((await db.balance(ann.workspaceId)).held_micro).toBe(0);
+  });
+
+  test("has a key of its own: the same one for another garment is refused", async () => {
+    const photo = await visit.photo(shop);
+    const tryon = await visit.tryon(shop, photo, { key: "k" });
+    const [other] = await db.user(ann.id).query(
+      `insert into studio.vr_garments (workspace_id, shop_id, garment_id, name, garment_type, model_glb_path)
+      values ($1, $2, $3, 'Other', 'shirt', $4) returning id`,
+      [ann.workspaceId, shop.id, ann.garmentId, `${ann.workspaceId}/other.glb`],
+    );
+    await expectError(visit.tryon(shop, photo, { key: "k", garment_id: other!.id }), "key_reused", "PT409");
+    expect((await visit.tryon(shop, photo, { key: "k" })).id).toBe(tryon.id);
+  });
+
+  test("shows no picture any more when an editor has deleted its creation", async () => {
+    const tryon = await visit.tryon(shop, await visit.photo(shop));
+    await db.finish([await creationOf(tryon)]);
+    await db.user(ann.id).query("delete from studio.creations where id = $1", [tryon.creation_id]);
+    expect(await visit.read(shop, tryon)).toMatchObject({
+      status: "completed",
+      result_paths: [],
+      cost_micro: price,
+      removed_at: expect.any(Date),
+    });
+  });
+
   test("needs the file of its photo", async () => {
     const photo = await db.service.call("studio.begin_vr_photo", {
       token_id: shop.tokenId,

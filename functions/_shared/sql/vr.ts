@@ -122,7 +122,7 @@ export function beginPhoto(
   return db.row<Photo>(statements.photo, [tokenId, photo.type, photo.size, photo.address]);
 }
 
-/** Errors: unknown_photo, unknown_vr_garment, rate_limited, shop_out_of_credits. */
+/** Errors: unknown_photo, unknown_vr_garment, key_reused, rate_limited, shop_out_of_credits. */
 export function requestTryon(
   db: Database,
   tokenId: string,
