@@ -86,26 +86,45 @@ comment on function integrations.connect_account(uuid, uuid, jsonb, jsonb) is
 revoke all on function integrations.connect_account from public, anon, authenticated, service_role;
 grant execute on function integrations.connect_account to service_role;
 
--- New tokens of an account that is connected; false when it is not any more.
-create function integrations.store_tokens(account_id uuid, secrets jsonb, token_expires_at timestamptz)
-returns boolean
+-- Webhooks name only the outside account (see connected_accounts_one_live): one that had died, and that another
+-- workspace has connected since, does not live again.
+create function private.is_taken(account integrations.connected_accounts) returns boolean
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return account.provider in ('instagram', 'facebook', 'whatsapp', 'shopify') and exists (
+    select from integrations.connected_accounts a
+    where a.provider = account.provider and a.external_account_id = account.external_account_id
+      and a.id <> account.id and a.status in ('active', 'pending'));
+end $$;
+comment on function private.is_taken(integrations.connected_accounts) is
+  'Has another workspace connected the outside account since?';
+revoke all on function private.is_taken from public, anon, authenticated, service_role;
+grant execute on function private.is_taken to service_role;
+
+-- New tokens of an account that is connected, in place of those of the connection that was made then (to the
+-- millisecond; null: any); false when it has ended or been made anew.
+create function integrations.store_tokens(account_id uuid, secrets jsonb, token_expires_at timestamptz,
+  connected_at timestamptz default null) returns boolean
 language plpgsql
 set search_path = ''
 as $$
 begin
   update integrations.connected_accounts a
   set token_expires_at = store_tokens.token_expires_at, token_last_refreshed_at = private.now(),
-    status = case when a.status in ('expired', 'error') then 'active' else a.status end,
+    status = case when a.status in ('expired', 'error') and not private.is_taken(a) then 'active' else a.status end,
     error_message = null, error_count = 0
-  where a.id = store_tokens.account_id and a.status <> 'disconnected';
+  where a.id = store_tokens.account_id and a.status <> 'disconnected' and (store_tokens.connected_at is null
+    or date_trunc('milliseconds', a.connected_at) = date_trunc('milliseconds', store_tokens.connected_at));
   if not found then
     return false;
   end if;
   perform private.keep_secrets(store_tokens.account_id, secrets);
   return true;
 end $$;
-comment on function integrations.store_tokens(uuid, jsonb, timestamptz) is
-  'Puts refreshed tokens in place of the old ones; false when the account has been disconnected meanwhile.';
+comment on function integrations.store_tokens(uuid, jsonb, timestamptz, timestamptz) is
+  'Puts refreshed tokens in place of the old ones; false when the account has been disconnected, or connected anew.';
 revoke all on function integrations.store_tokens from public, anon, authenticated, service_role;
 grant execute on function integrations.store_tokens to service_role;
 
@@ -115,7 +134,8 @@ language sql
 set search_path = ''
 as $$
   update integrations.connected_accounts a
-  set status = coalesce(note_account_health.status, case when a.status = 'error' then 'active' else a.status end),
+  set status = coalesce(note_account_health.status, case when a.status = 'error' and not private.is_taken(a)
+      then 'active' else a.status end),
     error_message = message, error_count = case when message is null then 0 else a.error_count + 1 end,
     last_used_at = case when message is null then private.now() else a.last_used_at end
   where a.id = note_account_health.account_id and a.status in ('active', 'expired', 'error')

@@ -5,7 +5,7 @@ insert into ops.job_kinds (kind, description, timeout) values
   ('shopify.verify_webhooks', 'Keeps what a shop is to send subscribed.', interval '1 day');
 
 -- A key for the very token that ends: it is renewed by one job, however often the sweep looks. What fails for long is
--- tried again as another job a day later, until the account is connected anew.
+-- tried again as another job a day later, before the end as after it, until the account is connected anew.
 create function private.refresh_due_tokens() returns integer
 language plpgsql
 set search_path = ''
@@ -27,7 +27,7 @@ begin
     perform ops.enqueue_job('integrations.refresh_token', jsonb_build_object('account_id', v_account.id),
       v_account.workspace_id, max_attempts => 8, priority => 5,
       key => format('refresh:%s:%s:%s', v_account.id, extract(epoch from v_account.token_expires_at)::bigint,
-        greatest(0, floor(extract(epoch from private.now() - v_account.token_expires_at) / 86400))));
+        floor(extract(epoch from private.now() - v_account.token_expires_at) / 86400)));
     v_begun := v_begun + 1;
   end loop;
   return v_begun;

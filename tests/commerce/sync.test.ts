@@ -27,11 +27,11 @@ const delivery = new Delivery({ control, pending: data.pending, changed: () => {
 const standIn = createShopifyStandIn({ data, changed: () => {}, control, delivery });
 
 /** Told before each call; what it throws is a connection that broke. */
-let beforeCall: (count: number) => void;
+let beforeCall: (count: number) => void | Promise<void>;
 let calls: number;
 const fetcher: typeof fetch = async (input, init) => {
   calls++;
-  beforeCall(calls);
+  await beforeCall(calls);
   return standIn.request(String(input).replace("http://shopify.test", ""), init);
 };
 const deps = {
@@ -165,6 +165,22 @@ test("a shop that does not take the token ends the sync and expires the account"
   await work();
   expect(await sync()).toMatchObject({ status: "failed", error_code: "shop_unauthorized" });
   expect(await account()).toMatchObject({ status: "expired", error_count: expect.any(Number) });
+});
+
+test("a shop that is installed again while it is read is read on with its new token", async () => {
+  sell(40);
+  beforeCall = async (count) => {
+    if (count !== 3) return;
+    shop.tokens = { fresh: { scopes: "", until: null } };
+    const key = { workspace_id: ada.workspaceId, provider: "shopify", external_account_id: shop.domain };
+    const secrets = [await sealSecret(vault, key, "access_token", "fresh")];
+    const owner = { workspaceId: ada.workspaceId, userId: null };
+    await connectAccount(db, owner, { provider: "shopify", external_account_id: shop.domain }, secrets);
+  };
+  await work();
+  expect(await account()).toMatchObject({ status: "active", error_message: null });
+  expect(await sync()).toMatchObject({ status: "completed" });
+  expect(await storedCatalog(testDb, accountId)).toEqual(expectedCatalog(shop));
 });
 
 test("a token that has ended by itself is waited for, because it is being renewed", async () => {

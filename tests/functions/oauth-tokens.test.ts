@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { findAccount, openSecret } from "../../functions/_shared/sql/accounts.ts";
+import { storeTokens } from "../../functions/_shared/sql/oauth.ts";
+import { sealTokens } from "../../functions/oauth/tokens.ts";
 import { refreshToken } from "../../functions/worker/handlers/refresh-token.ts";
 import { workOnce } from "./harness.ts";
 import { audit, connect, data, db, log, providers, shop, testDb, vault } from "./oauth-stage.ts";
@@ -55,5 +57,103 @@ describe("a token that ends", () => {
         [id],
       ),
     ).toEqual([{ jobs: 0 }]);
+  });
+
+  const ends = (id: string, within: string) =>
+    testDb.query(
+      `update integrations.connected_accounts set token_expires_at = now() + $2::interval, connected_at = '2026-01-01'
+        where id = $1`,
+      [id, within],
+    );
+  const due = async (id: string) => {
+    await testDb.call("private.refresh_due_tokens");
+    const [row] = await testDb.query(
+      `select count(*)::int as n from ops.jobs
+        where kind = 'integrations.refresh_token' and payload ->> 'account_id' = $1`,
+      [id],
+    );
+    return row!.n as number;
+  };
+
+  test("of weeks is tried once a day until it works, by another job each", async () => {
+    const id = await connect();
+    await testDb.setClock("2026-03-01T00:00:00Z");
+    await testDb.query(
+      `update integrations.connected_accounts set token_expires_at = '2026-03-07T12:00:00Z',
+        connected_at = '2026-01-06T00:00:00Z' where id = $1`,
+      [id],
+    );
+    const jobs: number[] = [];
+    for (let day = 0; day < 7; day++) {
+      jobs.push(await due(id), await due(id));
+      await testDb.advanceClock("1 day");
+    }
+    expect(jobs).toEqual([1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]);
+    await testDb.setClock(null);
+  });
+
+  test("and is renewed by two at once is renewed: who comes second does not expire the account", async () => {
+    const id = await connect();
+    await ends(id, "5 minutes");
+    const account = (await findAccount(db, id))!;
+    const used = (await openSecret(db, vault, account, "refresh_token"))!;
+    const provider = providers.get("shopify")!;
+    let first = true;
+    const slow = new Map(providers).set("shopify", {
+      ...provider,
+      refresh: async (token, name) => {
+        // The other one is done between this one's reading of the token and its use.
+        if (first) {
+          first = false;
+          await work();
+        }
+        return provider.refresh!(token, name);
+      },
+    });
+    await due(id);
+    await testDb.call("ops.enqueue_job", {
+      kind: "integrations.refresh_token",
+      payload: { account_id: id },
+      workspace_id: account.workspace_id,
+    });
+    await testDb.query("delete from ops.live_jobs where kind <> 'integrations.refresh_token'");
+    const second = refreshToken({ vault, oauth: slow });
+    await workOnce({ db, handlers: { "integrations.refresh_token": second }, log });
+    const after = (await findAccount(db, id))!;
+    expect(after.status).toBe("active");
+    const kept = await openSecret(db, vault, after, "refresh_token");
+    expect(kept).not.toBe(used);
+    expect(Object.keys(data.shops[shop]!.refreshTokens)).toEqual([kept]);
+  });
+
+  test("renewed for a connection that has been made anew since is not put over the new one's", async () => {
+    const id = await connect();
+    const account = (await findAccount(db, id))!;
+    await connect();
+    const again = (await findAccount(db, id))!;
+    const [fresh] = [await openSecret(db, vault, again, "access_token")];
+    const sealed = await sealTokens(vault, account, { accessToken: "old", scopes: [] }, Date.now());
+    expect(await storeTokens(db, account, sealed, null)).toBe(false);
+    expect(await openSecret(db, vault, again, "access_token")).toBe(fresh);
+    expect(await storeTokens(db, again, sealed, null)).toBe(true);
+  });
+
+  test("of an account that another workspace has connected since does not bring it back to life", async () => {
+    const id = await connect();
+    await testDb.query("update integrations.connected_accounts set status = 'expired' where id = $1", [id]);
+    const bob = await testDb.createUser();
+    await testDb.service.call("integrations.connect_account", {
+      workspace_id: bob.workspaceId,
+      user_id: bob.id,
+      account: { provider: "shopify", external_account_id: shop },
+      secrets: [],
+    });
+    const account = (await findAccount(db, id))!;
+    const sealed = await sealTokens(vault, account, { accessToken: "a", scopes: [] }, Date.now());
+    expect(await storeTokens(db, account, sealed, null)).toBe(true);
+    expect((await findAccount(db, id))!.status).toBe("expired");
+    await testDb.query("update integrations.connected_accounts set status = 'error' where id = $1", [id]);
+    await testDb.service.call("integrations.note_account_health", { account_id: id });
+    expect((await findAccount(db, id))!.status).toBe("error");
   });
 });

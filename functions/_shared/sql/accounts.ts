@@ -19,6 +19,7 @@ export interface Account extends AccountKey {
   status: "pending" | "active" | "expired" | "error" | "disconnected";
   provider_data: Json;
   token_expires_at: Date | null;
+  connected_at: Date | null;
 }
 
 const context = ({ workspace_id, provider, external_account_id }: AccountKey, kind: SecretKind) =>
@@ -26,7 +27,8 @@ const context = ({ workspace_id, provider, external_account_id }: AccountKey, ki
 
 const find: Statement = {
   name: "connected_account",
-  text: `select id, workspace_id, provider, external_account_id, status, provider_data, token_expires_at
+  text: `select id, workspace_id, provider, external_account_id, status, provider_data, token_expires_at,
+      connected_at
     from integrations.connected_accounts where id = $1`,
   repeatable: true,
 };
@@ -54,6 +56,18 @@ export async function openSecret(
   const [row] = await db.rows<SecretRow>(secret, [account.id, kind]);
   if (!row) return null;
   return vault.open(sealedOf(row), context(account, kind));
+}
+
+/** Has a token that was used been replaced since, by a renewal or because the account was connected anew? */
+export async function isReplaced(
+  db: Database,
+  vault: Vault,
+  account: Account,
+  kind: SecretKind,
+  used: string,
+): Promise<boolean> {
+  const current = await openSecret(db, vault, account, kind);
+  return current !== null && current !== used;
 }
 
 export function sealedOf({ key_id, nonce, ciphertext }: SecretRow): Sealed {

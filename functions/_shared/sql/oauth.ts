@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import type { Database, Statement } from "../db.ts";
 import type { Sealed } from "../encryption.ts";
-import { type AccountKey, type SecretInput, sealedOf, toHex } from "./accounts.ts";
+import { type Account, type AccountKey, type SecretInput, sealedOf, toHex } from "./accounts.ts";
 import type { Json } from "./queue.ts";
 
 export interface OAuthState {
@@ -44,7 +44,7 @@ const statements = {
   },
   store: {
     name: "store_tokens",
-    text: "select integrations.store_tokens($1, $2::jsonb, $3) as stored",
+    text: "select integrations.store_tokens($1, $2::jsonb, $3, $4) as stored",
     repeatable: true,
   },
   live: {
@@ -115,14 +115,14 @@ export async function keepConnection(
   await db.rows(statements.keepConnection, values);
 }
 
-/** False: the account has been disconnected meanwhile. */
+/** False: the account has been disconnected meanwhile, or connected anew. */
 export async function storeTokens(
   db: Database,
-  accountId: string,
+  { id, connected_at }: Pick<Account, "id" | "connected_at">,
   secrets: SecretInput[],
   expiresAt: Date | null,
 ): Promise<boolean> {
-  const values = [accountId, JSON.stringify(secrets), expiresAt];
+  const values = [id, JSON.stringify(secrets), expiresAt, connected_at];
   return (await db.row<{ stored: boolean }>(statements.store, values)).stored;
 }
 

@@ -8,7 +8,7 @@ import {
 } from "../../_shared/amazon.ts";
 import type { Database } from "../../_shared/db.ts";
 import type { Vault } from "../../_shared/encryption.ts";
-import { type Account, findAccount, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
+import { type Account, findAccount, isReplaced, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
 import {
   findAmazonImport,
   finishAmazonImport,
@@ -49,9 +49,10 @@ export function importAmazon(deps: AmazonDeps, longest = longestMs): Handler {
     const account = await findAccount(db, account_id);
     if (!batch || !account) throw new JobError("unknown_import", "The import is gone.", { retry: false });
     if (batch.status !== "importing") return completed({ status: batch.status });
-    if (!deps.vault) throw new JobError("not_configured", "There are no keys for tokens.", { retryIn: 600 });
+    const { vault } = deps;
+    if (!vault) throw new JobError("not_configured", "There are no keys for tokens.", { retryIn: 600 });
     const accessToken =
-      account.status === "disconnected" ? null : await openSecret(db, deps.vault, account, "access_token");
+      account.status === "disconnected" ? null : await openSecret(db, vault, account, "access_token");
     if (accessToken === null) {
       throw new JobError("account_not_connected", "The seller's account has been disconnected.", {
         retry: false,
@@ -78,7 +79,8 @@ export function importAmazon(deps: AmazonDeps, longest = longestMs): Handler {
       const step = await takePage(from, reading).catch((error: unknown) => {
         // The usage plan is the seller's: nobody else has to wait, and no attempt has failed.
         if (error instanceof AmazonError && error.fault === "throttled") return error;
-        return blame(error, account, context);
+        const replaced = () => isReplaced(db, vault, account, "access_token", accessToken);
+        return blame(error, account, context, replaced);
       });
       if (step instanceof AmazonError) {
         return waiting({ poll_in: step.retryIn ?? 5, checkpoint: { ...reading } });
@@ -143,7 +145,12 @@ function isReading(checkpoint: unknown): checkpoint is Reading {
 }
 
 /** What Amazon refuses becomes the job's error, and the account's where it is to blame. */
-async function blame(error: unknown, account: Account, { db, now }: JobContext): Promise<never> {
+async function blame(
+  error: unknown,
+  account: Account,
+  { db, now }: JobContext,
+  replaced: () => Promise<boolean>,
+): Promise<never> {
   if (!(error instanceof AmazonError)) throw error;
   const { fault, message, retryIn } = error;
   const more = { cause: error, ...(retryIn !== undefined && { retryIn }) };
@@ -156,6 +163,9 @@ async function blame(error: unknown, account: Account, { db, now }: JobContext):
         throw new JobError("token_expired", "The account's token has ended and is being renewed.", {
           retryIn: 60,
         });
+      }
+      if (await replaced()) {
+        throw new JobError("token_replaced", "The account has been connected anew.", { retryIn: 1 });
       }
       await noteHealth(db, account.id, { status: "expired", message });
       throw new JobError("account_expired", message, { retry: false, cause: error });

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Vault } from "../../_shared/encryption.ts";
-import { type Account, findAccount, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
+import { type Account, findAccount, isReplaced, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
 import { noteOAuth, storeTokens } from "../../_shared/sql/oauth.ts";
 import { type OAuthProvider, ProviderRefused } from "../../oauth/providers/provider.ts";
 import { endOf, sealTokens } from "../../oauth/tokens.ts";
@@ -35,11 +35,14 @@ export function refreshToken({ vault, oauth }: RefreshDeps): Handler {
     if (account.token_expires_at && account.token_expires_at.getTime() > now() + 8 * 86_400_000) {
       return completed({ ignored: true });
     }
-    const tokens = await refresh(token, account.external_account_id).catch((error: unknown) =>
-      refused(error, account, context),
-    );
+    const tokens = await refresh(token, account.external_account_id).catch(async (error: unknown) => {
+      // Refused because it is not the account's any more: the account has been renewed, or connected anew, meanwhile.
+      if (await isReplaced(db, vault, account, "refresh_token", token)) return null;
+      return refused(error, account, context);
+    });
+    if (tokens === null) return completed({ ignored: true });
     const sealed = await sealTokens(vault, account, tokens, now());
-    const stored = await storeTokens(db, account.id, sealed, endOf(tokens, now()));
+    const stored = await storeTokens(db, account, sealed, endOf(tokens, now()));
     await noteOAuth(db, { event_type: "token_refreshed", ...ofAccount(account), metadata: { stored } });
     return completed({ stored });
   };

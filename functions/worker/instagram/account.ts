@@ -7,7 +7,7 @@ import {
   InstagramError,
   type InstagramFault,
 } from "../../_shared/instagram.ts";
-import { type Account, findAccount, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
+import { type Account, findAccount, isReplaced, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
 import { noteApiCall } from "../../_shared/sql/social.ts";
 import { type JobContext, JobError } from "../job.ts";
 
@@ -21,6 +21,8 @@ export interface InstagramDeps {
 export interface OpenAccount {
   account: Account;
   client: InstagramClient;
+  /** Has the token that the client speaks with been replaced since? */
+  isReplaced: () => Promise<boolean>;
 }
 
 /** Errors: JobError not_configured, account_not_connected. */
@@ -49,7 +51,11 @@ async function openAccount(
     onCall: (tookMs, fault) => noteApiCall(db, account.id, tookMs, fault),
     ...(fetch && { fetch }),
   });
-  return { account, client };
+  return {
+    account,
+    client,
+    isReplaced: () => isReplaced(db, vault, account, "access_token", accessToken),
+  };
 }
 
 /** Runs work on an account; what Instagram refuses becomes the job's error, and the account's where it is to blame. */
@@ -64,7 +70,7 @@ export async function withAccount<T>(
     return await work(open);
   } catch (error) {
     if (!(error instanceof InstagramError)) throw error;
-    throw await blame(error, context, open.account);
+    throw await blame(error, context, open);
   }
 }
 
@@ -79,7 +85,11 @@ const final: readonly InstagramFault[] = [
 /** How long a throttled account rests where Meta did not say. */
 const restSeconds = 300;
 
-async function blame(error: InstagramError, { db, now }: JobContext, account: Account): Promise<JobError> {
+async function blame(
+  error: InstagramError,
+  { db, now }: JobContext,
+  { account, isReplaced }: OpenAccount,
+): Promise<JobError> {
   const { fault, message, retryIn } = error;
   if (fault === "throttled") {
     // Busy, not failed: the key of the account is closed for every worker until then.
@@ -95,6 +105,9 @@ async function blame(error: InstagramError, { db, now }: JobContext, account: Ac
       return new JobError("token_expired", "The account's token has ended and is being renewed.", {
         retryIn: 30,
       });
+    }
+    if (await isReplaced()) {
+      return new JobError("token_replaced", "The account has been connected anew.", { retryIn: 1 });
     }
     await noteHealth(db, account.id, { status: "expired", message });
     return new JobError("instagram_unauthorized", message, { cause: error, retry: false });

@@ -7,7 +7,7 @@ import {
   type ShopifyConfig,
   ShopifyError,
 } from "../../_shared/shopify.ts";
-import { type Account, findAccount, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
+import { type Account, findAccount, isReplaced, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
 import { type JobContext, JobError } from "../job.ts";
 
 export interface ShopDeps {
@@ -22,6 +22,8 @@ export interface ShopDeps {
 export interface OpenShop {
   account: Account;
   client: ShopifyClient;
+  /** Has the token that the client speaks with been replaced since? */
+  isReplaced: () => Promise<boolean>;
 }
 
 /** Errors: JobError not_configured, unknown_account, shop_not_connected. */
@@ -49,7 +51,11 @@ export async function openShop(
     now,
     ...(deps.fetch && { fetch: deps.fetch }),
   });
-  return { account, client };
+  return {
+    account,
+    client,
+    isReplaced: () => isReplaced(db, vault, account, "access_token", accessToken),
+  };
 }
 
 /** Runs work on a shop; what the shop refuses becomes the job's error, and the account's where it is to blame. */
@@ -64,11 +70,15 @@ export async function withShop<T>(
     return await work(shop);
   } catch (error) {
     if (!(error instanceof ShopifyError)) throw error;
-    throw await blame(error, context, shop.account);
+    throw await blame(error, context, shop);
   }
 }
 
-async function blame(error: ShopifyError, { db, now }: JobContext, account: Account): Promise<JobError> {
+async function blame(
+  error: ShopifyError,
+  { db, now }: JobContext,
+  { account, isReplaced }: OpenShop,
+): Promise<JobError> {
   const { fault, message, retryIn } = error;
   const more = { cause: error, ...(retryIn !== undefined && { retryIn }) };
   if (fault === "unauthorized") {
@@ -78,6 +88,10 @@ async function blame(error: ShopifyError, { db, now }: JobContext, account: Acco
       return new JobError("token_expired", "The shop's token has ended and is being renewed.", {
         retryIn: 30,
       });
+    // Refused because the app was installed again meanwhile: the account has another token, and works.
+    if (await isReplaced()) {
+      return new JobError("token_replaced", "The shop has been connected anew.", { retryIn: 1 });
+    }
     await noteHealth(db, account.id, { status: "expired", message });
     return new JobError("shop_unauthorized", message, { ...more, retry: false });
   }

@@ -39,7 +39,7 @@ export interface Progress {
   position: number;
 }
 
-interface Work extends OpenShop {
+interface Work extends Pick<OpenShop, "account" | "client"> {
   db: Database;
 }
 
