@@ -7,10 +7,9 @@ create function private.product_texts(workspace_id uuid) returns table (product_
 language sql stable
 set search_path = ''
 as $$
-  select p.id, p.sync_hash, p.title,
-    case when p.shopify_store_url is not null and p.handle is not null
-      then rtrim(p.shopify_store_url, '/') || '/products/' || p.handle end,
-    p.body_html, jsonb_strip_nulls(jsonb_build_object('Vendor', p.vendor, 'Type', p.product_type,
+  -- the hash says nothing of prices, which are told too
+  select p.id, concat_ws(':', p.sync_hash, p.price_min_cents, p.price_max_cents, p.currency), p.title,
+    p.shopify_store_url, p.body_html, jsonb_strip_nulls(jsonb_build_object('Vendor', p.vendor, 'Type', p.product_type,
       'Price', case when p.price_min_cents is not null then concat_ws(' ', to_char(p.price_min_cents / 100.0,
         'FM999999990.00'), case when p.price_max_cents > p.price_min_cents then 'to '
           || to_char(p.price_max_cents / 100.0, 'FM999999990.00') end, p.currency) end,
@@ -26,7 +25,7 @@ as $$
       'Material', m.garment_material, 'Colour', m.garment_color, 'Fit', m.garment_fit,
       'Tags', nullif(array_to_string(m.tags, ', '), ''))), m.tags
   from commerce.imported_products m
-  where m.workspace_id = product_texts.workspace_id
+  where m.workspace_id = product_texts.workspace_id and m.status <> 'archived'
 $$;
 comment on function private.product_texts(uuid) is 'What there is to know of each product of a workspace.';
 revoke all on function private.product_texts from public, anon, authenticated, service_role;

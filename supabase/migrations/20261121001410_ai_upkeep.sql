@@ -28,7 +28,8 @@ begin
   where s.id in (select k.id from ai.knowledge_sources k
     where k.source_type = 'products' and k.is_active and k.changed_at is null
       and k.workspace_id in (select n.workspace_id from new_rows n join old_rows o on o.id = n.id
-        where n.sync_hash <> o.sync_hash or n.status <> o.status or n.deleted_at is distinct from o.deleted_at)
+        where (n.sync_hash, n.status, n.deleted_at, n.price_min_cents, n.price_max_cents, n.currency)
+          is distinct from (o.sync_hash, o.status, o.deleted_at, o.price_min_cents, o.price_max_cents, o.currency))
     for no key update skip locked);
   return null;
 end $$;

@@ -95,6 +95,15 @@ describe("products", () => {
     expect(titles).toEqual([{ source_title: "Merino coat" }]);
     await testDb.advanceClock("2 minutes");
     expect(await testDb.call("ai.verify_due_knowledge", {})).toBe(0);
+
+    // No longer listed at its source: kept, and not spoken of any more.
+    await testDb.query(
+      "update commerce.imported_products set status = 'archived' where title = 'Merino coat'",
+    );
+    await testDb.advanceClock("2 minutes");
+    expect(await testDb.call("ai.verify_due_knowledge", {})).toBe(1);
+    await work();
+    expect(await vectorSearch("a coat of wool")).toEqual([]);
   });
 });
 
@@ -105,7 +114,7 @@ describe("products of a connected shop", () => {
          values ($1, 'shopify', $2) returning id)
        insert into commerce.shopify_products (workspace_id, connected_account_id, shopify_product_id, title, body_html,
          price_min_cents, price_max_cents, currency, handle, shopify_store_url, sync_hash, shopify_updated_at, observed_at)
-       select $1, a.id, 'p1', 'Linen dress', '<p>Cool in summer.</p>', 1990, 2990, 'EUR', 'dress', 'https://s.test/', 'h1',
+       select $1, a.id, 'p1', 'Linen dress', '<p>Cool in summer.</p>', 1990, 2990, 'EUR', 'dress', 'https://s.test/products/dress', 'h1',
          now(), now() from a returning id`,
       [ada.workspaceId, `${randomUUID()}.myshopify.com`],
     );
@@ -128,6 +137,12 @@ describe("products of a connected shop", () => {
     await testDb.query("select ai.verify_due_knowledge()");
     await work();
     expect((await vectorSearch("silk dress"))[0]).toMatchObject({ source_title: "Silk dress" });
+    await change("price_min_cents = 1590, price_max_cents = 1590");
+    expect(await changed()).not.toBeNull();
+    await testDb.advanceClock("2 minutes");
+    await testDb.query("select ai.verify_due_knowledge()");
+    await work();
+    expect((await vectorSearch("silk dress"))[0]!.content).toContain("Price: 15.90 EUR.");
     await change("sync_status = 'deleted', deleted_at = now()");
     await testDb.advanceClock("2 minutes");
     await testDb.query("select ai.verify_due_knowledge()");
