@@ -55,6 +55,34 @@ describe("a webhook", () => {
     expect(await product(id)).toMatchObject({ variants_count: 120, title: "Still all" });
   });
 
+  test("that gives a variant to another product sums both of them anew", async () => {
+    const said = (id: string, variants: string[], second: number) => {
+      const at = new Date(Date.parse("2029-06-01T12:00:00Z") + second * 1000);
+      const product = {
+        id,
+        title: id,
+        updated_at: at,
+        variants: variants.map((variant) => ({ id: variant, quantity: 5, price_cents: 1990 })),
+      };
+      const call = { connected_account_id: stage.accountId, product, seen: at };
+      return testDb.service.call("commerce.apply_shopify_product", call);
+    };
+    await said("1", ["11", "12"], 0);
+    await said("2", ["21"], 0);
+    expect(await product("1")).toMatchObject({ variants_count: 2, total_inventory: 10 });
+    await said("2", ["21", "12"], 1);
+    expect(await product("2")).toMatchObject({ variants_count: 2, total_inventory: 10 });
+    expect(await product("1")).toMatchObject({ variants_count: 1, total_inventory: 5 });
+    await said("2", ["21", "12", "11"], 2);
+    expect(await product("1")).toMatchObject({
+      variants_count: 0,
+      total_inventory: 0,
+      has_variants_in_stock: false,
+      price_min_cents: null,
+      available_for_sale: false,
+    });
+  });
+
   test("of a topic or a shop that nobody knows is ignored", async () => {
     const [event] = stage.merchant.createProduct({}).events;
     expect(await stage.tell({ ...event!, topic: "moons/land" })).toBe("ignored");
