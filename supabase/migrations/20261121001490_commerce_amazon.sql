@@ -195,10 +195,12 @@ declare
 begin
   for v_account in
     select * from integrations.connected_accounts a
-    where a.provider = 'amazon' and a.status = 'active' and a.last_sync_at < private.now() - interval '6 hours'
+    where a.provider = 'amazon' and a.status = 'active'
+      -- one that was never read to the end is read as a whole
+      and coalesce(a.last_sync_at, a.connected_at) < private.now() - interval '6 hours'
       and not exists (select from commerce.product_import_batches b
         where b.connected_account_id = a.id and b.created_at > private.now() - interval '6 hours')
-    order by a.last_sync_at limit 200
+    order by coalesce(a.last_sync_at, a.connected_at) limit 200
   loop
     perform private.begin_amazon_import(v_account, 'changes', null);
     v_begun := v_begun + 1;

@@ -141,6 +141,27 @@ describe("a file", () => {
     ).toEqual([{ value: "cheap" }]);
   });
 
+  test("with signs that no text may hold, or an error's value cut within one, is told of like any other", async () => {
+    const path = upload(
+      `id;title\0;price;image;variants\n1;A\0B;5;;\n2;Shirt;cheap\0;;\n` +
+        `3;${"x".repeat(199)}${"😀".repeat(200)};5;;\n4;Shirt;5;ftp://x/${"y".repeat(191)}😀;\n` +
+        `5;Shirt;5;http://x/a\0b.jpg;\n6;Shirt;5;;"[{""size"": ""\\u0000""}]"\n7;Shirt 😀;5;;"[{""a"": ""\\\\u0000""}]"\n`,
+    );
+    const { id } = await begin(path, { auto_import: true });
+    await work();
+    const done = await batch(id);
+    expect(done).toMatchObject({ status: "completed", valid_rows: 1, invalid_rows: 6 });
+    expect(done.validation_errors.map((error: Record<string, unknown>) => error.code)).toEqual([
+      "not_utf8",
+      "not_utf8",
+      "too_long",
+      "not_an_address",
+      "not_an_address",
+      "not_a_list",
+    ]);
+    expect(await products("title")).toEqual([{ title: "Shirt 😀" }]);
+  });
+
   test("with other names is mapped by its owner", async () => {
     const path = upload("Artikel,Bezeichnung\n1,Hemd\n");
     const { id } = await begin(path, {

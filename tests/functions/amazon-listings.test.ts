@@ -142,6 +142,13 @@ describe("a seller's listings", () => {
     ).toEqual([{ row_number: 1, column_name: "itemName", code: "missing", value: "A" }]);
   });
 
+  test("whose names are too long are cut, and never within a character", async () => {
+    list(data, seller, { sku: "A", title: `${"x".repeat(499)}😀`, updatedAt: at(1) });
+    await connect();
+    await work();
+    expect((await batches())[0]).toMatchObject({ status: "completed", imported_count: 1 });
+  });
+
   test("that changed are read alone the next time; of a full import, what is gone is archived", async () => {
     const long = new Date(Date.now() - 86_400_000).toISOString();
     for (const sku of ["A", "B", "C"]) list(data, seller, { sku, updatedAt: long });

@@ -34,6 +34,21 @@ describe("an import", () => {
     expect((await batches())[0]).toMatchObject({ status: "cancelled" });
   });
 
+  test("that was never finished begins anew by itself six hours after the seller connected, of all", async () => {
+    await connect();
+    const [batch] = await batches();
+    await testDb.user(ada.id).call("commerce.cancel_import", { batch_id: batch?.id });
+    await testDb.call("private.import_due_amazon");
+    expect(await batches()).toHaveLength(1);
+    await testDb.advanceClock("7 hours");
+    await testDb.call("private.import_due_amazon");
+    const [, next] = await batches();
+    expect(
+      await testDb.query("select payload ->> 'since' as since from ops.jobs where id = $1", [next!.job_id]),
+    ).toEqual([{ since: null }]);
+    await testDb.setClock(null);
+  });
+
   test("of changes begins by itself six hours later", async () => {
     await connect();
     await work();

@@ -3,7 +3,7 @@
 
 import { z } from "zod";
 import { type AmazonClient, AmazonError } from "../../_shared/amazon.ts";
-import type { ProductRow, RowError } from "../imports/rows.ts";
+import { clean, type ProductRow, type RowError } from "../imports/rows.ts";
 import { type CatalogItem, catalogOf, imagesOf, parse } from "./catalog.ts";
 import { type Stock, stockAtAmazon } from "./stock.ts";
 
@@ -163,7 +163,7 @@ function take(
   if (title === "") {
     reading.invalid++;
     const message = "The listing has no name in this marketplace.";
-    page.errors.push({ row, column: "itemName", code: "missing", message, value: item.sku });
+    page.errors.push({ row, column: "itemName", code: "missing", message, value: clean(item.sku) });
     return;
   }
   reading.valid++;
@@ -174,19 +174,17 @@ function take(
   const bullets = textOf(item.attributes.bullet_point, marketplaceId);
   page.products.push({
     row,
-    external_id: item.sku.slice(0, 255),
-    sku: item.sku.slice(0, 255),
-    title: title.slice(0, 500),
-    description: (text("product_description") ?? (bullets.join("\n") || null))?.slice(0, 100_000) ?? null,
+    external_id: cut(item.sku, 255),
+    sku: cut(item.sku, 255),
+    title: cut(title, 500),
+    description: cut(text("product_description") ?? (bullets.join("\n") || null), 100_000),
     images: imagesOf(entry, marketplaceId, summary?.mainImage?.link),
     price_cents: price?.cents ?? null,
     compare_at_price_cents: price && list && list.cents > price.cents ? list.cents : null,
     currency: price?.currency ?? list?.currency ?? "USD",
-    product_type: summary?.productType?.slice(0, 255) ?? null,
-    vendor: (facts?.brand ?? text("brand"))?.slice(0, 255) ?? null,
-    tags: facts?.browseClassification?.displayName
-      ? [facts.browseClassification.displayName.slice(0, 255)]
-      : [],
+    product_type: cut(summary?.productType ?? null, 255),
+    vendor: cut(facts?.brand ?? text("brand"), 255),
+    tags: facts?.browseClassification?.displayName ? [cut(facts.browseClassification.displayName, 255)] : [],
     variants: [],
     inventory_quantity: isSentByAmazon(item)
       ? (stock.get(item.sku) ?? null)
@@ -201,13 +199,19 @@ function take(
   });
 }
 
+/** The beginning of a text, in whole characters. */
+function cut<T extends string | null>(text: T, most: number): T;
+function cut(text: string | null, most: number): string | null {
+  return text === null ? null : clean(text.slice(0, most));
+}
+
 /** The values of an attribute that are texts, those of the marketplace. */
 function textOf(value: unknown, marketplaceId: string): string[] {
   const parsed = attribute.safeParse(value);
   return (parsed.data ?? [])
     .filter(({ marketplace_id }) => (marketplace_id ?? marketplaceId) === marketplaceId)
     .flatMap((entry) =>
-      typeof entry.value === "string" && entry.value.trim() !== "" ? [entry.value.trim()] : [],
+      typeof entry.value === "string" && entry.value.trim() !== "" ? [clean(entry.value.trim())] : [],
     );
 }
 

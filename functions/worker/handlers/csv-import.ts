@@ -3,7 +3,7 @@ import type { Database } from "../../_shared/db.ts";
 import { findImport, finishCheck, finishImport, noteCheck, storeRows } from "../../_shared/sql/imports.ts";
 import { type Columns, mapColumns } from "../imports/columns.ts";
 import { delimiterOf, firstLine, openCsv } from "../imports/read.ts";
-import { type ProductRow, type RowError, readRow } from "../imports/rows.ts";
+import { clean, type ProductRow, type RowError, readRow } from "../imports/rows.ts";
 import { completed, type Handler, JobError, waiting } from "../job.ts";
 import type { Storage } from "../storage.ts";
 
@@ -119,7 +119,7 @@ function begin(state: State, cells: string[], mapping: Record<string, unknown>):
       "The file needs a column for the title and one for an id or SKU; map them where they have other names.";
     throw new JobError("missing_columns", message, { retry: false });
   }
-  state.header = cells;
+  state.header = cells.map(clean);
   state.columns = columns;
 }
 

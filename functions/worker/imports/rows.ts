@@ -53,6 +53,11 @@ const address = z.url({ protocol: /^https?$/ }).max(2000);
 const mostImages = 20;
 const mostTags = 100;
 const variantList = z.array(z.looseObject({}));
+/** Escapes of what a text of JSON may hold and the database does not keep. */
+const unstorable = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/;
+
+/** What the database keeps of no text: NUL, and half of a character that was cut in two. */
+export const clean = (text: string) => text.replaceAll("\0", "\uFFFD").toWellFormed();
 
 class Reader {
   readonly errors: RowError[] = [];
@@ -72,7 +77,8 @@ class Reader {
     const index = this.#columns[field]?.[0];
     const column = index === undefined ? field : (this.#header[index] ?? field);
     if (this.errors.every((error) => error.column !== column)) {
-      this.errors.push({ row: this.#row, column, code, message, value: value?.slice(0, 200) ?? null });
+      const shown = value === null ? null : clean(value.slice(0, 200));
+      this.errors.push({ row: this.#row, column, code, message, value: shown });
     }
     return null;
   }
@@ -108,7 +114,7 @@ class Reader {
     const urls = [
       ...new Set(cells.flatMap((cell) => cell.split(/[\s|;]+|,(?=https?:)/)).filter((url) => url !== "")),
     ];
-    const bad = urls.find((url) => !address.safeParse(url).success);
+    const bad = urls.find((url) => url.includes("\0") || !address.safeParse(url).success);
     if (bad !== undefined) this.fail("images", "not_an_address", "is not the http address of a picture", bad);
     if (urls.length > mostImages) {
       this.fail("images", "too_many", `names more than ${mostImages} pictures`, String(urls.length));
@@ -136,7 +142,7 @@ class Reader {
     const value = this.text("variants");
     if (value === null) return [];
     const parsed = variantList.safeParse(parseJson(value));
-    if (parsed.success) return parsed.data;
+    if (parsed.success && !unstorable.test(JSON.stringify(parsed.data))) return parsed.data;
     this.fail("variants", "not_a_list", "is not a JSON list of objects", value);
     return [];
   }
