@@ -255,6 +255,7 @@ begin
   if not found then
     return null;
   end if;
+  perform billing._lock_wallet(v_payment.workspace_id);
   insert into billing.disputes as d (payment_id, workspace_id, provider, provider_dispute_id, amount_minor, currency,
     reason, status, evidence_due_at, closed_at)
   values (v_payment.id, v_payment.workspace_id, provider, provider_dispute_id, amount_minor, v_payment.currency,

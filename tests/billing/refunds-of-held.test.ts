@@ -38,6 +38,14 @@ async function bought(kind = "prepaid") {
       amount_minor: cents,
       status,
     });
+  const dispute = (status: string, cents = 500) =>
+    db.service.call<string>("billing.apply_dispute", {
+      provider: "stripe",
+      provider_payment_id: `pi_${payment}`,
+      provider_dispute_id: `dp_${payment}`,
+      amount_minor: cents,
+      status,
+    });
   const taken = async () =>
     (
       await db.query("select taken_micro, missing_micro from billing.payment_refunds where payment_id = $1", [
@@ -45,7 +53,7 @@ async function bought(kind = "prepaid") {
       ])
     )[0];
   const available = async () => (await balance(db.service, workspaceId)).available_micro;
-  return { workspaceId, payment, tell, taken, available };
+  return { workspaceId, payment, tell, dispute, taken, available };
 }
 
 test.each(["prepaid", "purchase"])("held %s credits are taken when the hold is released", async (kind) => {
@@ -113,6 +121,43 @@ test("releases and the refund's end at the same moment wait for each other and l
     ...holds.map(({ usage_event_id }) => release(db.service, usage_event_id, randomUUID())),
     tell("failed"),
     tell("failed"),
+  ]);
+  expect(await available()).toBe(1000);
+  await expectSound(db);
+});
+
+test("held credits of a disputed payment are taken when they come back, and the wallet thaws with the last", async () => {
+  const { workspaceId, dispute, available } = await bought();
+  const holds = [
+    await authorize(db.service, workspaceId, 300),
+    await authorize(db.service, workspaceId, 200),
+  ];
+  const walletOf = async () =>
+    (
+      await db.query("select status, frozen_reason from billing.wallets where workspace_id = $1", [
+        workspaceId,
+      ])
+    )[0];
+  await dispute("open");
+  for (const { usage_event_id } of holds) {
+    expect(await walletOf()).toEqual({ status: "frozen", frozen_reason: "dispute" });
+    await release(db.service, usage_event_id);
+    expect(await available()).toBe(0);
+  }
+  expect(await walletOf()).toEqual({ status: "active", frozen_reason: null });
+  await dispute("won");
+  expect(await available()).toBe(1000);
+  await expectSound(db);
+});
+
+test("releases and the dispute's end at the same moment leave one sum, too", async () => {
+  const { workspaceId, dispute, available } = await bought();
+  const holds = await Promise.all(Array.from({ length: 10 }, () => authorize(db.service, workspaceId, 100)));
+  await dispute("open");
+  await Promise.all([
+    ...holds.map(({ usage_event_id }) => release(db.service, usage_event_id)),
+    dispute("under_review"),
+    dispute("won"),
   ]);
   expect(await available()).toBe(1000);
   await expectSound(db);

@@ -1,11 +1,20 @@
-// Random lives of one payment: refunds asked for, made and refused, disputes of parts of it opened, won and lost, in any
-// order, beside a model of a few lines.
+// Random lives of one payment: refunds asked for, made and refused, disputes of parts of it opened, won and lost, its
+// credits held, given back and spent, in any order, beside a model of a few lines.
 import fc from "fast-check";
 import { beforeAll, expect, test } from "vitest";
 import type { TestDatabase } from "../helpers/database.ts";
 import { histories, secondsFor } from "../helpers/properties.ts";
 import { newTopUp, settleCheckout } from "./checkout.ts";
-import { balance, billingDatabase, expectSound, freshKey, record } from "./money.ts";
+import {
+  authorize,
+  balance,
+  billingDatabase,
+  expectSound,
+  freshKey,
+  record,
+  refund as refundUsage,
+  release,
+} from "./money.ts";
 
 let db: TestDatabase;
 beforeAll(async () => {
@@ -17,7 +26,8 @@ type Step =
   | { do: "refund" | "dispute"; minor: number }
   | { do: "answer"; which: number; status: "succeeded" | "failed" }
   | { do: "decide"; which: number; status: "won" | "lost" }
-  | { do: "spend"; minor: number };
+  | { do: "spend" | "hold"; minor: number }
+  | { do: "return"; which: number };
 const refund = fc.record({ do: fc.constantFrom("refund" as const, "dispute" as const), minor: cents });
 const answer = fc.record({
   do: fc.constant("answer" as const),
@@ -29,7 +39,11 @@ const decide = fc.record({
   which: fc.nat(5),
   status: fc.constantFrom("won" as const, "lost" as const),
 });
-const spend = fc.record({ do: fc.constant("spend" as const), minor: fc.integer({ min: 1, max: 100 }) });
+const spend = fc.record({
+  do: fc.constantFrom("spend" as const, "hold" as const),
+  minor: fc.integer({ min: 1, max: 100 }),
+});
+const giveBack = fc.record({ do: fc.constant("return" as const), which: fc.nat(5) });
 
 /** What the provider has of one payment of 500 cents: refunds by status and disputes by status, in cents. */
 async function newLife() {
@@ -47,10 +61,14 @@ async function newLife() {
     });
   const sum = (of: typeof refunds, ...statuses: string[]) =>
     of.filter(({ status }) => statuses.includes(status)).reduce((all, { minor }) => all + minor, 0);
-  let spent = 0;
-  /** Micro-units of what is neither back nor asked back nor spent. */
+  const charges: { id: string; amount: number; held: boolean }[] = [];
+  /** Micro-units of what is neither back nor asked back nor spent nor held. */
   const left = () =>
-    Math.max(0, (500 - sum(refunds, "pending", "succeeded") - sum(disputes, "open", "lost")) * 1000 - spent);
+    Math.max(
+      0,
+      (500 - sum(refunds, "pending", "succeeded") - sum(disputes, "open", "lost")) * 1000 -
+        charges.reduce((all, { amount }) => all + amount, 0),
+    );
 
   async function take(next: Step): Promise<void> {
     if (next.do === "refund" || next.do === "dispute") {
@@ -59,7 +77,10 @@ async function newLife() {
       if (room === 0) return;
       of.push({ id: freshKey(next.do), minor: Math.min(room, next.minor), status });
       await tell(next.do, of.at(-1)!);
-    } else if (next.do === "spend") {
+    } else if (next.do === "return") {
+      const [one] = charges.splice(next.which % Math.max(1, charges.length), 1);
+      if (one) await (one.held ? release : refundUsage)(db.service, one.id);
+    } else if (next.do === "spend" || next.do === "hold") {
       const { available_micro } = await balance(db.service, workspaceId);
       const frozen = await db.query(
         "select 1 from billing.wallets where workspace_id = $1 and status = 'frozen'",
@@ -67,8 +88,12 @@ async function newLife() {
       );
       if (frozen.length > 0 || available_micro === 0) return;
       const amount = Math.min(available_micro, next.minor * 1000);
-      await record(db.service, workspaceId, amount);
-      spent += amount;
+      const { usage_event_id: id } = await (next.do === "hold" ? authorize : record)(
+        db.service,
+        workspaceId,
+        amount,
+      );
+      charges.push({ id, amount, held: next.do === "hold" });
     } else {
       const [kind, of, was] =
         next.do === "answer"
@@ -95,11 +120,11 @@ const ends = fc.record({
 });
 
 test(
-  "at each moment exactly the credits of what is neither back nor asked back nor spent can be spent",
+  "at each moment exactly the credits of what is neither back nor asked back, spent nor held can be spent",
   async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.oneof(refund, answer, decide, spend), { minLength: 2, maxLength: 14 }),
+        fc.array(fc.oneof(refund, answer, decide, spend, giveBack), { minLength: 2, maxLength: 16 }),
         ends,
         async (steps, status) => {
           const life = await newLife();
