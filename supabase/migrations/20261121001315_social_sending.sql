@@ -140,24 +140,31 @@ comment on function private.refusal_to_send(social.messages, social.conversation
   'Why a message may not be sent now, as the name of an error.';
 revoke all on function private.refusal_to_send from public, anon, authenticated, service_role;
 
--- Seconds until an account that stays below the platform's limits may send again; null: now.
-create function private.seconds_until_allowed(account_id uuid) returns double precision
+-- Seconds until an account that stays below the platform's limits may send again; null: now. What has been handed over
+-- and not yet answered counts like what was sent, but for the message itself.
+create function private.seconds_until_allowed(account_id uuid, message_id uuid default null) returns double precision
 language plpgsql stable
 set search_path = ''
 as $$
 begin
   return (
     select max(extract(epoch from (
-      select m.sent_at + w.per from social.messages m
-      where m.connected_account_id = l.account_id and m.direction = 'outbound' and m.source <> 'app'
-        and m.sent_at > private.now() - w.per
-      order by m.sent_at desc offset w.most - 1 limit 1) - private.now()))
+      select o.at + w.per from (
+        (select m.sent_at as at from social.messages m
+          where m.connected_account_id = l.account_id and m.direction = 'outbound' and m.source <> 'app'
+            and m.sent_at > private.now() - w.per
+          order by m.sent_at desc limit w.most)
+        union all
+        select m.attempted_at from social.messages m
+        where m.connected_account_id = l.account_id and m.status = 'sending'
+          and m.attempted_at > private.now() - w.per and m.id is distinct from seconds_until_allowed.message_id) o
+      order by o.at desc offset w.most - 1 limit 1) - private.now()))
     from social.send_limits l
     cross join lateral (values (l.hourly_limit, interval '1 hour'), (l.daily_limit, interval '1 day')) as w (most, per)
     where l.account_id = seconds_until_allowed.account_id
   );
 end $$;
-comment on function private.seconds_until_allowed(uuid) is 'How long an account''s own send limits hold it back.';
+comment on function private.seconds_until_allowed(uuid, uuid) is 'How long an account''s own send limits hold it back.';
 revoke all on function private.seconds_until_allowed from public, anon, authenticated, service_role;
 
 -- What the job of a message is to do: {action: send, ...}, {action: wait, seconds}, {action: drop, reason}, or
@@ -183,7 +190,9 @@ begin
   if v_refusal is not null and v_message.attempted_at is null then
     return jsonb_build_object('action', 'drop', 'reason', v_refusal);
   end if;
-  v_seconds := private.seconds_until_allowed(v_message.connected_account_id);
+  -- one after the other, or two would each find room for one
+  perform from social.send_limits l where l.account_id = v_message.connected_account_id for no key update;
+  v_seconds := private.seconds_until_allowed(v_message.connected_account_id, v_message.id);
   if v_seconds > 0 then
     update social.send_limits l set reset_at = private.now() + make_interval(secs => v_seconds)
     where l.account_id = v_message.connected_account_id;

@@ -45,12 +45,21 @@ declare
   v_conversation social.conversations := private.settle_recipient(message, output ->> 'recipient_id');
   v_at timestamptz := private.now();
   v_comment social.comments;
+  v_echo social.messages;
 begin
   -- the platform's echo was quicker and stands as a message of its own
   delete from social.messages m where m.conversation_id = v_conversation.id and m.id <> message.id
-    and m.platform_message_id = output ->> 'platform_message_id' and m.source = 'app';
-  if found then
-    update social.conversations c set message_count = c.message_count - 1 where c.id = v_conversation.id;
+    and m.platform_message_id = output ->> 'platform_message_id' and m.source = 'app'
+  returning * into v_echo;
+  if v_echo.id is not null then
+    update social.conversations c set message_count = c.message_count - 1 where c.id = v_conversation.id
+    returning * into v_conversation;
+    -- nobody has talked but ourselves
+    if v_conversation.bot_data ->> 'silenced_by' = v_echo.id::text and v_conversation.taken_over_by is null
+      and not exists (select from social.messages m where m.conversation_id = v_conversation.id and m.source = 'app'
+        and m.position > v_echo.position) then
+      v_conversation := private.end_takeover(v_conversation);
+    end if;
   end if;
   update social.messages m
   set status = 'sent', platform_message_id = output ->> 'platform_message_id', sent_at = v_at

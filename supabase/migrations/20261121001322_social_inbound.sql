@@ -123,6 +123,8 @@ declare
   v_at timestamptz := least(coalesce(private.meta_time(v_value -> 'timestamp'), event.created_at), private.now());
   v_conversation social.conversations;
   v_minutes integer := (select s.takeover_minutes from social.bot_settings s where s.account_id = account.id);
+  v_was_silent boolean;
+  v_id uuid;
 begin
   select * into v_conversation from social.conversations c
   where c.connected_account_id = account.id and c.platform_user_id = v_value #>> '{recipient,id}';
@@ -146,7 +148,8 @@ begin
     platform_message_id, sender_platform_id, message_type, message_text, attachments, sent_at, created_at)
   values (account.workspace_id, account.id, v_conversation.id, 'outbound', 'app', 'sent', v_body ->> 'mid',
     account.external_account_id, private.inbound_type(v_body), left(v_body ->> 'text', 10000),
-    private.attachments_of(v_body), v_at, v_at);
+    private.attachments_of(v_body), v_at, v_at)
+  returning id into v_id;
   update social.conversations c
   set message_count = c.message_count + 1,
     last_message_text = case when v_at >= c.last_message_at
@@ -154,7 +157,12 @@ begin
       else c.last_message_text end,
     last_message_at = greatest(c.last_message_at, v_at)
   where c.id = v_conversation.id returning * into v_conversation;
-  perform private.begin_takeover(v_conversation, null, v_at + make_interval(mins => v_minutes));
+  v_was_silent := private.is_taken_over(v_conversation);
+  perform private.begin_takeover(v_conversation, null,
+    private.silent_until(v_conversation, v_at + make_interval(mins => v_minutes)));
+  -- should it turn out to be a message of ours after all: see private.note_sent
+  update social.conversations c set bot_data = c.bot_data || jsonb_build_object('silenced_by', v_id)
+  where c.id = v_conversation.id and not v_was_silent;
   return 'kept';
 end $$;
 comment on function private.apply_echo(ops.webhook_events, integrations.connected_accounts) is
@@ -167,6 +175,19 @@ set search_path = ''
 as $$ select regexp_replace(trim(a), '\s+', ' ', 'g') = regexp_replace(trim(b), '\s+', ' ', 'g') $$;
 comment on function private.same_text(text, text) is 'Are two texts the same but for white space?';
 revoke all on function private.same_text from public, anon, authenticated, service_role;
+
+-- Writing silences the bot for a while, and never for a shorter one than it was to be silent anyway.
+create function private.silent_until(conversation social.conversations, until timestamptz) returns timestamptz
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return case when until is null or not private.is_taken_over(conversation) then until
+    when conversation.taken_over_until is not null then greatest(conversation.taken_over_until, until) end;
+end $$;
+comment on function private.silent_until(social.conversations, timestamptz) is
+  'Until when the bot is silent after somebody of the account wrote; null: until it is handed back.';
+revoke all on function private.silent_until from public, anon, authenticated, service_role;
 
 -- A member has begun to talk. Again: only the time in which the bot is silent changes.
 create function private.begin_takeover(conversation social.conversations, person uuid, until timestamptz)

@@ -135,7 +135,7 @@ begin
   select s.takeover_minutes into v_minutes from social.bot_settings s
   where s.account_id = v_conversation.connected_account_id;
   v_conversation := private.begin_takeover(v_conversation, auth.uid(),
-    private.now() + make_interval(mins => v_minutes));
+    private.silent_until(v_conversation, private.now() + make_interval(mins => v_minutes)));
   update social.conversations c set status = 'active', is_accepted = true,
     category = case c.category when 'requests' then 'general' else c.category end
   where c.id = v_conversation.id;

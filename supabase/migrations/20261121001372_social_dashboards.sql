@@ -101,7 +101,8 @@ begin
   cross join lateral (
     select count(*) as last_day, count(*) filter (where s.sent_at > private.now() - interval '1 hour') as last_hour
     from social.messages s
-    where s.connected_account_id = a.id and s.direction = 'outbound' and s.sent_at > private.now() - interval '1 day'
+    where s.connected_account_id = a.id and s.direction = 'outbound' and s.source <> 'app'
+      and s.sent_at > private.now() - interval '1 day'
   ) m
   cross join lateral (
     select count(*) as waiting from social.messages s where s.connected_account_id = a.id and s.status = 'queued'
