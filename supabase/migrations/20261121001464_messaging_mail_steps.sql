@@ -82,11 +82,19 @@ begin
       from_name text, to_addresses text[], cc_addresses text[], subject text, snippet text, text_body text,
       html_body text, attachments jsonb, size_bytes bigint, is_truncated boolean, is_read boolean,
       received_at timestamptz)
+  ), renamed as (
+    -- copies of one mail, which a list sends as well, have one Message-ID: each takes a UID of its own
+    select k.id, n.uid
+    from (select c.uid, c.message_id, row_number() over (partition by c.message_id order by c.uid) as place
+      from news c where not exists (select from messaging.email_messages m where m.account_id = v_account.id
+        and m.folder = 'INBOX' and m.uid_validity = store_emails.uid_validity and m.uid = c.uid)) n
+    join (select m.id, m.message_id, row_number() over (partition by m.message_id order by m.uid) as place
+      from messaging.email_messages m
+      where m.account_id = v_account.id and m.direction = 'in' and m.uid_validity <> store_emails.uid_validity
+        and m.message_id in (select c.message_id from news c)) k on k.message_id = n.message_id and k.place = n.place
   ), moved as (
     update messaging.email_messages m set uid_validity = store_emails.uid_validity, uid = n.uid
-    from news n
-    where m.account_id = v_account.id and m.direction = 'in' and m.message_id = n.message_id
-      and m.uid_validity <> store_emails.uid_validity
+    from renamed n where m.id = n.id
     returning n.uid as uid
   )
   insert into messaging.email_messages (account_id, direction, status, uid_validity, uid, message_id, in_reply_to,
