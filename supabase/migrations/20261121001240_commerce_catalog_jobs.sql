@@ -241,6 +241,7 @@ create table commerce.catalog_job_products (
   publish_status text,
   publish_error text,
   publish_job_id bigint,
+  media_ids_before text[],
   published_media_ids text[] not null default '{}',
   published_urls text[] not null default '{}',
   started_at timestamptz,
@@ -287,6 +288,8 @@ comment on column commerce.catalog_job_products.provider is
   'Who makes it now, or made it last; another one after the first failed.';
 comment on column commerce.catalog_job_products.attempts is 'How often it was put into a chunk.';
 comment on column commerce.catalog_job_products.publish_status is 'Null: is not to be published.';
+comment on column commerce.catalog_job_products.media_ids_before is
+  'Media that the product had in its shop before publishing that gave up had added any; null: it has added none.';
 comment on column commerce.catalog_job_products.published_urls is
   'Addresses of its pictures in the shop, without their query: they are no pictures of the garment.';
 create index catalog_job_products_status on commerce.catalog_job_products (catalog_job_id, status, position);

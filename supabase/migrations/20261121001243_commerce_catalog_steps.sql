@@ -133,6 +133,48 @@ comment on function private.write_off_catalog_products(uuid) is
   'Cancels the products of a catalog job that have not been begun.';
 revoke all on function private.write_off_catalog_products from public, anon, authenticated, service_role;
 
+-- Cancels the publishing of a catalog job's pictures. With begun false only where nothing has been added yet: pictures
+-- that a shop has been given are there, and have to be known.
+create function private.stop_publishing(catalog_job_id uuid, begun boolean) returns void
+language plpgsql
+set search_path = ''
+as $$
+#variable_conflict use_variable
+declare
+  v_jobs bigint[] := array(select l.id from ops.live_jobs l
+    where l.id = any (array(select i.publish_job_id from commerce.catalog_job_products i
+        where i.catalog_job_id = stop_publishing.catalog_job_id and i.publish_status = 'pending'))
+      and l.progress < case when begun then 101 else 20 end
+    order by l.id for update);
+begin
+  update commerce.catalog_job_products i set publish_status = 'cancelled'
+  where i.catalog_job_id = stop_publishing.catalog_job_id and i.publish_status = 'pending'
+    and i.publish_job_id = any (v_jobs);
+  perform ops.cancel_job(u.id) from unnest(v_jobs) u (id);
+end $$;
+comment on function private.stop_publishing(uuid, boolean) is
+  'Cancels what a catalog job has not published yet; with begun, what is being published as well.';
+revoke all on function private.stop_publishing from public, anon, authenticated, service_role;
+
+-- The queue's jobs of a catalog job's work in the queue's order: chunks, then products and what is published of them.
+create function private.lock_catalog_work(catalog_job_id uuid) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform from ops.live_jobs l
+  where l.id = any (array(select c.job_id from commerce.catalog_job_chunks c
+    where c.catalog_job_id = lock_catalog_work.catalog_job_id and c.status = 'processing'))
+  order by l.id for update;
+  perform from ops.live_jobs l
+  where l.id = any (array(select case i.status when 'processing' then i.job_id else i.publish_job_id end
+    from commerce.catalog_job_products i where i.catalog_job_id = lock_catalog_work.catalog_job_id
+      and (i.status = 'processing' or i.publish_status = 'pending')))
+  order by l.id for update;
+end $$;
+comment on function private.lock_catalog_work(uuid) is 'Locks the jobs that a catalog job has in the queue.';
+revoke all on function private.lock_catalog_work from public, anon, authenticated, service_role;
+
 -- Stops a locked catalog job for good: nothing new is asked of a provider from here on. What was not begun is written
 -- off by the coordinator, however many thousands that are. With an error it ends as failed.
 create function private.stop_catalog_job(catalog_job commerce.catalog_jobs, error text default null)
@@ -142,16 +184,10 @@ set search_path = ''
 as $$
 declare
   v_job commerce.catalog_jobs;
-  v_publishing bigint[];
 begin
+  perform private.lock_catalog_work(catalog_job.id);
   perform private.take_back_products(catalog_job.id, 'cancelled', true);
-  with stopped as (
-    update commerce.catalog_job_products i set publish_status = 'cancelled'
-    where i.catalog_job_id = catalog_job.id and i.publish_status = 'pending'
-    returning i.publish_job_id
-  )
-  select array_agg(s.publish_job_id order by s.publish_job_id) into v_publishing from stopped s;
-  perform ops.cancel_job(u.id) from unnest(v_publishing) u (id);
+  perform private.stop_publishing(catalog_job.id, false);
   update commerce.catalog_jobs j
   set status = 'cancelling', error_code = split_part(error, ':', 1), error_message = error
   where j.id = catalog_job.id
@@ -159,7 +195,7 @@ begin
   return v_job;
 end $$;
 comment on function private.stop_catalog_job(commerce.catalog_jobs, text) is
-  'Cancels what a catalog job has not done yet; it ends when what is being stored is.';
+  'Cancels what a catalog job has not done yet; it ends when what is being stored or published is.';
 revoke all on function private.stop_catalog_job from public, anon, authenticated, service_role;
 
 -- One look of the coordinator. is_live false: it has nothing more to do, as has one of an earlier round.
@@ -229,6 +265,8 @@ begin
   where c.catalog_job_id = v_job.id and c.status = 'processing';
   v_job := private.stop_catalog_job(v_job, case event
     when 'dead' then coalesce(job.error, 'internal_error: The job failed.') end);
+  -- nobody is left who would see it end
+  perform private.stop_publishing(v_job.id, true);
   perform private.note_catalog_job(v_job);
 end $$;
 comment on function commerce.on_catalog_job(ops.jobs, text) is

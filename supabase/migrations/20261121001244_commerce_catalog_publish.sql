@@ -25,6 +25,30 @@ comment on function private.publish_catalog_product(uuid) is
   'Enqueues the publishing of a catalog product''s pictures, where that is wished.';
 revoke all on function private.publish_catalog_product from public, anon, authenticated, service_role;
 
+-- A publication that an operator replays: its catalog job is coordinated until it has ended, so that its counts are
+-- right again. Error: catalog_job_running.
+create function private.replay_publication(item_id uuid, publish_job_id bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job commerce.catalog_jobs;
+begin
+  update commerce.catalog_job_products i set publish_status = 'pending', publish_error = null
+  where i.publish_job_id = replay_publication.publish_job_id and i.id = item_id and i.publish_status = 'failed';
+  select j.* into v_job from commerce.catalog_jobs j join commerce.catalog_job_products i on i.catalog_job_id = j.id
+  where i.id = item_id and i.publish_status = 'pending' for update of j;
+  if v_job.completed_at is not null then
+    perform private.let_catalog_job_go_on(v_job);
+  end if;
+exception when unique_violation then
+  perform private.fail('catalog_job_running', 'Another catalog job of this shop has not ended.',
+    jsonb_build_object('catalog_job_id', v_job.id));
+end $$;
+comment on function private.replay_publication(uuid, bigint) is
+  'Has the pictures of a catalog product published once more, and counted.';
+revoke all on function private.replay_publication from public, anon, authenticated, service_role;
+
 -- on_event of commerce.publish_product. output: {media_ids: [...], urls: [...]}.
 create function commerce.on_publish_job(job ops.jobs, event text) returns void
 language plpgsql
@@ -43,11 +67,12 @@ begin
   elsif event in ('dead', 'cancelled') then
     update commerce.catalog_job_products i
     set publish_status = case event when 'dead' then 'failed' else 'cancelled' end,
-      publish_error = case event when 'dead' then v_error end
+      publish_error = case event when 'dead' then v_error end,
+      media_ids_before = case when job.checkpoint ? 'known'
+        then array(select jsonb_array_elements_text(job.checkpoint -> 'known')) else i.media_ids_before end
     where i.publish_job_id = job.id and i.id = (job.payload ->> 'item_id')::uuid and i.publish_status = 'pending';
   elsif event = 'replayed' then
-    update commerce.catalog_job_products i set publish_status = 'pending', publish_error = null
-    where i.publish_job_id = job.id and i.id = (job.payload ->> 'item_id')::uuid and i.publish_status = 'failed';
+    perform private.replay_publication((job.payload ->> 'item_id')::uuid, job.id);
   end if;
 end $$;
 comment on function commerce.on_publish_job(ops.jobs, text) is

@@ -31,11 +31,11 @@ begin
   v_job.progress := case when v_job.total_products = 0 then 0 else least(99,
     100 * (v_job.items_processed + v_job.items_cancelled) / v_job.total_products) end;
   v_job.status := case
-    when v_live > 0 then v_job.status
+    when v_live > 0 or v_publishing > 0 then v_job.status
     when v_job.status = 'pausing' then 'paused'
     when v_job.status = 'cancelling' then case when v_pending > 0 then 'cancelling'
       when v_job.error_code is null then 'cancelled' else 'failed' end
-    when v_job.status <> 'processing' or v_publishing > 0 then v_job.status
+    when v_job.status <> 'processing' then v_job.status
     when v_pending > 0 then case when problem is null then 'processing' else 'waiting_for_credits' end
     when v_job.items_failed > 0 and v_job.items_succeeded = 0 then 'failed'
     else 'completed' end;

@@ -16,6 +16,7 @@ import { Merchant } from "../../supabase/local/standins/shopify/shop.ts";
 import { emptyShop, emptyShopifyData } from "../../supabase/local/standins/shopify/state.ts";
 import { functionsDatabase } from "../functions/harness.ts";
 import { createTestDatabase } from "../helpers/database.ts";
+import { expectError } from "../helpers/errors.ts";
 import { clearJobs } from "../helpers/jobs.ts";
 import { createCatalog, price, unsound } from "./catalog-stage.ts";
 
@@ -111,6 +112,11 @@ async function published(s: Stage, id: string, ...statuses: string[]) {
   }
   throw new Error(`The catalog job is ${(await s.job(id)).status}.`);
 }
+/** The shop asked us to wait, so that nothing of it begins. */
+const closeShop = (s: Stage) =>
+  testDb.service.call("ops.close_limit_key", { name: `key:shopify:${s.accountId}`, seconds: 3600 });
+const openShop = (s: Stage) =>
+  testDb.service.call("ops.open_limit_key", { name: `key:shopify:${s.accountId}` });
 const asked = ({ control }: Stage, what: string) =>
   control.requests.filter(({ body }) => String(body).includes(what)).length;
 
@@ -178,11 +184,74 @@ describe("publishing", () => {
 
   test("stops when the job is cancelled", async () => {
     const s = await createShopCatalog(2);
-    s.control.add({ queue_ms: 60_000 });
+    await closeShop(s);
     const { id } = await s.start({ auto_publish: true });
     for (let n = 0; n < 6; n++) await s.step();
     expect(await s.job(id)).toMatchObject({ status: "processing", items_succeeded: 2 });
     await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: id });
     expect(await published(s, id, "cancelled")).toMatchObject({ items_published: 0, items_unpublished: 2 });
+    await openShop(s);
+    for (let n = 0; n < 6; n++) await s.step();
+    expect(asked(s, "AddMedia")).toBe(0);
+  });
+
+  test.each(["cancel", "pause"])(
+    "that a shop is at lasts as long when the job is told to %s",
+    async (what) => {
+      const s = await createShopCatalog(2);
+      s.control.add({ queue_ms: 300 });
+      const { id } = await s.start({ auto_publish: true });
+      for (let n = 0; n < 4; n++) await s.step();
+      expect(await s.job(id)).toMatchObject({ status: "processing", items_succeeded: 2 });
+      expect(asked(s, "AddMedia")).toBe(2);
+      await s.user.call(`commerce.${what}_catalog_job`, { catalog_job_id: id });
+      const ended = await published(s, id, "cancelled", "paused");
+      expect(ended).toMatchObject({ items_published: 2, items_unpublished: 0 });
+      if (what === "pause") await s.user.call("commerce.cancel_catalog_job", { catalog_job_id: id });
+      await published(s, id, "cancelled");
+      await s.readShop();
+      expect(await s.user.call("commerce.estimate_catalog_job", s.settings)).toMatchObject({ products: 0 });
+      expect(await testDb.query(unsound)).toEqual([]);
+    },
+  );
+
+  test("ends with a coordinator that an operator cancels", async () => {
+    const s = await createShopCatalog(1);
+    s.control.add({ queue_ms: 60_000 });
+    const { id, job_id } = await s.start({ auto_publish: true });
+    for (let n = 0; n < 4; n++) await s.step();
+    expect(asked(s, "AddMedia")).toBe(1);
+    await testDb.service.call("ops.cancel_job", { id: job_id });
+    expect(await s.job(id)).toMatchObject({ status: "cancelled", items_published: 0, items_unpublished: 1 });
+  });
+
+  test("that gave up is replayed: nothing is there twice, and the job counts it", async () => {
+    const s = await createShopCatalog(2);
+    s.control.add({ fail: "run", times: 1 });
+    const { id } = await s.start({ auto_publish: true });
+    expect(await published(s, id, "completed")).toMatchObject({ items_published: 1, items_unpublished: 1 });
+    const [failed] = (await s.items(id)).filter(({ publish_status }) => publish_status === "failed");
+    await testDb.service.call("ops.replay_job", { id: failed!.publish_job_id });
+    expect(await s.job(id)).toMatchObject({ status: "processing", completed_at: null });
+    await expectError(s.start(), "catalog_job_running", "PT409");
+    expect(await published(s, id, "completed")).toMatchObject({ items_published: 2, items_unpublished: 0 });
+    for (const { images } of Object.values(s.shop.products)) {
+      const alts = images.map(({ alt }) => alt).filter((alt) => alt !== null);
+      expect([...new Set(alts)].sort()).toEqual([...alts].sort());
+      expect(alts).toHaveLength(2);
+    }
+    expect(await testDb.query(unsound)).toEqual([]);
+  });
+
+  test("is not replayed while another job works on the shop", async () => {
+    const s = await createShopCatalog(1);
+    s.control.add({ fail: "run", times: 1 });
+    const { id } = await s.start({ auto_publish: true });
+    await published(s, id, "completed");
+    const [failed] = await s.items(id);
+    await s.start({ delta_only: false });
+    const replay = testDb.service.call("ops.replay_job", { id: failed!.publish_job_id });
+    await expectError(replay, "catalog_job_running", "PT409");
+    expect((await s.items(id))[0]).toMatchObject({ publish_status: "failed" });
   });
 });

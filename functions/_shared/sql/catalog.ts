@@ -48,6 +48,8 @@ export interface Publication {
   title: string;
   result_paths: string[];
   publish_status: string | null;
+  /** Media that the product had before an earlier job that gave up had added any. */
+  media_ids_before: string[] | null;
   /** The shop's id of the product; null when it is gone from the catalog. */
   shopify_product_id: string | null;
 }
@@ -78,7 +80,7 @@ const statements = {
   },
   publication: {
     name: "catalog_publication",
-    text: `select i.title, i.result_paths, i.publish_status, p.shopify_product_id
+    text: `select i.title, i.result_paths, i.publish_status, i.media_ids_before, p.shopify_product_id
       from commerce.catalog_job_products i
       left join commerce.shopify_products p on p.id = i.product_id and p.deleted_at is null
       where i.id = $1 and i.publish_job_id = $2`,

@@ -19,7 +19,8 @@ const pollSeconds = 5;
 
 /**
  * commerce.publish_product: adds the pictures of a catalog product to the product in its shop, and waits until the shop
- * has them. What was there before is noted first, so that an attempt after a crash finds what the last one added.
+ * has them. What was there before is noted first, so that an attempt after a crash, or a job that is replayed, finds
+ * what the last one added.
  */
 export function publishProduct(deps: PublishDeps): Handler {
   return async (job, context) => {
@@ -32,12 +33,13 @@ export function publishProduct(deps: PublishDeps): Handler {
       let media = await readMedia(client, productId);
       if (!media) throw productGone();
       const before = saved.safeParse(job.checkpoint);
-      const known = before.success ? before.data.known : media.map(({ id }) => id);
+      const known = before.success ? before.data.known : knownBefore(item, media);
       let ours = addedTo(known, item, media);
-      if (ours.length === 0) {
+      const missing = missingFrom(ours, item);
+      if (missing.length > 0) {
         if (!(await context.checkpoint({ checkpoint: { known }, progress: 20, stage: "adding" })))
           throw new LeaseLost();
-        const refusals = await addPictures(client, productId, await sources(deps, item));
+        const refusals = await addPictures(client, productId, await sources(deps, missing));
         if (refusals.length > 0)
           throw new JobError("publish_refused", `The shop refused: ${refusals.join(" ")}`, { retry: false });
         media = await readMedia(client, productId);
@@ -67,11 +69,23 @@ function addedTo(known: string[], item: Publication, media: ShopMedia[]): ShopMe
   return media.filter(({ id, alt }) => alt !== null && alts.has(alt) && !known.includes(id));
 }
 
-async function sources({ storage }: PublishDeps, item: Publication) {
+/** What a shop could not take before is tried again. */
+function knownBefore({ media_ids_before: before }: Publication, media: ShopMedia[]): string[] {
+  const known = media.filter(({ status }) => before === null || status === "FAILED").map(({ id }) => id);
+  return [...(before ?? []), ...known];
+}
+
+function missingFrom(ours: ShopMedia[], item: Publication): { path: string; alt: string }[] {
+  return item.result_paths
+    .map((path, index) => ({ path, alt: altOf(item, index) }))
+    .filter(({ alt }) => ours.every((one) => one.alt !== alt));
+}
+
+async function sources({ storage }: PublishDeps, pictures: { path: string; alt: string }[]) {
   return Promise.all(
-    item.result_paths.map(async (path, index) => ({
+    pictures.map(async ({ path, alt }) => ({
       url: await storage.signedUrl("studio-results", path, urlSeconds),
-      alt: altOf(item, index),
+      alt,
     })),
   );
 }
