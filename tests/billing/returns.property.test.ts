@@ -23,10 +23,12 @@ beforeAll(async () => {
 
 const cents = fc.integer({ min: 1, max: 500 });
 type Step =
-  | { do: "refund" | "dispute"; minor: number }
+  | { do: "refund"; minor: number }
+  | { do: "dispute"; minor: number }
   | { do: "answer"; which: number; status: "succeeded" | "failed" }
   | { do: "decide"; which: number; status: "won" | "lost" }
-  | { do: "spend" | "hold"; minor: number }
+  | { do: "spend"; minor: number }
+  | { do: "hold"; minor: number }
   | { do: "return"; which: number };
 const refund = fc.record({ do: fc.constantFrom("refund" as const, "dispute" as const), minor: cents });
 const answer = fc.record({
