@@ -17,6 +17,7 @@ create table billing.affiliate_commissions (
   commission_rate numeric(5, 4) not null,
   commission_micro bigint not null,
   reversed_micro bigint not null default 0,
+  restored_micro bigint not null default 0,
   status text not null default 'pending',
   affiliate_payout_id uuid,
   payout_micro bigint,
@@ -46,7 +47,7 @@ create table billing.affiliate_commissions (
   constraint affiliate_commissions_rate_in_range check (commission_rate between 0 and 1),
   constraint affiliate_commissions_whole_cents check (commission_micro % 1000 = 0 and reversed_micro % 1000 = 0),
   constraint affiliate_commissions_only_adjustments_take check (case commission_type
-    when 'adjustment' then commission_micro < 0 and reversed_micro = 0 and adjusts_id is not null
+    when 'adjustment' then commission_micro <> 0 and reversed_micro = 0 and adjusts_id is not null
     else commission_micro > 0 and reversed_micro between 0 and commission_micro and adjusts_id is null end),
   constraint affiliate_commissions_times_fit_status check (case status
     when 'pending' then clears_at is not null and cleared_at is null
@@ -61,7 +62,9 @@ comment on column billing.affiliate_commissions.workspace_id is 'The affiliate''
 comment on column billing.affiliate_commissions.payout_micro is
   'What it counted in the payout it was first put into; what is reversed later is an adjustment.';
 comment on column billing.affiliate_commissions.commission_type is
-  'adjustment: below zero, takes back what had been paid out before its payment was refunded.';
+  'adjustment: takes back what had been paid out before its payment was refunded, or gives it again.';
+comment on column billing.affiliate_commissions.restored_micro is
+  'What was reversed and came again in all, because a refund failed in the end.';
 create unique index affiliate_commissions_payment_id on billing.affiliate_commissions (payment_id)
   where commission_type <> 'adjustment' and payment_id is not null;
 create index affiliate_commissions_of_payment on billing.affiliate_commissions (payment_id)
@@ -247,7 +250,8 @@ begin
   v_paid := v_commission.payout_micro is not null;
   perform billing._move_payable(v_commission.workspace_id, 'USD',
     case when v_paid then 'payable' else 'held' end, 'commissions', v_delta,
-    format('commission:%s:reverse:%s', v_commission.id, v_commission.reversed_micro + v_delta), payment_id, reason,
+    format('commission:%s:reverse:%s:%s', v_commission.id, v_commission.restored_micro,
+      v_commission.reversed_micro + v_delta), payment_id, reason,
     jsonb_build_object('commission_id', v_commission.id));
   update billing.affiliate_commissions c
   set reversed_micro = c.reversed_micro + v_delta, reversed_at = private.now(),
@@ -333,11 +337,12 @@ begin
     end if;
   end if;
   perform billing.reverse_commissions(payment.id, billing._gone_minor(payment));
+  perform billing._restore_commission(payment);
   perform billing._take_back_bonus(payment, v_refunded);
   return true;
 end $$;
 comment on function billing._apply_payment_effect(billing.payments) is
-  'Accrues and reverses the commission of a payment, takes back its bonus; false: try again later.';
+  'Brings the commission and bonus of a payment in line with what was refunded; false: try again later.';
 revoke all on function billing._apply_payment_effect from public, anon, authenticated, service_role;
 
 -- Sweep. It waits for no row: what is busy is done the next time, so it is never part of a deadlock.

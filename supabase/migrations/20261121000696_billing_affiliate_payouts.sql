@@ -31,7 +31,7 @@ create table billing.affiliate_payouts (
   constraint affiliate_payouts_payout_method_known check (payout_method in ('credits', 'transfer', 'manual')),
   constraint affiliate_payouts_status_known check (status in ('pending', 'processing', 'paid', 'failed')),
   constraint affiliate_payouts_whole_cents check (amount_micro > 0 and amount_micro % 1000 = 0
-    and commissions_micro >= amount_micro),
+    and commissions_micro >= 0),
   constraint affiliate_payouts_counts_positive check (commission_count > 0 and referral_count >= 0),
   constraint affiliate_payouts_paid_has_time check ((status = 'paid') = (paid_at is not null)),
   constraint affiliate_payouts_transfer_has_payout check ((payout_method = 'transfer') = (payout_id is not null)),
@@ -108,7 +108,8 @@ declare
   v_transaction bigint;
   v_row billing.affiliate_payouts;
 begin
-  select coalesce(sum(n.net), 0)::bigint as amount, coalesce(sum(n.net) filter (where n.net > 0), 0)::bigint as gross,
+  select coalesce(sum(n.net), 0)::bigint as amount,
+    coalesce(sum(n.net) filter (where c.commission_type <> 'adjustment'), 0)::bigint as gross,
     count(*)::integer as lines, count(distinct c.affiliate_referral_id)::integer as referrals,
     min(c.cleared_at) as began, array_agg(c.id) as ids
   into v_sum from billing.affiliate_commissions c
@@ -122,8 +123,10 @@ begin
     where p.workspace_id = affiliate.workspace_id and p.status = 'active') then
     return null;
   end if;
-  perform billing._move_payable(affiliate.workspace_id, 'USD', 'held', 'payable', v_sum.gross,
-    format('affiliate_payout:%s:take', v_id));
+  if v_sum.gross > 0 then
+    perform billing._move_payable(affiliate.workspace_id, 'USD', 'held', 'payable', v_sum.gross,
+      format('affiliate_payout:%s:take', v_id));
+  end if;
   case affiliate.payout_method
   when 'credits' then
     v_transaction := billing._pay_in_credits(affiliate.workspace_id, v_sum.amount, 'affiliate_payout:' || v_id);
@@ -241,7 +244,7 @@ begin
   set status = case when paid then 'paid' else 'cleared' end, paid_at = v_row.paid_at,
     affiliate_payout_id = case when paid then v_row.id end
   where c.affiliate_payout_id = v_row.id;
-  if not paid then
+  if not paid and v_row.commissions_micro > 0 then
     perform billing._move_payable(v_row.workspace_id, 'USD', 'payable', 'held', v_row.commissions_micro,
       format('affiliate_payout:%s:back', v_row.id));
   end if;

@@ -193,15 +193,17 @@ as $$
   where p.status <> 'failed' and coalesce(s.total, 0) <> p.amount_micro
   union all
   select 'commissions differ from their payout', p.workspace_id, p.id::text, p.commissions_micro,
-    coalesce(sum(c.payout_micro) filter (where c.payout_micro > 0), 0)::bigint
+    coalesce(sum(c.payout_micro) filter (where c.commission_type <> 'adjustment'), 0)::bigint
   from billing.affiliate_payouts p left join billing.affiliate_commissions c on c.affiliate_payout_id = p.id
   where p.status <> 'failed' group by p.id
-  having coalesce(sum(c.payout_micro) filter (where c.payout_micro > 0), 0) <> p.commissions_micro
+  having coalesce(sum(c.payout_micro) filter (where c.commission_type <> 'adjustment'), 0) <> p.commissions_micro
   union all
   select 'commission differs from its payment', c.workspace_id, c.id::text, p.amount_minor, c.source_minor
   from billing.affiliate_commissions c join billing.payments p on p.id = c.payment_id
   where c.commission_type <> 'adjustment' and (c.source_minor <> p.amount_minor
-    or c.commission_micro <> floor(c.source_amount_micro * c.commission_rate / 1000) * 1000)
+    or c.commission_micro <> floor(c.source_amount_micro * c.commission_rate / 1000) * 1000
+    or (c.restored_micro <> 0 and not exists (select from billing.ledger_transactions t
+      where t.workspace_id = c.workspace_id and t.key = format('commission:%s:restore:%s', c.id, c.restored_micro))))
   union all
   -- what was sold for others and what affiliates earned is what the ledger says of each workspace
   select 'earned differs from the ledger', coalesce(o.workspace_id, s.workspace_id), coalesce(o.code, s.code),

@@ -64,6 +64,31 @@ describe("a batch", () => {
     await expectAllSound(db);
   });
 
+  test("gives again in the next one what a bank has sent back of a refund", async () => {
+    const { affiliate, paid } = await earned();
+    const told = (status: string) =>
+      db.service.call("billing.apply_refund", {
+        provider: "stripe",
+        provider_payment_id: `pi_${paid[0]}`,
+        provider_refund_id: `re_${paid[0]}`,
+        amount_minor: 250,
+        status,
+      });
+    await pay("paid before");
+    for (const [status, balance_micro] of [
+      ["succeeded", -50_000],
+      ["failed", 0],
+    ] as const) {
+      await told(status);
+      await sweep();
+      await sweep();
+      expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ balance_micro });
+    }
+    expect(await affiliateNow(affiliate.affiliateId)).toMatchObject({ total_earned_micro: 100_000 });
+    expect(mine(await pay("nothing more"), affiliate)).toEqual([]);
+    await expectAllSound(db);
+  });
+
   test("leaves what is below the affiliate's minimum and what cleared after its period", async () => {
     const { affiliate } = await earned();
     expect(mine(await pay("early", { period_end: noon }), affiliate)).toEqual([]);

@@ -26,6 +26,7 @@ type Step =
   | { do: "refund"; which: number; minor: number }
   | { do: "ask"; which: number; minor: number }
   | { do: "answer"; which: number; status: "succeeded" | "failed" }
+  | { do: "bounce"; which: number }
   | { do: "wait"; days: number }
   | { do: "batch" }
   | { do: "settle"; which: number; paid: boolean };
@@ -56,6 +57,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       status: fc.constantFrom("succeeded" as const, "failed" as const),
     }),
   },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("bounce" as const), which: fc.nat(5) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("wait" as const), days: fc.constantFrom(1, 7, 14) }) },
   { weight: 2, arbitrary: fc.constant({ do: "batch" } as const) },
   {
@@ -91,6 +93,7 @@ test(
         const customer = await newCustomer(db, affiliate);
         const payments: { id: string; refunded: number; asked: number }[] = [];
         const waiting: { id: string; payment: (typeof payments)[number]; minor: number }[] = [];
+        const done: typeof waiting = [];
         const open: string[] = [];
         let got = 0;
         for (const next of steps) {
@@ -115,7 +118,16 @@ test(
             const [refund] = waiting.splice(next.which % waiting.length, 1);
             await tellRefund(refund!.payment.id, refund!.minor, next.status, refund!.id);
             refund!.payment.asked -= refund!.minor;
-            if (next.status === "succeeded") refund!.payment.refunded += refund!.minor;
+            if (next.status === "succeeded") {
+              refund!.payment.refunded += refund!.minor;
+              done.push(refund!);
+            }
+          }
+          // A bank sends back what had been refunded.
+          if (next.do === "bounce" && done.length > 0) {
+            const [refund] = done.splice(next.which % done.length, 1);
+            await tellRefund(refund!.payment.id, refund!.minor, "failed", refund!.id);
+            refund!.payment.refunded -= refund!.minor;
           }
           await sweepGrowth(db);
           if (next.do === "batch") {
