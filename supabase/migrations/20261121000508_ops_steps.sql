@@ -111,16 +111,14 @@ set search_path = ''
 as $$
 declare
   v_parent ops.live_jobs := ops._count_children(parent_id, -ended, failed);
-  v_child bigint;
 begin
   if v_parent.id is null then
     return;
   end if;
   if failed > 0 and v_parent.failed_children > v_parent.max_failed_children
     and v_parent.failed_children - failed <= v_parent.max_failed_children and v_parent.pending_children > 0 then
-    for v_child in select j.id from ops.live_jobs j where j.parent_id = v_parent.id order by j.id loop
-      perform ops.cancel_job(v_child);
-    end loop;
+    perform ops._lock_family(v_parent.id);
+    perform ops._cancel_children(v_parent.id);
     return;
   end if;
   if v_parent.pending_children = 0 and v_parent.state = 'waiting' and v_parent.wait_key is null
@@ -133,7 +131,9 @@ comment on function ops._count_ended_children(bigint, integer, integer) is
 revoke all on function ops._count_ended_children from public, anon, authenticated, service_role;
 
 -- Ends a locked live job as it is given (its attempt may be newer than its row's); its kind and its parent hear of it.
-create function ops._end_job(job ops.live_jobs, state text, output jsonb, error text) returns void
+-- counts: false where the caller counts it on its parent, with others.
+create function ops._end_job(job ops.live_jobs, state text, output jsonb, error text, counts boolean default true)
+returns void
 language plpgsql
 set search_path = ''
 as $$
@@ -152,11 +152,11 @@ begin
     perform ops._close_callback(job.wait_key, job.id, job.correlation_id);
   end if;
   perform ops._announce(job.id, job.kind, state);
-  if job.parent_id is not null then
+  if counts and job.parent_id is not null then
     perform ops._count_ended_children(job.parent_id, 1, (state <> 'completed')::integer);
   end if;
 end $$;
-comment on function ops._end_job(ops.live_jobs, text, jsonb, text) is
+comment on function ops._end_job(ops.live_jobs, text, jsonb, text, boolean) is
   'Ends a job as completed, dead or cancelled; its kind''s function and its parent hear of it in the same transaction.';
 revoke all on function ops._end_job from public, anon, authenticated, service_role;
 

@@ -173,6 +173,37 @@ describe("cancelling a parent", () => {
     expect(await db.jobs.job(parent)).toMatchObject({ pending_children: 0, failed_children: 2 });
   });
 
+  test("counts its children on it together, however many they are", async () => {
+    const { parent, ids } = await family(20);
+    const connection = await db.connect("service");
+    await connection.begin();
+    await connection.query("select ops.cancel_job($1)", [parent]);
+    const [row] = await connection.query(
+      "select pg_stat_get_xact_tuples_updated('ops.finished_jobs'::regclass) as updated",
+    );
+    expect(row).toEqual({ updated: 1 });
+    await connection.commit();
+    await connection.close();
+    expect(await db.jobs.job(parent)).toMatchObject({ pending_children: 0, failed_children: ids.length });
+  });
+
+  test("counts those once whose siblings' function has cancelled them", async () => {
+    await db.query(`
+      create or replace function spy.cancel_next(job ops.jobs, event text) returns void language plpgsql as $$
+      begin
+        perform ops.cancel_job(j.id) from ops.jobs j
+        where event = 'cancelled' and j.parent_id = job.parent_id and j.id > job.id and j.finished_at is null
+        order by j.id limit 1;
+      end $$;
+      insert into ops.job_kinds (kind, description, on_event)
+      values ('test.chained', 'Takes the next one along.', 'spy.cancel_next')`);
+    const parent = await db.jobs.enqueue();
+    await db.jobs.claim("w");
+    for (let n = 0; n < 4; n++) await db.jobs.enqueue({ parent_id: parent, kind: "test.chained" });
+    await cancel(parent);
+    expect(await db.jobs.job(parent)).toMatchObject({ pending_children: 0, failed_children: 4 });
+  });
+
   test("while its children complete never deadlocks and ends them all", async () => {
     for (let round = 0; round < 10; round++) {
       const { parent, ids } = await family(6);
