@@ -34,7 +34,6 @@ create table ai.conversation_sessions (
     references identity.workspaces (id) on delete cascade,
   constraint conversation_sessions_created_by_fkey foreign key (created_by)
     references identity.profiles (id) on delete set null,
-  constraint conversation_sessions_once unique (workspace_id, channel, platform_session_id),
   constraint conversation_sessions_one_customer check (num_nonnulls(customer_id, anonymous_id) <= 1),
   constraint conversation_sessions_channel_shape check (channel ~ '^[a-z][a-z_]{1,39}$'),
   constraint conversation_sessions_text_lengths check (length(title) <= 300 and length(anonymous_id) <= 255
@@ -49,6 +48,9 @@ comment on table ai.conversation_sessions is
 comment on column ai.conversation_sessions.customer_id is 'The workspace''s own id of a customer it knows.';
 comment on column ai.conversation_sessions.anonymous_id is 'A visitor who is not known yet, by the client''s own id.';
 comment on column ai.conversation_sessions.conversion_value_cents is 'What the customer bought after it.';
+-- One that has ended makes room for the next with the same visitor.
+create unique index conversation_sessions_once on ai.conversation_sessions (workspace_id, channel, platform_session_id)
+  where ended_at is null and platform_session_id is not null;
 create index conversation_sessions_workspace_id
   on ai.conversation_sessions (workspace_id, last_activity_at desc, id);
 create index conversation_sessions_active on ai.conversation_sessions (workspace_id, last_activity_at desc)
@@ -190,7 +192,8 @@ begin
     platform_session_id, session_state, created_by, started_at, last_activity_at)
   values (start_session.workspace_id, start_session.channel, start_session.title, start_session.customer_id,
     start_session.anonymous_id, start_session.platform_session_id, state, auth.uid(), private.now(), private.now())
-  on conflict on constraint conversation_sessions_once do update set last_activity_at = s.last_activity_at
+  on conflict (workspace_id, channel, platform_session_id) where ended_at is null and platform_session_id is not null
+  do update set last_activity_at = s.last_activity_at
   returning * into v_session;
   return v_session;
 end $$;
@@ -208,7 +211,8 @@ as $$
     start_session.customer_id, start_session.anonymous_id, start_session.platform_session_id, start_session.state)
 $$;
 comment on function ai.start_session is
-  'Starts a conversation, or answers the one that the channel knows by the same platform_session_id; members may.';
+  'Starts a conversation, or answers the one under way that the channel knows by the same platform_session_id; '
+  'members may.';
 revoke all on function ai.start_session from public, anon, authenticated, service_role;
 grant execute on function ai.start_session to authenticated, service_role;
 

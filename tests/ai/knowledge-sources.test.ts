@@ -1,7 +1,24 @@
 import { randomUUID } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import { knowledgeHandlers } from "../../functions/worker/handlers/knowledge.ts";
+import type { Handler } from "../../functions/worker/job.ts";
+import { workOff, workOnce } from "../functions/harness.ts";
 import { expectError } from "../helpers/errors.ts";
-import { ada, add, asAda, files, ingestion, testDb, vectorSearch, work } from "./knowledge-stage.ts";
+import {
+  ada,
+  add,
+  asAda,
+  db,
+  deps,
+  files,
+  ingestion,
+  log,
+  page,
+  site,
+  testDb,
+  vectorSearch,
+  work,
+} from "./knowledge-stage.ts";
 
 describe("a document", () => {
   const upload = async (name: string, type: string, content: string | Uint8Array<ArrayBuffer>) => {
@@ -105,6 +122,38 @@ describe("products", () => {
     await work();
     expect(await vectorSearch("a coat of wool")).toEqual([]);
   });
+});
+
+test("texts that are the same are embedded once, and still are when the one that stood for them is deleted", async () => {
+  const same = page("Care", "<p>Dry wool lying flat.</p>");
+  site["/"] = page("Shop", "<a href='/a'>a</a><a href='/b'>b</a><p>All about linen.</p>");
+  site["/a"] = same;
+  site["/b"] = same;
+  const source = await add();
+  const handlers = knowledgeHandlers(deps);
+  let deleted = 0;
+  const embed: Handler = async (job, context) => {
+    // Between the reading and the embedding somebody deletes the page whose text is to be embedded for both.
+    if (deleted === 0) {
+      const documents = await testDb.query(
+        `select c.source_doc_id as id from ai.embedding_batches b join ai.knowledge_chunks c on c.id = any (b.chunk_ids)
+          where b.workspace_id = $1 and c.content like '%lying flat%'`,
+        [ada.workspaceId],
+      );
+      deleted = documents.length;
+      await asAda().query("delete from ai.knowledge_documents where id = $1", [documents[0]!.id]);
+    }
+    return handlers["ai.embed"]!(job, context);
+  };
+  await workOff(testDb, () => workOnce({ db, handlers: { ...handlers, "ai.embed": embed }, log }));
+  expect(deleted).toBe(1);
+  expect(await ingestion(source)).toMatchObject({ status: "completed" });
+  expect(
+    await asAda().query(
+      "select embedding is null as bare from ai.knowledge_chunks where workspace_id = $1 and content like '%lying flat%'",
+      [ada.workspaceId],
+    ),
+  ).toEqual([{ bare: false }]);
 });
 
 describe("products of a connected shop", () => {

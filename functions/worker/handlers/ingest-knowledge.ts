@@ -13,7 +13,7 @@ import {
   nextProducts,
   requestEmbedding,
 } from "../../_shared/sql/knowledge.ts";
-import { completed, type Handler, type JobContext, JobError, waiting } from "../job.ts";
+import { completed, type Handler, type JobContext, JobError, type Outcome, waiting } from "../job.ts";
 import { cutIntoChunks, sha256 } from "../knowledge/chunks.ts";
 import { fetchPage, pageAddress, type Robots, readRobots } from "../knowledge/crawl.ts";
 import { decode, extractDocument } from "../knowledge/documents.ts";
@@ -61,7 +61,7 @@ export function ingestKnowledge(deps: IngestDeps, longest = longestMs): Handler 
     if (ingestion.status !== "pending" && ingestion.status !== "running") {
       return completed({ status: ingestion.status });
     }
-    if (job.checkpoint.embedding) return embedded(job.failed_children);
+    if (job.checkpoint.embedding) return embedded(context.db, ingestion.id, job.failed_children);
     if (!(await context.checkpoint({ progress: percentOf(ingestion), stage: "reading" }))) {
       return completed({ status: "ended" });
     }
@@ -70,22 +70,23 @@ export function ingestKnowledge(deps: IngestDeps, longest = longestMs): Handler 
     if (typeof state === "object") return waiting({ poll_in: state.again_in });
     if (!(await context.checkpoint({ progress: 90, stage: "embedding" })))
       return completed({ status: "ended" });
-    const batches = await embedRest(context.db, ingestion.id);
-    return batches === 0 ? completed({ batches }) : waiting({ checkpoint: { embedding: true, batches } });
+    return embedRest(context.db, ingestion.id);
   };
 }
 
-function embedded(failed: number) {
-  if (failed === 0) return completed({ status: "embedded" });
+/** One that stood for others with its text may have been deleted before its turn: they are embedded in its place. */
+function embedded(db: Database, ingestionId: string, failed: number): Promise<Outcome> {
+  if (failed === 0) return embedRest(db, ingestionId);
   throw new JobError("embedding_failed", `Of the texts, ${failed} batches could not be embedded.`, {
     retry: false,
   });
 }
 
 /** Without credits the texts are there and found by their words; nothing is gained by trying again. */
-async function embedRest(db: Database, ingestionId: string): Promise<number> {
+async function embedRest(db: Database, ingestionId: string): Promise<Outcome> {
   try {
-    return await requestEmbedding(db, ingestionId);
+    const batches = await requestEmbedding(db, ingestionId);
+    return batches === 0 ? completed({ batches }) : waiting({ checkpoint: { embedding: true, batches } });
   } catch (error) {
     const named = namedError(error);
     if (named?.status !== 402 && named?.code !== "task_budget_exceeded") throw error;
