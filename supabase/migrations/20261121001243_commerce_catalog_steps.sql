@@ -222,6 +222,11 @@ begin
     v_job := private.stop_catalog_job(v_job, format('too_many_failures: More than %s products have failed.',
       v_job.max_failed_products));
   end if;
+  if v_job.status in ('pending', 'processing', 'pausing') and exists (select from identity.workspaces w
+    where w.id = v_job.workspace_id and w.deleted_at is not null) then
+    -- nobody is left who could look at its pictures
+    v_job := private.stop_catalog_job(v_job);
+  end if;
   if v_job.status = 'cancelling' then
     perform private.write_off_catalog_products(v_job.id);
   elsif v_job.status = 'processing' then

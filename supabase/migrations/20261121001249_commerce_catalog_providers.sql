@@ -28,7 +28,7 @@ comment on function private.catalog_models(commerce.catalog_jobs, text) is
 revoke all on function private.catalog_models from public, anon, authenticated, service_role;
 grant execute on function private.catalog_models to service_role;
 
--- For the worker: how its provider makes a product's pictures.
+-- For the worker: how its provider makes a product's pictures; nothing when it has been switched off.
 create function commerce.catalog_product_models(item_id uuid) returns table (creation_type text, model text,
   max_outputs smallint)
 language sql stable
@@ -37,6 +37,7 @@ as $$
   select m.creation_type, m.model, m.max_outputs
   from commerce.catalog_job_products i
   join commerce.catalog_jobs j on j.id = i.catalog_job_id
+  join studio.providers p on p.provider = i.provider and p.is_enabled
   cross join lateral private.catalog_models(j, i.provider) m
   where i.id = catalog_product_models.item_id
 $$;

@@ -102,7 +102,7 @@ export async function findCatalogProduct(db: Database, id: string): Promise<Cata
   return (await db.rows<CatalogProduct>(statements.product, [id]))[0] ?? null;
 }
 
-/** How a product's provider makes its pictures; without a row of studio.provider_models as the provider likes. */
+/** How a product's provider makes its pictures; nothing of what it does not make, or not any more. */
 export function productModels(db: Database, id: string): Promise<ProductModel[]> {
   return db.rows<ProductModel>(statements.models, [id]);
 }

@@ -23,6 +23,8 @@ export interface Creation {
 export interface PlannedCreation extends Creation {
   provider: string;
   provider_model: string;
+  /** False: it has been switched off, and begins nothing more. */
+  provider_enabled: boolean;
   /** Outputs of one run of the model; null when its row is gone. */
   max_outputs: number | null;
   output_kind: "image" | "video";
@@ -32,7 +34,8 @@ const find: Statement = {
   name: "creation",
   text: `select c.id, c.workspace_id, c.creation_type, c.garment_path, c.model_storage_path, c.prompt, c.quality,
       c.category, c.num_outputs, c.settings, c.provider, c.provider_model, t.output_kind, c.status, c.result_paths,
-      c.error_code, c.error_message, m.max_outputs
+      c.error_code, c.error_message, m.max_outputs,
+      exists (select from studio.providers p where p.provider = c.provider and p.is_enabled) as provider_enabled
     from studio.creations c join studio.creation_types t on t.creation_type = c.creation_type
     left join studio.provider_models m on m.creation_type = c.creation_type and m.quality = c.quality
       and m.provider = c.provider and m.model = c.provider_model

@@ -60,13 +60,13 @@ export function makeCatalogProduct(deps: CreationDeps): Handler {
       const { set, isOver } = await lookAtRuns(asked, { provider, save }, job, context.signal);
       if (!isOver) return waitFor(kept(set));
       progress = await settle(progress, { ...asked, ...set }, job, context);
+      // what came is known, and paid for, whatever becomes of the next kind
+      const isMore = nextLook(product, progress) !== undefined;
+      if (isMore && !(await context.checkpoint({ checkpoint: progress }))) throw new LeaseLost();
       look = null;
     }
     look ??= await planLook(product, progress, context);
     if (!look) return store(deps, product, progress, context);
-    // what came is known, and paid for, whatever becomes of the next kind
-    const isNew = progress.made.length > 0 && look.begun === 0;
-    if (isNew && !(await context.checkpoint({ checkpoint: progress }))) throw new LeaseLost();
     // Spending stops with the transaction that stops the catalog job: what it found at work, and broke since, is not
     // asked for again.
     const isSpending = progress.made.length > 0 || look.runs.length > 0;
@@ -75,14 +75,23 @@ export function makeCatalogProduct(deps: CreationDeps): Handler {
   };
 }
 
-/** The next kind, as its provider makes it; null when all are made. */
+/** The next kind, as its provider makes it; null when all are made. Error: unsupported_creation. */
 async function planLook(product: CatalogProduct, progress: State, { db }: JobContext): Promise<Look | null> {
   const next = nextLook(product, progress);
   if (!next || product.provider === null) return null;
   const models = await productModels(db, product.id);
   const found = models.find(({ creation_type }) => creation_type === next.kind);
-  const planned = planRuns(product.provider, next.outputs, found?.max_outputs);
-  return { ...planned, kind: next.kind, ...(found && { model: found.model }) };
+  if (!found) throw notMade(product.provider, next.kind);
+  return {
+    ...planRuns(product.provider, next.outputs, found.max_outputs),
+    kind: next.kind,
+    model: found.model,
+  };
+}
+
+/** Switched off since it was chosen: another one may go on. */
+function notMade(provider: string, kind: string): JobError {
+  return new JobError("unsupported_creation", `${provider} does not make "${kind}" now.`, { retry: false });
 }
 
 /**

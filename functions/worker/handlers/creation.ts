@@ -63,6 +63,7 @@ export function makeCreation(deps: CreationDeps): Handler {
       ? saved.data
       : planRuns(provider.name, creation.num_outputs, creation.max_outputs ?? undefined);
     if (areMissing(planned)) {
+      if (planned.runs.length === 0 && !creation.provider_enabled) throw switchedOff(provider.name);
       return waitFor(await begin(deps, planned, { provider, creation, job }, context));
     }
     const save = (checkpoint: RunSet) => context.checkpoint({ checkpoint });
@@ -80,6 +81,11 @@ export function makeCreation(deps: CreationDeps): Handler {
       provider_request_id: set.runs[0]?.request_id,
     });
   };
+}
+
+/** Since it was chosen: another one may go on. What it runs already is waited for. */
+function switchedOff(name: string): JobError {
+  return new JobError("unsupported_creation", `${name} makes nothing now.`, { retry: false });
 }
 
 function failed(set: RunSet): JobError {
