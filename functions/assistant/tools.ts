@@ -89,7 +89,9 @@ const abilities: Ability[] = [
           most: 8,
         },
       );
-      return { products: found.map(productFacts) };
+      // What the shop does not show is nothing for its customers.
+      const shown = context.channel === "app" ? found : found.filter(({ status }) => status === "active");
+      return { products: shown.map(productFacts) };
     },
   },
   {

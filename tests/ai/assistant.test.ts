@@ -147,7 +147,20 @@ describe("a tool", () => {
     expect(seen.find(({ event }) => event === "tool_result")!.data.output.products).toMatchObject([
       { title: "Linen dress" },
     ]);
-    expect((await messages()).map(({ role, tool_name }) => tool_name ?? role)).toEqual([
+    // What the shop does not show yet is for its people alone.
+    await testDb.query("update commerce.shopify_products set status = 'draft' where workspace_id = $1", [
+      ada.workspaceId,
+    ]);
+    for (const [to, products] of [
+      [session.id, [{ title: "Linen dress" }]],
+      [(await start({ channel: "web", anonymous_id: "v0" })).id, []],
+    ] as const) {
+      const found = await events(await post("Do you have products of linen now?", { stream: true, to }));
+      expect(found.find(({ event }) => event === "tool_result")!.data.output.products).toMatchObject(
+        products,
+      );
+    }
+    expect((await messages()).slice(0, 3).map(({ role, tool_name }) => tool_name ?? role)).toEqual([
       "user",
       "search_products",
       "assistant",

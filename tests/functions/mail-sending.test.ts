@@ -1,7 +1,25 @@
 import { randomUUID } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import type { Vault } from "../../functions/_shared/encryption.ts";
+import { mailHandlers } from "../../functions/worker/handlers/mail.ts";
 import { expectError } from "../helpers/errors.ts";
-import { account, address, control, data, find, mails, send, testDb, work } from "./mail-stage.ts";
+import { workOnce } from "./harness.ts";
+import {
+  account,
+  ada,
+  address,
+  control,
+  data,
+  db,
+  find,
+  log,
+  mails,
+  rpc,
+  send,
+  testDb,
+  vault,
+  work,
+} from "./mail-stage.ts";
 
 describe("a mail", () => {
   test("is sent once for a key, with its name, subject and Message-ID, and is in the log", async () => {
@@ -77,6 +95,25 @@ describe("a mail", () => {
       { status: "failed", error_message: expect.stringMatching(/^mail_refused: /) },
     ]);
     expect((await find(id)).status).toBe("error");
+  });
+
+  test("with a password that is entered anew meanwhile is tried again with that, and the account goes on", async () => {
+    const id = await account();
+    await send(id);
+    let reads = 0;
+    const open: Vault["open"] = async (...sealed) => (reads++ === 0 ? "older" : vault.open(...sealed));
+    const handlers = mailHandlers({ vault: { ...vault, open }, mailServers: { allowLocal: true } });
+    await workOnce({ db, handlers, log });
+    expect(await find(id)).toMatchObject({ status: "active", sync_error: null });
+    expect(await mails(id, "out")).toMatchObject([{ status: "queued" }]);
+    reads = 0;
+    await rpc(ada, "test_email_account", { account_id: id });
+    await workOnce({ db, handlers, log });
+    expect(await find(id)).toMatchObject({ status: "untested", sync_error: null });
+    await testDb.query("update ops.live_jobs set run_at = now() where state = 'scheduled'");
+    await testDb.call("ops.tick");
+    await work();
+    expect(await mails(id, "out")).toMatchObject([{ status: "sent" }]);
   });
 
   test.each([

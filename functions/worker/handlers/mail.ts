@@ -52,10 +52,22 @@ async function ready(
   return password === null ? null : { account, password };
 }
 
-/** What the person can mend is shown on the account; what may pass by itself is left to the next try. */
-async function refuse(context: JobContext, accountId: string, fault: JobError): Promise<never> {
+/**
+ * What the person can mend is shown on the account; what may pass by itself is left to the next try. Nothing is to be
+ * mended where another password, or none, has been entered since `used` was.
+ */
+async function refuse(
+  { vault }: MailDeps,
+  { db }: JobContext,
+  accountId: string,
+  used: string,
+  fault: JobError,
+): Promise<never> {
   if (["mail_refused", "address_refused", "not_encrypted"].includes(fault.code) && !fault.retry) {
-    await noteMailAccount(context.db, accountId, `${fault.code}: ${fault.message}`);
+    if ((await openPassword(db, vault!, accountId)) !== used) {
+      throw new JobError("mail_account_changed", "The account has another password now.", { retryIn: 1 });
+    }
+    await noteMailAccount(db, accountId, `${fault.code}: ${fault.message}`);
   }
   throw fault;
 }
@@ -81,6 +93,10 @@ function testAccount(deps: MailDeps): Handler {
     } catch (error) {
       // A test is asked for by somebody who waits for its answer: there is no later try.
       const fault = smtpFault(error);
+      // Of another password, which has a test of its own, this one says nothing.
+      if ((await openPassword(context.db, deps.vault!, account_id)) !== password) {
+        return completed({ ignored: true });
+      }
       await noteMailAccount(context.db, account_id, `${fault.code}: ${fault.message}`);
       return completed({ works: false, error: fault.code });
     }
@@ -100,7 +116,7 @@ function checkInbox(deps: MailDeps): Handler {
     /** A server that is out of reach is asked again by the clock: no job has to fail for it. */
     const later = async (error: unknown) => {
       const fault = imapFault(error);
-      if (!fault.retry) return refuse(context, account_id, fault);
+      if (!fault.retry) return refuse(deps, context, account_id, password, fault);
       await noteFailedCheck(context.db, account_id, `${fault.code}: ${fault.message}`);
       return completed({ works: false, error: fault.code });
     };
@@ -148,7 +164,7 @@ function sendMail(deps: MailDeps): Handler {
       });
     }
     const { account, password } = found;
-    const fail = (error: unknown) => refuse(context, account.id, smtpFault(error));
+    const fail = (error: unknown) => refuse(deps, context, account.id, password, smtpFault(error));
     const smtp = await openSmtp(account, password, deps.mailServers).catch(fail);
     try {
       const { rejected, response } = await smtp
