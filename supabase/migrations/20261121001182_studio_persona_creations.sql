@@ -169,7 +169,8 @@ declare
   v_persona studio.personas := private.find_persona(persona_id);
 begin
   perform private.require_role(v_persona.workspace_id, 'editor');
-  update studio.personas p set selected_face_index = face_index
+  -- least: an index that no number of faces reaches fits the column, too
+  update studio.personas p set selected_face_index = least(face_index, 1000)
   where p.id = persona_id and face_index between 0 and cardinality(p.face_paths) - 1
   returning p.* into v_persona;
   if not found then
@@ -200,7 +201,7 @@ declare
 begin
   perform private.require_role(v_persona.workspace_id, 'editor');
   update studio.personas p
-  set face_paths = p.face_paths[:face_index] || p.face_paths[face_index + 2:],
+  set face_paths = p.face_paths[:face_index] || p.face_paths[least(face_index, 1000) + 2:],
     selected_face_index = case when p.selected_face_index = face_index then null
       else p.selected_face_index - (p.selected_face_index > face_index)::integer end
   where p.id = persona_id and face_index between 0 and cardinality(p.face_paths) - 1

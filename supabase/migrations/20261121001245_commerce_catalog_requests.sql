@@ -106,7 +106,8 @@ begin
   v_request.filter := private.catalog_filter(collection_id, tag, product_ids);
   v_request.model_ids := coalesce(start_catalog_job.model_ids, '{}');
   v_request.persona_id := start_catalog_job.persona_id;
-  v_request.tryon_count := start_catalog_job.tryon_count;
+  -- What the column cannot hold is out of bounds all the same, and is to be told so.
+  v_request.tryon_count := greatest(-1, least(start_catalog_job.tryon_count, 1000));
   v_request.studio_pictures := coalesce(start_catalog_job.studio_pictures, false);
   v_request.quality := start_catalog_job.quality;
   v_request.custom_instructions := instructions;
@@ -115,7 +116,8 @@ begin
   v_request.auto_publish := coalesce(start_catalog_job.auto_publish, false);
   v_request.chunk_size := coalesce(start_catalog_job.chunk_size, 100);
   v_request.parallel_chunks := coalesce(start_catalog_job.parallel_chunks, 5);
-  v_request.parallel_products_per_chunk := coalesce(start_catalog_job.parallel_products_per_chunk, 5);
+  v_request.parallel_products_per_chunk := greatest(-1,
+    least(coalesce(start_catalog_job.parallel_products_per_chunk, 5), 1000));
   v_request.max_failed_products := start_catalog_job.max_failed_products;
   v_request.key := start_catalog_job.key;
   return private.start_catalog_job(v_request);

@@ -24,12 +24,13 @@ begin
   v_request.filter := private.catalog_filter(collection_id, tag, product_ids);
   v_request.model_ids := coalesce(estimate_catalog_job.model_ids, '{}');
   v_request.persona_id := estimate_catalog_job.persona_id;
-  v_request.tryon_count := estimate_catalog_job.tryon_count;
+  v_request.tryon_count := greatest(-1, least(estimate_catalog_job.tryon_count, 1000));
   v_request.studio_pictures := coalesce(estimate_catalog_job.studio_pictures, false);
   v_request.quality := estimate_catalog_job.quality;
   v_request.custom_instructions := instructions;
   v_request.parallel_chunks := estimate_catalog_job.parallel_chunks;
-  v_request.parallel_products_per_chunk := estimate_catalog_job.parallel_products_per_chunk;
+  v_request.parallel_products_per_chunk := greatest(-1,
+    least(estimate_catalog_job.parallel_products_per_chunk, 1000));
   v_request := private.check_catalog_request(v_request);
   perform private.require_role(v_request.workspace_id, 'viewer');
   select count(*) filter (where p.wanted and p.has_image),

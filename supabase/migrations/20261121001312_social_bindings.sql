@@ -45,7 +45,7 @@ begin
     coalesce(garment_name, v_garment.name), coalesce(garment_description, v_garment.description),
     coalesce(v_garment.leffa_metadata, '{}'),
     coalesce(category, v_garment.leffa_metadata ->> 'leffa_category', 'upper_body'),
-    is_active, trigger_keywords, use_global_keywords)
+    coalesce(is_active, true), trigger_keywords, coalesce(use_global_keywords, true))
   on conflict on constraint post_garment_bindings_once do update
   set garment_id = excluded.garment_id, garment_name = excluded.garment_name,
     garment_description = excluded.garment_description, garment_metadata = excluded.garment_metadata,

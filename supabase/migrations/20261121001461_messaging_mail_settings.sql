@@ -82,6 +82,9 @@ begin
   elsif workspace_id is not null then
     perform private.require_role(workspace_id, 'admin');
   end if;
+  if jsonb_typeof(settings) <> 'object' then
+    perform private.fail('invalid_argument', 'settings must be a JSON object.', '{"argument": "settings"}');
+  end if;
   v_new := jsonb_populate_record(v_account, coalesce(settings, '{}') - array['id', 'user_id', 'workspace_id', 'status',
     'created_by', 'created_at', 'updated_at', 'last_uid', 'uid_validity', 'sync_error', 'last_sync_at', 'is_active',
     'tested_at', 'next_check_at']);

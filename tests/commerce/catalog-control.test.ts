@@ -191,7 +191,13 @@ describe("who may", () => {
     await refused({ account_id: other.accountId }, "unknown_account");
     await refused({ model_ids: [other.modelId] }, "unknown_model");
     await refused({ model_ids: [] }, "invalid_argument", "model_ids");
-    await refused({ tryon_count: 5 }, "invalid_argument", "tryon_count");
+    for (const tryon_count of [5, 2 ** 31 - 1, -(2 ** 31)])
+      await refused({ tryon_count }, "invalid_argument", "tryon_count");
+    await refused(
+      { parallel_products_per_chunk: 2 ** 31 - 1 },
+      "invalid_argument",
+      "parallel_products_per_chunk",
+    );
     await refused({ tryon_count: 0 }, "invalid_argument", "tryon_count");
     await refused({ quality: "best" }, "invalid_argument", "quality");
     await refused({ product_ids: [] }, "invalid_argument", "product_ids");

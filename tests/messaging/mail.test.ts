@@ -105,6 +105,8 @@ describe("a shared mail account", () => {
     await expectError(call(admin, "save_email_account", shared), "mail_account_exists", "PT409");
     const second = { settings: settings("team@example.com"), workspace_id: owner.workspaceId };
     await expectError(call(member, "save_email_account", second), "role_too_low");
+    for (const wrong of [[], "x", true])
+      await expectError(call(owner, "save_email_account", { settings: wrong }), "invalid_argument", "PT400");
     await expectError(call(stranger, "save_email_account", second), "unknown_workspace");
     await expectError(db.anon.call("messaging.save_email_account", second), "42501");
   });

@@ -119,6 +119,10 @@ describe("a garment behind a post", () => {
       garment_name: "the tee",
       category: "dresses",
     });
+    expect(await s.bind({ is_active: null, use_global_keywords: null })).toMatchObject({
+      is_active: true,
+      use_global_keywords: true,
+    });
     const eve = await testDb.createUser();
     const ask = { post_id: s.post.id, garment_id: s.garmentId };
     await expectError(testDb.user(eve.id).call("social.bind_garment", ask), "unknown_post", "PT404");

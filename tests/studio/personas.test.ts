@@ -143,7 +143,7 @@ describe("faces", () => {
     });
   });
 
-  test.each([-1, 2])("there is no face %i of two", async (face_index) => {
+  test.each([-1, 2, 2 ** 31 - 1])("there is no face %i of two", async (face_index) => {
     const mia = await persona();
     const creation = await call("generate_persona_faces", { persona_id: mia.id, num_faces: 2 });
     await db.finish([creation]);
