@@ -137,9 +137,11 @@ begin
       perform private.verify_documents(v_ingestion.source_id, location);
       update ai.knowledge_documents d set version = coalesce(document ->> 'version', d.version)
       where d.source_id = v_ingestion.source_id and d.location = finish_ingestion_item.location;
-    when 'gone' then
+    when 'gone', 'skipped' then
+      -- what a site forbids, or has elsewhere now, is not known any more either; what could not be read this time is
       delete from ai.knowledge_documents d
-      where d.source_id = v_ingestion.source_id and d.location = finish_ingestion_item.location;
+      where d.source_id = v_ingestion.source_id and d.location = finish_ingestion_item.location
+        and (status = 'gone' or error ~ '^(noindex|disallowed|duplicate|redirected): ');
     else
       null;
   end case;
@@ -165,6 +167,33 @@ end $$;
 comment on function ai.finish_ingestion_item is 'Notes what became of one page, file or product of a reading.';
 revoke all on function ai.finish_ingestion_item from public, anon, authenticated, service_role;
 grant execute on function ai.finish_ingestion_item to service_role;
+
+-- Pages that are known and that no link led to this time: whether they are gone shows when they are asked for. As many
+-- as the source may have pages, those first that were seen longest ago; their own links are not followed.
+create function ai.revisit_known_pages(ingestion_id uuid) returns integer
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_ingestion ai.knowledge_ingestion_jobs := private.lock_reading(ingestion_id);
+  v_added integer;
+begin
+  insert into ai.knowledge_ingestion_items (ingestion_id, location, workspace_id, depth)
+  select v_ingestion.id, d.location, v_ingestion.workspace_id, (v_ingestion.config ->> 'max_depth')::smallint + 1
+  from ai.knowledge_documents d
+  where d.source_id = v_ingestion.source_id and not exists (select from ai.knowledge_ingestion_items n
+    where n.ingestion_id = v_ingestion.id and n.location = d.location)
+  order by d.last_verified_at, d.id limit greatest(0, 2 * (v_ingestion.config ->> 'max_pages')::integer
+    - v_ingestion.items_total);
+  get diagnostics v_added = row_count;
+  update ai.knowledge_ingestion_jobs i set items_total = i.items_total + v_added
+  where i.id = v_ingestion.id and v_added > 0;
+  return v_added;
+end $$;
+comment on function ai.revisit_known_pages(uuid) is
+  'Has known pages that a reading has not come by looked at too; returns how many.';
+revoke all on function ai.revisit_known_pages from public, anon, authenticated, service_role;
+grant execute on function ai.revisit_known_pages to service_role;
 
 create function private.end_ingestion(ingestion_id uuid, status text, message text) returns void
 language plpgsql

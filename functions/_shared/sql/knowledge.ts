@@ -65,6 +65,11 @@ const statements = {
     text: "select ai.finish_ingestion_item($1, $2, $3, $4::jsonb, $5::jsonb, $6::jsonb, $7) as live",
     repeatable: true,
   },
+  revisit: {
+    name: "revisit_known_pages",
+    text: "select ai.revisit_known_pages($1) as added",
+    repeatable: true,
+  },
   embed: { name: "request_embedding", text: "select ai.request_embedding($1) as batches", repeatable: true },
   chunks: { name: "chunks_to_embed", text: "select * from ai.chunks_to_embed($1)", repeatable: true },
   store: {
@@ -82,6 +87,11 @@ export async function findIngestion(db: Database, id: string): Promise<Ingestion
 export async function nextItem(db: Database, ingestionId: string): Promise<Item | null> {
   const [item] = await db.rows<Item>(statements.next, [ingestionId]);
   return item ?? null;
+}
+
+/** Has known pages that no link led to looked at as well; how many. */
+export async function revisitKnown(db: Database, ingestionId: string): Promise<number> {
+  return (await db.row<{ added: number }>(statements.revisit, [ingestionId])).added;
 }
 
 export async function listProducts(db: Database, ingestionId: string): Promise<void> {

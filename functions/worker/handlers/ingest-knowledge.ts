@@ -12,6 +12,7 @@ import {
   nextItem,
   nextProducts,
   requestEmbedding,
+  revisitKnown,
 } from "../../_shared/sql/knowledge.ts";
 import { completed, type Handler, type JobContext, JobError, type Outcome, waiting } from "../job.ts";
 import { cutIntoChunks, sha256 } from "../knowledge/chunks.ts";
@@ -110,7 +111,10 @@ async function readSite(
   const robots = await readRobots(site, web, deps.pauseMs);
   for (let pages = 0; ; pages++) {
     const item = await nextItem(db, ingestion.id);
-    if (!item) return "done";
+    if (!item) {
+      if ((await revisitKnown(db, ingestion.id)) === 0) return "done";
+      continue;
+    }
     if (pages > 0) {
       if (now() + robots.pauseMs >= stopAt) return { again_in: Math.ceil(robots.pauseMs / 1000) };
       await pause(robots.pauseMs, signal);
