@@ -40,7 +40,7 @@ describe("a project whose default privileges give clients everything", () => {
 });
 
 describe("PGlite with pgvector", () => {
-  test("takes all migrations, twice from zero, to the same catalog", async () => {
+  test("takes all migrations, twice from zero, to the same catalog", { timeout: 240_000 }, async () => {
     const first = await migratedPglite();
     const second = await migratedPglite();
     expect(await catalogOf(first)).toEqual(await catalogOf(second));
