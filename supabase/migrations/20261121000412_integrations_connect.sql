@@ -72,6 +72,11 @@ begin
   end;
   delete from integrations.account_secrets k where k.account_id = v_account.id;
   perform private.keep_secrets(v_account.id, secrets);
+  -- an installation that still waits has older tokens: claimed later, it would put them over these
+  perform integrations.end_installation(p.id, 'claimed', v_account.workspace_id)
+  from integrations.pending_installations p
+  where p.provider = v_account.provider and p.external_account_id = v_account.external_account_id
+    and p.status = 'pending';
   for v_function in
     select h.function_name from integrations.connect_handlers h
     where h.provider = v_account.provider order by h.function_name

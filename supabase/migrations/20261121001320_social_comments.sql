@@ -97,24 +97,6 @@ comment on function private.reply_to_comment(social.comments) is
   'Queues the private reply to a comment, or says why not.';
 revoke all on function private.reply_to_comment from public, anon, authenticated, service_role;
 
-create function social.reply_to_comment(comment_id uuid) returns text
-language plpgsql security definer
-set search_path = ''
-as $$
-declare
-  v_comment social.comments;
-begin
-  select * into v_comment from social.comments o where o.id = reply_to_comment.comment_id for update;
-  if v_comment.reply_status is distinct from 'pending' or exists (select from social.messages m
-    where m.comment_id = v_comment.id) then
-    return 'unchanged';
-  end if;
-  return private.reply_to_comment(v_comment);
-end $$;
-comment on function social.reply_to_comment(uuid) is 'Answers a comment whose reply waited for the account to open.';
-revoke all on function social.reply_to_comment from public, anon, authenticated, service_role;
-grant execute on function social.reply_to_comment to service_role;
-
 -- What matched: the reply is sent now, or is a job for when the account opens.
 create function private.schedule_reply(comment social.comments, rules private.bot_rules) returns text
 language plpgsql
@@ -137,12 +119,32 @@ begin
     return private.reply_to_comment(comment);
   end if;
   perform ops.enqueue_job('social.reply_to_comment', jsonb_build_object('comment_id', comment.id),
-    comment.workspace_id, run_at => v_at, key => 'comment-reply:' || comment.id);
+    comment.workspace_id, run_at => v_at,
+    key => format('comment-reply:%s:%s', comment.id, extract(epoch from v_at)::bigint));
   return 'scheduled';
 end $$;
 comment on function private.schedule_reply(social.comments, private.bot_rules) is
   'Sends or schedules the private reply of a comment with a trigger word.';
 revoke all on function private.schedule_reply from public, anon, authenticated, service_role;
+
+create function social.reply_to_comment(comment_id uuid) returns text
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_comment social.comments;
+begin
+  select * into v_comment from social.comments o where o.id = reply_to_comment.comment_id for update;
+  if v_comment.reply_status is distinct from 'pending' or exists (select from social.messages m
+    where m.comment_id = v_comment.id) then
+    return 'unchanged';
+  end if;
+  return private.schedule_reply(v_comment, private.bot_rules_of(v_comment.connected_account_id, v_comment.post_id));
+end $$;
+comment on function social.reply_to_comment(uuid) is
+  'Answers a comment whose reply waited for the account to open; where its hours have changed, it waits on.';
+revoke all on function social.reply_to_comment from public, anon, authenticated, service_role;
+grant execute on function social.reply_to_comment to service_role;
 
 -- A comment under an advertised post names the original one too.
 create function private.apply_comment(event ops.webhook_events, account integrations.connected_accounts) returns text

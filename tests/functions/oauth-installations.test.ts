@@ -79,6 +79,20 @@ describe("an installation that begins at Shopify", () => {
     ).toEqual([{ status: "expired", ciphertext: null }]);
   });
 
+  test("ends when the shop is connected otherwise, so that its older token comes over no newer one", async () => {
+    const installation = (await install()).searchParams.get("installation")!;
+    const id = await connect();
+    const token = await openSecret(db, vault, (await findAccount(db, id))!, "access_token");
+    expect(await codeOf(await claim(installation))).toBe("unknown_installation");
+    expect(await openSecret(db, vault, (await findAccount(db, id))!, "access_token")).toBe(token);
+    expect(
+      await testDb.query(
+        "select status, ciphertext, linked_workspace_id from integrations.pending_installations where external_account_id = $1",
+        [shop],
+      ),
+    ).toEqual([{ status: "claimed", ciphertext: null, linked_workspace_id: ada.workspaceId }]);
+  });
+
   test("of a shop that is connected already goes on there with the new token", async () => {
     const id = await connect();
     const page = await install();

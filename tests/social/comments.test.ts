@@ -89,6 +89,31 @@ describe("a comment", () => {
     expect(s.said()).toHaveLength(1);
   });
 
+  test("that waits for the account to open waits on when its hours change", async () => {
+    await s.bind();
+    const hours = (tue: string[][], timezone = "UTC") =>
+      s.settings({ business_hours_enabled: true, timezone, business_hours: { tue } });
+    await hours([["12:00", "18:00"]]);
+    await s.happens((p) => p.comment("ada", s.post.platformId, "tryon"));
+    expect(await comment()).toMatchObject({ reply_at: new Date("2029-06-05T12:00:00Z") });
+    await hours([["15:00", "18:00"]]);
+    await s.advance(2 * 3600);
+    await s.work();
+    expect(s.said()).toEqual([]);
+    expect(await comment()).toMatchObject({
+      reply_status: "pending",
+      reply_at: new Date("2029-06-05T15:00:00Z"),
+    });
+    await hours([["15:00", "18:00"]], "America/Sao_Paulo");
+    await s.advance(3 * 3600);
+    await s.work();
+    expect(s.said()).toEqual([]);
+    await s.advance(3 * 3600);
+    await s.work();
+    expect(s.said()).toHaveLength(1);
+    expect(await comment()).toMatchObject({ reply_status: "sent" });
+  });
+
   test("is left alone where the bot is off, the account closed for a week, or the person has opted out", async () => {
     await s.bind();
     const reasons: unknown[] = [];
