@@ -198,6 +198,22 @@ insert into ops.job_kinds (kind, description, on_event, timeout, provider) value
   ('commerce.catalog_product', 'Makes the pictures of one product of a catalog job.',
     'commerce.on_catalog_product_job', interval '12 hours', 'fal');
 
+-- Products that have gone since the job looked at them are not paid for.
+create function private.drop_gone_products(catalog_job_id uuid) returns void
+language sql
+set search_path = ''
+as $$
+  update commerce.catalog_job_products i
+  set status = 'failed', completed_at = private.now(), error_code = 'unknown_product',
+    error_message = 'unknown_product: The product has been deleted.'
+  where i.catalog_job_id = drop_gone_products.catalog_job_id and i.status = 'pending'
+    and not exists (select from commerce.shopify_products p where p.id = i.product_id and p.deleted_at is null)
+    and i.imported_product_id is null
+$$;
+comment on function private.drop_gone_products(uuid) is
+  'Fails the products of a catalog job that are not begun and have been deleted.';
+revoke all on function private.drop_gone_products from public, anon, authenticated, service_role;
+
 -- Begins the next chunk: as many products as the job wants and its workspace can pay. Returns null, or why there is
 -- none: nothing_pending, or the error of the charge.
 create function private.start_catalog_chunk(catalog_job commerce.catalog_jobs) returns text
@@ -216,6 +232,7 @@ declare
 begin
   select q.available_micro / nullif(q.amount_micro, 0) into v_affordable
   from billing.quote(catalog_job.workspace_id, catalog_job.meter, catalog_job.units_per_product) q;
+  perform private.drop_gone_products(catalog_job.id);
   v_items := array(select i.id from commerce.catalog_job_products i
     where i.catalog_job_id = catalog_job.id and i.status = 'pending'
     order by i.position limit greatest(1, least(catalog_job.chunk_size, v_affordable)));

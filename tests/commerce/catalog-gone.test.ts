@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
-import { db, sound, testDb } from "./catalog-control-stage.ts";
+import { db, open, sound, testDb } from "./catalog-control-stage.ts";
 import { createCatalog, price } from "./catalog-stage.ts";
 
 type Stage = Awaited<ReturnType<typeof createCatalog>>;
@@ -70,5 +70,40 @@ describe("a catalog job whose people are deleted", () => {
     expect(await s.start({ key: "spring" })).toMatchObject({ id, status: "completed" });
     await expectError(s.start({ key: "spring", tryon_count: 1 }), "key_reused", "PT409");
     await expectError(s.start({ key: "summer" }), "unknown_model", "PT404");
+  });
+});
+
+describe("a product that is deleted", () => {
+  test("before its turn came is not made, and says why", async () => {
+    const s = await createCatalog(testDb, db, 6, 100 * price);
+    const { id } = await s.start({ chunk_size: 2, parallel_chunks: 1 });
+    s.will.hold = true;
+    for (let n = 0; n < 2; n++) await s.step();
+    expect(open(s)).toHaveLength(2);
+    const gone = "connected_account_id = $1 and shopify_product_id = any ('{2,3}')";
+    await testDb.query(
+      `update commerce.shopify_products set deleted_at = private.now(), sync_status = 'deleted' where ${gone}`,
+      [s.accountId],
+    );
+    await testDb.query(
+      "delete from commerce.shopify_products where connected_account_id = $1 and shopify_product_id = '1'",
+      [s.accountId],
+    );
+    s.will.hold = false;
+    for (const [run] of open(s)) await s.answer(run);
+    expect(await s.until(id, "completed")).toMatchObject({
+      items_succeeded: 3,
+      items_failed: 3,
+      actual_cost_micro: 6 * price,
+    });
+    expect(s.runs.size).toBe(3);
+    const failed = (await s.items(id)).filter(({ status }) => status === "failed");
+    expect(failed.map(({ error_code }) => error_code)).toEqual(Array(3).fill("unknown_product"));
+    await expectError(
+      s.user.call("commerce.retry_catalog_job", { catalog_job_id: id }),
+      "nothing_to_retry",
+      "PT409",
+    );
+    await sound();
   });
 });
