@@ -177,8 +177,16 @@ language sql stable
 set search_path = ''
 as $$
   select case when currency = 'USD' then amount_minor * 1000 else (
-    select floor(amount_minor * private.minor_unit_micro(currency) * r.rate)::bigint from ref.currency_rates r
-    where r.from_currency = dollars_micro.currency and r.to_currency = 'USD') end
+    select floor(amount_minor * private.minor_unit_micro(currency) * v.numerator / v.denominator)::bigint
+    from (
+      select r.rate as numerator, 1 as denominator, r.created_at from ref.currency_rates r
+      where r.from_currency = dollars_micro.currency and r.to_currency = 'USD'
+      union all
+      -- the rates that are fetched are those of the dollar
+      select 1, r.rate, r.created_at from ref.currency_rates r
+      where r.from_currency = 'USD' and r.to_currency = dollars_micro.currency
+    ) v
+    order by v.created_at desc limit 1) end
 $$;
 comment on function private.dollars_micro(bigint, text) is
   'An amount of money as micro-units of US dollars (100,000 to the dollar); null without an exchange rate.';

@@ -91,6 +91,28 @@ describe("a commission", () => {
     await db.service.query("delete from ref.currency_rates");
   });
 
+  test("in another currency follows the dollar's rates, which are the ones that are fetched", async () => {
+    const customer = await newCustomer(db, await newAffiliate(db));
+    const { payment, session } = await topUpOf(db, customer);
+    await db.query("update billing.payments set currency = 'INR', amount_minor = 41500 where id = $1", [
+      payment.id,
+    ]);
+    await settleCheckout(db.service, { ...session, amount_total: 41_500, currency: "inr" });
+    await db.service.call("billing.store_currency_rates", { base: "USD", rates: { INR: 83 } });
+    await db.advanceClock("1 day");
+    await sweep();
+    expect(await commissionOf(payment.id)).toMatchObject({
+      source_amount_micro: 500_000,
+      commission_micro: 100_000,
+    });
+    const [margin] = await db.service.query(
+      "select payments_micro from billing.workspace_margin where workspace_id = $1",
+      [customer.workspaceId],
+    );
+    expect(margin).toEqual({ payments_micro: 500_000 });
+    await db.service.query("delete from ref.currency_rates");
+  });
+
   test("ends with the affiliate's term and is not earned while suspended", async () => {
     const affiliate = await newAffiliate(db);
     await db.service.query("update billing.affiliates set commission_months = 1 where id = $1", [
