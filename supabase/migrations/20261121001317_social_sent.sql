@@ -21,11 +21,14 @@ begin
     update social.conversations c set platform_user_id = recipient_id where c.id = v_from.id returning * into v_to;
     return v_to;
   end if;
-  update social.messages m set conversation_id = v_to.id where m.id = message.id;
+  -- not as one on its way, of which that conversation may have another; private.note_sent says that it is sent
+  update social.messages m set conversation_id = v_to.id, status = 'queued' where m.id = message.id;
   update social.comments o set conversation_id = v_to.id where o.id = message.comment_id;
   update social.conversations c set message_count = c.message_count - 1 where c.id = v_from.id;
   update social.conversations c
   set message_count = c.message_count + 1, post_id = v_from.post_id, binding_id = v_from.binding_id,
+    last_message_text = case when message.created_at >= c.last_message_at
+      then left(message.message_text, 500) else c.last_message_text end,
     last_message_at = greatest(c.last_message_at, message.created_at),
     stage = case c.stage when 'processing' then c.stage else 'awaiting_reply' end
   where c.id = v_to.id

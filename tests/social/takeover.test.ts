@@ -85,3 +85,29 @@ test("an account's own limit holds for messages that are handed over at once", a
     again: true,
   });
 });
+
+test("a private reply comes into the conversation of whom it reached, beside what is on its way there", async () => {
+  await s.bind();
+  s.people.comment("ada", s.post.platformId, "tryon");
+  const events = s.people.take() as { field: string; change: { from: { id: string } } }[];
+  events[0]!.change.from.id = "998";
+  s.people.take = () => events.splice(0) as never;
+  await s.tell();
+  const [event] = await testDb.query("select max(id) as id from ops.webhook_events");
+  await testDb.service.call("social.apply_meta_event", { webhook_event_id: event!.id });
+  expect(await send({ message_text: "By hand" })).toMatchObject({ status: "sending" });
+  await testDb.query(
+    "select private.note_sent(m, $2) from social.messages m where m.connected_account_id = $1 and m.comment_id is not null",
+    [s.accountId, { platform_message_id: "reply.1", recipient_id: s.people.thread("ada").id }],
+  );
+  await s.work();
+  expect(s.said()).toEqual(["By hand"]);
+  expect((await s.messages()).map(({ source, status }) => [source, status])).toEqual([
+    ["person", "received"],
+    ["bot", "sent"],
+    ["member", "sent"],
+  ]);
+  expect(
+    await testDb.query("select 1 from social.conversations where connected_account_id = $1", [s.accountId]),
+  ).toHaveLength(1);
+});
