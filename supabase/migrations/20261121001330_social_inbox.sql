@@ -180,6 +180,7 @@ begin
   if v_message.id is null then
     perform private.fail('message_not_queued', 'The message is on its way or has ended.');
   end if;
+  update social.comments o set reply_status = 'skipped', reply_reason = 'cancelled' where o.id = v_message.comment_id;
   return v_message;
 end $$;
 comment on function private.cancel_message(uuid) is 'Core of social.cancel_message; checks the caller first.';

@@ -123,8 +123,8 @@ begin
   end if;
   perform private.set_reaction(v_message, a.external_account_id, emoji, v_ms)
   from integrations.connected_accounts a where a.id = v_message.connected_account_id;
-  perform ops.enqueue_job('social.react', jsonb_build_object('message_id', v_message.id, 'react', emoji is not null),
-    v_message.workspace_id, priority => 5, max_attempts => 4, key => format('react:%s:%s', v_message.id, v_ms));
+  perform ops.enqueue_job('social.react', jsonb_build_object('message_id', v_message.id), v_message.workspace_id,
+    priority => 5, max_attempts => 4, key => format('react:%s:%s', v_message.id, v_ms));
   select * into v_message from social.messages m where m.id = v_message.id;
   return v_message;
 end $$;

@@ -117,4 +117,40 @@ describe("the inbox", () => {
     await s.work();
     expect(s.people.thread("ada").messages[0]!.reactions).toEqual({});
   });
+
+  test("tells the platform of reactions as they are when it is told, however many there were", async () => {
+    const [message] = await s.messages();
+    for (const emoji of ["❤️", null, "🙌", null]) {
+      await s.as.call("social.react", { message_id: message!.id, emoji });
+    }
+    await s.work();
+    expect(s.people.thread("ada").messages[0]!.reactions ?? {}).toEqual({});
+    await s.advance(1);
+    for (const emoji of [null, "❤️"]) await s.as.call("social.react", { message_id: message!.id, emoji });
+    await s.work();
+    expect(s.people.thread("ada").messages[0]!.reactions).toEqual({ [s.account.id]: "love" });
+  });
+
+  test("says of a comment whose waiting answer is taken back that it gets none", async () => {
+    await s.bind();
+    for (const text of ["tryon", "tryon please"]) s.people.comment("ada", s.post.platformId, text);
+    await s.tell();
+    const told = await testDb.query("select id from ops.webhook_events order by id desc limit 2");
+    for (const { id: webhook_event_id } of told.toReversed()) {
+      await testDb.service.call("social.apply_meta_event", { webhook_event_id });
+    }
+    const waiting = (await s.messages()).find(({ status }) => status === "queued")!;
+    await s.as.call("social.cancel_message", { message_id: waiting.id });
+    await s.work();
+    expect(
+      await testDb.query(
+        `select reply_status, reply_reason from social.comments where connected_account_id = $1
+          order by reply_status`,
+        [s.accountId],
+      ),
+    ).toEqual([
+      { reply_status: "sent", reply_reason: null },
+      { reply_status: "skipped", reply_reason: "cancelled" },
+    ]);
+  });
 });

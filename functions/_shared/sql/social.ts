@@ -43,6 +43,8 @@ export interface ReactedMessage {
   connected_account_id: string;
   platform_user_id: string;
   platform_message_id: string;
+  /** Does the account react to it now? */
+  is_reacted: boolean;
 }
 
 const statements = {
@@ -97,8 +99,10 @@ const statements = {
   profile: { name: "keep_profile", text: "select social.keep_profile($1, $2, $3)", repeatable: true },
   reacted: {
     name: "reacted_message",
-    text: `select m.connected_account_id, c.platform_user_id, m.platform_message_id
-      from social.messages m join social.conversations c on c.id = m.conversation_id where m.id = $1`,
+    text: `select m.connected_account_id, c.platform_user_id, m.platform_message_id, exists (
+        select from jsonb_array_elements(m.reactions) r where r ->> 'actor_id' = a.external_account_id) as is_reacted
+      from social.messages m join social.conversations c on c.id = m.conversation_id
+      join integrations.connected_accounts a on a.id = m.connected_account_id where m.id = $1`,
     repeatable: true,
   },
 } satisfies Record<string, Statement>;

@@ -20,7 +20,7 @@ export type SocialDeps = InstagramDeps & SendDeps & PhotoDeps;
 const ofComment = z.object({ comment_id: z.uuid() });
 const ofConversation = z.object({ conversation_id: z.uuid() });
 const ofTryon = z.object({ tryon_id: z.uuid(), rejected: z.string().optional() });
-const ofReaction = z.object({ message_id: z.uuid(), react: z.boolean() });
+const ofReaction = z.object({ message_id: z.uuid() });
 
 /** Every kind of work on social accounts and their bot. */
 export function socialHandlers(deps: SocialDeps): Handlers {
@@ -43,14 +43,17 @@ export function socialHandlers(deps: SocialDeps): Handlers {
   };
 }
 
-/** social.react: tells Instagram of a member's reaction; the heart is the only one that apps may give. */
+/**
+ * social.react: tells Instagram of a member's reaction as it is now, so that of two that were decided shortly after each
+ * other the last one counts, whichever job comes first; the heart is the only one that apps may give.
+ */
 function react(deps: InstagramDeps): Handler {
   return async (job, context) => {
-    const { message_id, react } = ofReaction.parse(job.payload);
+    const { message_id } = ofReaction.parse(job.payload);
     const message = await findReacted(context.db, message_id);
     if (!message) return completed({ ignored: true });
     return withAccount(deps, context, message.connected_account_id, async ({ client }) => {
-      await client.react(message.platform_user_id, message.platform_message_id, react);
+      await client.react(message.platform_user_id, message.platform_message_id, message.is_reacted);
       return completed();
     });
   };
