@@ -198,22 +198,6 @@ insert into ops.job_kinds (kind, description, on_event, timeout, provider) value
   ('commerce.catalog_product', 'Makes the pictures of one product of a catalog job.',
     'commerce.on_catalog_product_job', interval '12 hours', 'fal');
 
--- Products that have gone since the job looked at them are not paid for.
-create function private.drop_gone_products(catalog_job_id uuid) returns void
-language sql
-set search_path = ''
-as $$
-  update commerce.catalog_job_products i
-  set status = 'failed', completed_at = private.now(), error_code = 'unknown_product',
-    error_message = 'unknown_product: The product has been deleted.'
-  where i.catalog_job_id = drop_gone_products.catalog_job_id and i.status = 'pending'
-    and not exists (select from commerce.shopify_products p where p.id = i.product_id and p.deleted_at is null)
-    and i.imported_product_id is null
-$$;
-comment on function private.drop_gone_products(uuid) is
-  'Fails the products of a catalog job that are not begun and have been deleted.';
-revoke all on function private.drop_gone_products from public, anon, authenticated, service_role;
-
 -- Begins the next chunk: as many products as the job wants and its workspace can pay. Returns null, or why there is
 -- none: nothing_pending, or the error of the charge.
 create function private.start_catalog_chunk(catalog_job commerce.catalog_jobs) returns text
@@ -239,6 +223,7 @@ begin
   if v_items = '{}' then
     return 'nothing_pending';
   end if;
+  perform private.refresh_catalog_products(catalog_job, v_items);
   select j.job_id into v_job_id from ops.enqueue_job('commerce.catalog_chunk',
     jsonb_build_object('chunk_id', v_chunk_id), catalog_job.workspace_id, max_attempts => 20,
     parent_id => catalog_job.job_id, key => 'catalog-chunk:' || v_chunk_id) j;

@@ -23,7 +23,7 @@ begin
     model_path = p.model_path, content_hash = p.content_hash
   from private.catalog_pool(v_only) p
   where i.catalog_job_id = v_job.id and i.status = 'failed' and p.image_url is not null
-    and (v_job.tryon_count = 0 or p.model_path is not null)
+    and (v_job.tryon_count = 0 or p.model_path is not null) and not (v_job.delta_only and p.is_made)
     and coalesce(i.product_id, i.imported_product_id) = coalesce(p.product_id, p.imported_product_id);
   if not found then
     perform private.fail('nothing_to_retry', 'No product has failed that could be tried again.',
@@ -47,7 +47,8 @@ comment on function private.retry_catalog_job(uuid) is 'Core of commerce.retry_c
 revoke all on function private.retry_catalog_job from public, anon, authenticated, service_role;
 grant execute on function private.retry_catalog_job to authenticated, service_role;
 
--- Only products that failed are tried again, as the shop has them now; a catalog job that has ended goes on.
+-- Only products that failed are tried again, as the shop has them now; with delta_only not those that another job has
+-- made meanwhile. A catalog job that has ended goes on.
 -- Errors: unknown_catalog_job, role_too_low, catalog_job_ended, nothing_to_retry, catalog_job_running.
 create function commerce.retry_catalog_job(catalog_job_id uuid) returns commerce.catalog_jobs
 language sql

@@ -107,3 +107,67 @@ describe("a product that is deleted", () => {
     await sound();
   });
 });
+
+describe("a product that changes", () => {
+  const show = (s: Stage, number: number, url: string) =>
+    testDb.query(
+      `update commerce.shopify_products set images = jsonb_build_array(jsonb_build_object('url', $3::text))
+      where connected_account_id = $1 and shopify_product_id = $2`,
+      [s.accountId, number, url],
+    );
+
+  test("while its job is paused is made as it is then, and is not made again", async () => {
+    const s = await createCatalog(testDb, db, 4, 100 * price);
+    s.will.hold = true;
+    const { id } = await s.start({ chunk_size: 2, parallel_chunks: 1 });
+    for (let n = 0; n < 2; n++) await s.step();
+    await s.user.call("commerce.pause_catalog_job", { catalog_job_id: id });
+    s.will.hold = false;
+    for (const [run] of open(s)) await s.answer(run);
+    await s.until(id, "paused");
+    await show(s, 1, "https://cdn.test/new.jpg");
+    await show(s, 2, "https://cdn.test/2.jpg?v=9");
+    await s.user.call("commerce.resume_catalog_job", { catalog_job_id: id });
+    expect(await s.until(id, "completed")).toMatchObject({ items_succeeded: 4 });
+    const garments = [...s.runs.values()].map(({ input }) => input.garmentUrl).sort();
+    expect(garments).toEqual(
+      ["2.jpg", "3.jpg", "4.jpg", "new.jpg"].map((name) => `https://cdn.test/${name}`),
+    );
+    expect(await s.user.call("commerce.estimate_catalog_job", s.settings)).toMatchObject({ products: 0 });
+    await sound();
+  });
+
+  test("loses its picture: it is made of the one that it had", async () => {
+    const s = await createCatalog(testDb, db, 2, 100 * price);
+    const { id } = await s.start({ chunk_size: 1, parallel_chunks: 1 });
+    s.will.hold = true;
+    for (let n = 0; n < 2; n++) await s.step();
+    await testDb.query("update commerce.shopify_products set images = '[]' where connected_account_id = $1", [
+      s.accountId,
+    ]);
+    s.will.hold = false;
+    for (const [run] of open(s)) await s.answer(run);
+    expect(await s.until(id, "completed")).toMatchObject({ items_succeeded: 2 });
+    await sound();
+  });
+});
+
+test("a product that failed and was made by another job since is not paid for again", async () => {
+  const s = await createCatalog(testDb, db, 2, 100 * price);
+  s.will.reject = new Set(["https://cdn.test/1.jpg", "https://cdn.test/2.jpg"]);
+  const first = await s.start();
+  await s.until(first.id, "failed");
+  s.will.reject = new Set(["https://cdn.test/2.jpg"]);
+  const second = await s.start();
+  expect(await s.until(second.id, "completed")).toMatchObject({ items_succeeded: 1, items_failed: 1 });
+  s.will.reject = new Set();
+  await s.user.call("commerce.retry_catalog_job", { catalog_job_id: first.id });
+  expect(await s.until(first.id, "completed")).toMatchObject({ items_succeeded: 1, items_failed: 1 });
+  await expectError(
+    s.user.call("commerce.retry_catalog_job", { catalog_job_id: second.id }),
+    "nothing_to_retry",
+    "PT409",
+  );
+  expect(await s.balance()).toMatchObject({ available_micro: 96 * price, held_micro: 0 });
+  await sound();
+});
