@@ -133,8 +133,9 @@ comment on function integrations.store_tokens(uuid, jsonb, timestamptz, timestam
 revoke all on function integrations.store_tokens from public, anon, authenticated, service_role;
 grant execute on function integrations.store_tokens to service_role;
 
-create function integrations.note_account_health(account_id uuid, status text default null, message text default null)
-returns void
+-- connected_at: of which connection it is said (to the millisecond; null: of any); of a later one it says nothing.
+create function integrations.note_account_health(account_id uuid, status text default null, message text default null,
+  connected_at timestamptz default null) returns void
 language sql
 set search_path = ''
 as $$
@@ -144,8 +145,10 @@ as $$
     error_message = message, error_count = case when message is null then 0 else a.error_count + 1 end,
     last_used_at = case when message is null then private.now() else a.last_used_at end
   where a.id = note_account_health.account_id and a.status in ('active', 'expired', 'error')
+    and (note_account_health.connected_at is null or date_trunc('milliseconds', a.connected_at)
+      = date_trunc('milliseconds', note_account_health.connected_at))
 $$;
-comment on function integrations.note_account_health(uuid, text, text) is
+comment on function integrations.note_account_health(uuid, text, text, timestamptz) is
   'Keeps whether an account works: without a message it does; with one it is expired or in error.';
 revoke all on function integrations.note_account_health from public, anon, authenticated, service_role;
 grant execute on function integrations.note_account_health to service_role;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { findAccount, openSecret } from "../../functions/_shared/sql/accounts.ts";
+import { findAccount, noteHealth, openSecret } from "../../functions/_shared/sql/accounts.ts";
 import { storeTokens } from "../../functions/_shared/sql/oauth.ts";
 import { sealTokens } from "../../functions/oauth/tokens.ts";
 import { refreshToken } from "../../functions/worker/handlers/refresh-token.ts";
@@ -136,6 +136,10 @@ describe("a token that ends", () => {
     expect(await storeTokens(db, account, sealed, null)).toBe(false);
     expect(await openSecret(db, vault, again, "access_token")).toBe(fresh);
     expect(await storeTokens(db, again, sealed, null)).toBe(true);
+    await noteHealth(db, account, { status: "expired", message: "The old one was refused." });
+    expect((await findAccount(db, id))!.status).toBe("active");
+    await noteHealth(db, again, { status: "expired", message: "This one was refused." });
+    expect((await findAccount(db, id))!.status).toBe("expired");
   });
 
   test("of an account that another workspace has connected since does not bring it back to life", async () => {

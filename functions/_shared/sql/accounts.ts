@@ -106,15 +106,18 @@ export function toHex(bytes: Uint8Array): string {
 
 const note: Statement = {
   name: "note_account_health",
-  text: "select integrations.note_account_health($1, $2, $3)",
+  text: "select integrations.note_account_health($1, $2, $3, $4)",
   repeatable: true,
 };
 
-/** What became of the last use of an account: null when it went well, or the fault and what it makes of the account. */
+/**
+ * What became of the last use of an account: null when it went well, or the fault and what it makes of the account, if
+ * that has not been connected anew meanwhile.
+ */
 export async function noteHealth(
   db: Database,
-  id: string,
+  { id, connected_at }: Pick<Account, "id" | "connected_at">,
   fault: { status: "expired" | "error"; message: string } | null,
 ): Promise<void> {
-  await db.rows(note, [id, fault?.status ?? null, fault?.message ?? null]);
+  await db.rows(note, [id, fault?.status ?? null, fault?.message ?? null, connected_at]);
 }

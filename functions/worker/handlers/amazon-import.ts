@@ -97,7 +97,7 @@ export function importAmazon(deps: AmazonDeps, longest = longestMs): Handler {
       if (now() >= stopAt) return waiting({ poll_in: 0, checkpoint: { ...reading } });
     }
     await finishAmazonImport(db, batch_id, account_id, since === null);
-    await noteHealth(db, account_id, null);
+    await noteHealth(db, account, null);
     return completed({ listings: reading.row, catalog: !reading.bare });
   };
 }
@@ -167,10 +167,10 @@ async function blame(
       if (await replaced()) {
         throw new JobError("token_replaced", "The account has been connected anew.", { retryIn: 1 });
       }
-      await noteHealth(db, account.id, { status: "expired", message });
+      await noteHealth(db, account, { status: "expired", message });
       throw new JobError("account_expired", message, { retry: false, cause: error });
     case "forbidden":
-      await noteHealth(db, account.id, { status: "error", message });
+      await noteHealth(db, account, { status: "error", message });
       throw new JobError("access_restricted", message, { retry: false, cause: error });
     default:
       throw new JobError("amazon_refused", message, { retry: false, cause: error });

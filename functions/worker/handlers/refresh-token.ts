@@ -58,7 +58,7 @@ async function refused(error: unknown, account: Account, { db }: JobContext): Pr
   if (!(error instanceof ProviderRefused)) throw error;
   if (!error.final) throw new JobError("provider_unavailable", error.message, { cause: error });
   const message = "The provider no longer lets us act for this account.";
-  await noteHealth(db, account.id, { status: "expired", message });
+  await noteHealth(db, account, { status: "expired", message });
   await noteOAuth(db, {
     event_type: "token_refresh_failed",
     ...ofAccount(account),

@@ -98,7 +98,7 @@ export function verifyShopWebhooks(deps: ShopDeps): Handler {
         account.id,
         [...kept].map(([topic, external_id]) => ({ topic, external_id })),
       );
-      await noteHealth(db, account.id, null);
+      await noteHealth(db, account, null);
       return completed({ topics: kept.size, refused });
     });
   };

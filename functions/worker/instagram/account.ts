@@ -109,7 +109,7 @@ async function blame(
     if (await isReplaced()) {
       return new JobError("token_replaced", "The account has been connected anew.", { retryIn: 1 });
     }
-    await noteHealth(db, account.id, { status: "expired", message });
+    await noteHealth(db, account, { status: "expired", message });
     return new JobError("instagram_unauthorized", message, { cause: error, retry: false });
   }
   const code = fault === "outside_window" ? "outside_message_window" : `instagram_${fault}`;

@@ -92,11 +92,11 @@ async function blame(
     if (await isReplaced()) {
       return new JobError("token_replaced", "The shop has been connected anew.", { retryIn: 1 });
     }
-    await noteHealth(db, account.id, { status: "expired", message });
+    await noteHealth(db, account, { status: "expired", message });
     return new JobError("shop_unauthorized", message, { ...more, retry: false });
   }
   if (fault === "shop_closed") {
-    await noteHealth(db, account.id, { status: "error", message });
+    await noteHealth(db, account, { status: "error", message });
     return new JobError("shop_closed", message, { ...more, retry: false });
   }
   // A throttled shop's key is closed for every worker until then; trouble of Shopify's own counts for its circuit.
