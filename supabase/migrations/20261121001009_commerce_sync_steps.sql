@@ -34,6 +34,7 @@ comment on function commerce.apply_shopify_page(uuid, text, jsonb, timestamptz) 
 revoke all on function commerce.apply_shopify_page from public, anon, authenticated, service_role;
 grant execute on function commerce.apply_shopify_page to service_role;
 
+-- locations: [{id, name, is_active}], all that the shop has: others are gone.
 create function commerce.apply_locations(account_id uuid, locations jsonb) returns void
 language plpgsql
 set search_path = ''
@@ -48,8 +49,12 @@ begin
   on conflict on constraint inventory_locations_once
   do update set name = excluded.name, is_active = excluded.is_active
   where (k.name, k.is_active) <> (excluded.name, excluded.is_active);
+  update commerce.inventory_locations k set is_active = false
+  where k.connected_account_id = v_account.id and k.is_active
+    and k.shopify_location_id not in (select l.id from jsonb_to_recordset(locations) as l (id text));
 end $$;
-comment on function commerce.apply_locations(uuid, jsonb) is 'Keeps the names of a shop''s locations.';
+comment on function commerce.apply_locations(uuid, jsonb) is
+  'Keeps a shop''s locations by name; those that it no longer has are no longer active.';
 revoke all on function commerce.apply_locations from public, anon, authenticated, service_role;
 grant execute on function commerce.apply_locations to service_role;
 

@@ -127,6 +127,31 @@ describe("stock", () => {
     ]);
   });
 
+  test("at a location that the shop has deleted counts no more after a whole reading", async () => {
+    const id = await sell({}, 5);
+    const outlet = stage.merchant.addLocation("Outlet");
+    const [variant] = stage.shop.products[id]!.variants;
+    await tellAll(stage.merchant.setStock(variant!.inventory_item_id, outlet, 7));
+    await stage.sync();
+    expect(await product(id)).toMatchObject({ total_inventory: 12 });
+    stage.clock.now += 60_000;
+    delete stage.shop.locations[outlet];
+    for (const [key, { location }] of Object.entries(stage.shop.levels)) {
+      if (location === outlet) delete stage.shop.levels[key];
+    }
+    await stage.sync();
+    expect(await product(id)).toMatchObject({ total_inventory: 5 });
+    expect(
+      await testDb.query(
+        "select name, is_active from commerce.inventory_locations where connected_account_id = $1 order by name",
+        [stage.accountId],
+      ),
+    ).toEqual([
+      { name: "Outlet", is_active: false },
+      { name: expect.any(String), is_active: true },
+    ]);
+  });
+
   test("of products that run low is listed, the scarcest first", async () => {
     const plenty = await sell({ title: "Plenty" }, 50);
     const low = await sell({ title: "Low" }, 3);

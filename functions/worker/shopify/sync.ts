@@ -111,8 +111,9 @@ export async function readProduct({ client }: Pick<Work, "client">, id: string, 
   return { product: normalProduct(node, currency), at: secondBefore(first.at) };
 }
 
+/** Keeps all locations, those that are closed as well; gives the open ones. */
 async function readLocations({ db, client, account }: Work): Promise<string[]> {
-  const active: string[] = [];
+  const all: { id: string; name: string; is_active: boolean }[] = [];
   let after: string | null = null;
   do {
     const answer: { data: { locations: LocationPage } } = await client.query(
@@ -121,12 +122,11 @@ async function readLocations({ db, client, account }: Work): Promise<string[]> {
       locationsQuery.shape,
     );
     const { nodes, pageInfo } = answer.data.locations;
-    const rows = nodes.map(({ legacyResourceId: id, name, isActive }) => ({ id, name, is_active: isActive }));
-    await applyLocations(db, account.id, rows);
-    active.push(...rows.filter(({ is_active }) => is_active).map(({ id }) => id));
+    all.push(...nodes.map(({ legacyResourceId: id, name, isActive }) => ({ id, name, is_active: isActive })));
     after = pageInfo.hasNextPage ? pageInfo.endCursor : null;
   } while (after !== null);
-  return active;
+  await applyLocations(db, account.id, all);
+  return all.filter(({ is_active }) => is_active).map(({ id }) => id);
 }
 type LocationPage = ReturnType<typeof locationsQuery.shape.parse>["locations"];
 
