@@ -33,6 +33,25 @@ export const changePlanRequest = z.strictObject({
   plan_price_id: z.uuid(),
 });
 
+/**
+ * Answer of `POST /billing/subscriptions/preview`, which takes the body of change and changes nothing. Amounts in minor
+ * units of `currency`. `keep`: the present price, which takes back what is scheduled.
+ */
+export const planPreviewAnswer = z.object({
+  kind: z.enum(["upgrade", "downgrade", "keep"]),
+  currency: z.string(),
+  /** When the plan would change. */
+  effective_at: z.iso.datetime(),
+  /** Taken from the card at once: the difference, less what the customer has as credit. */
+  due_now_minor: z.number().int().nonnegative(),
+  /** The difference itself; below zero: it becomes credit. */
+  proration_minor: z.number().int(),
+  /** What is paid at `next_payment_at`, and each period from then on. */
+  next_payment_minor: z.number().int().nonnegative(),
+  next_payment_at: z.iso.datetime(),
+});
+export type PlanPreviewAnswer = z.infer<typeof planPreviewAnswer>;
+
 /** Body of `POST /billing/subscriptions/cancel`; at the end of the period unless `at_once`. */
 export const cancelPlanRequest = z.strictObject({
   workspace_id: z.uuid(),

@@ -7,6 +7,7 @@ import {
   cancelPlanRequest,
   changePlanRequest,
   type PlanChangeAnswer,
+  type PlanPreviewAnswer,
   type PortalAnswer,
   portalRequest,
   resumePlanRequest,
@@ -16,6 +17,7 @@ import {
 import { limitBody, parseBody } from "../_shared/app.ts";
 import { ApiError } from "../_shared/errors.ts";
 import { carryOut } from "../_shared/plans/change.ts";
+import { upgradeCost } from "../_shared/plans/preview.ts";
 import { attachSession, type ChangeFacts, checkoutFacts } from "../_shared/sql/plans.ts";
 import type { Deps } from "./app.ts";
 import { authorizationOf, checkReturn } from "./requests.ts";
@@ -23,9 +25,21 @@ import { closeOthers, planSession, unavailable } from "./subscription-checkout.t
 
 const small = limitBody(16 * 1024);
 
+/** A row of billing.change_preview, as the API gives it. */
+interface Preview {
+  kind: PlanPreviewAnswer["kind"];
+  subscription_id: string;
+  plan_price_id: string;
+  currency: string;
+  amount_minor: number;
+  effective_at: string;
+  next_payment_at: string;
+}
+
 /**
- * POST checkout, change, cancel, resume, portal. Errors: those of the SQL functions of the same purpose
- * (billing.start_subscription, change_subscription, cancel_subscription, resume_subscription, billing_customer),
+ * POST checkout, preview, change, cancel, resume, portal. Errors: those of the SQL functions of the same purpose
+ * (billing.start_subscription, preview_change, change_subscription, cancel_subscription, resume_subscription,
+ * billing_customer),
  * invalid_json, invalid_argument (400), not_signed_in (401), card_declined (402), no_customer (404), key_reused,
  * refused_by_provider (409), payload_too_large (413), payment_provider_unavailable (502).
  */
@@ -51,6 +65,25 @@ export function subscriptionRoutes({ backend, db, stripe, log, appOrigins }: Dep
       trial_days: checkout.trial_days,
       expires_at: new Date(session.expires_at * 1000).toISOString(),
     } satisfies SubscribeAnswer);
+  });
+
+  app.post("/preview", small, async (c) => {
+    const authorization = authorizationOf(c);
+    const request = parseBody(changePlanRequest, await c.req.text());
+    const asked = await backend.rpc<Preview>(authorization, "preview_change", request);
+    const cost =
+      asked.kind === "upgrade"
+        ? await unavailable(() => upgradeCost(stripe, db, asked.subscription_id, asked.plan_price_id))
+        : null;
+    return c.json({
+      kind: asked.kind,
+      currency: asked.currency,
+      effective_at: new Date(asked.effective_at).toISOString(),
+      due_now_minor: cost?.dueNow ?? 0,
+      proration_minor: cost?.proration ?? 0,
+      next_payment_minor: asked.amount_minor,
+      next_payment_at: (cost?.nextPaymentAt ?? new Date(asked.next_payment_at)).toISOString(),
+    } satisfies PlanPreviewAnswer);
   });
 
   const change = (path: string, name: string, schema: z.ZodType<Record<string, unknown>>) =>

@@ -1,45 +1,58 @@
 -- Changing, cancelling and resuming a subscription, as its members ask for it.
 
+-- What asking for a price means for a workspace's plan, with the subscription locked: keep (the present price, which
+-- takes a scheduled change back), upgrade or downgrade. Errors: those of billing.change_subscription.
+create function billing._wanted_change(workspace_id uuid, app text, plan_price_id uuid,
+  out subscription billing.subscriptions, out kind text, out price billing.plan_prices)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_old billing.plan_prices;
+begin
+  subscription := billing._managed_subscription(workspace_id, app);
+  if subscription.provider is null then
+    perform private.fail('not_subscribed', 'A free plan is not changed but replaced by a checkout.',
+      jsonb_build_object('subscription_id', subscription.id));
+  elsif subscription.status in ('past_due', 'unpaid', 'paused') then
+    perform private.fail('subscription_unpaid', format('The subscription is %s.', subscription.status),
+      jsonb_build_object('subscription_id', subscription.id, 'payment_url', subscription.payment_url));
+  end if;
+  select * into v_old from billing.plan_prices p where p.id = subscription.plan_price_id;
+  if v_old.id = plan_price_id then
+    if subscription.scheduled_plan_id is null then
+      perform private.fail('same_plan', 'The subscription has this price already.',
+        jsonb_build_object('plan_price_id', plan_price_id));
+    end if;
+    kind := 'keep';
+    price := v_old;
+    return;
+  end if;
+  price := billing._price_for_sale(plan_price_id);
+  if not exists (select from billing.plans p where p.id = price.plan_id and p.app = subscription.app) then
+    perform private.fail('unknown_price', 'This price is of another app.',
+      jsonb_build_object('plan_price_id', plan_price_id, 'app', app));
+  elsif price.currency <> v_old.currency then
+    perform private.fail('currency_differs', format('The subscription is paid in %s.', v_old.currency),
+      jsonb_build_object('currency', v_old.currency));
+  end if;
+  kind := case when billing._is_upgrade(v_old, price) then 'upgrade' else 'downgrade' end;
+end $$;
+comment on function billing._wanted_change is 'What asking for a price means for a plan: keep, upgrade or downgrade.';
+revoke all on function billing._wanted_change from public, anon, authenticated, service_role;
+
 create function private.change_subscription(workspace_id uuid, app text, plan_price_id uuid)
 returns billing.subscription_changes
 language plpgsql security definer
 set search_path = ''
 as $$
-#variable_conflict use_variable
 declare
-  v_row billing.subscriptions;
-  v_old billing.plan_prices;
-  v_new billing.plan_prices;
-  v_upgrade boolean;
+  v_wanted record;
 begin
   perform private.require_role(workspace_id, 'admin');
-  v_row := billing._managed_subscription(workspace_id, app);
-  if v_row.provider is null then
-    perform private.fail('not_subscribed', 'A free plan is not changed but replaced by a checkout.',
-      jsonb_build_object('subscription_id', v_row.id));
-  elsif v_row.status in ('past_due', 'unpaid', 'paused') then
-    perform private.fail('subscription_unpaid', format('The subscription is %s.', v_row.status),
-      jsonb_build_object('subscription_id', v_row.id, 'payment_url', v_row.payment_url));
-  end if;
-  select * into v_old from billing.plan_prices p where p.id = v_row.plan_price_id;
-  if v_old.id = plan_price_id then
-    if v_row.scheduled_plan_id is null then
-      perform private.fail('same_plan', 'The subscription has this price already.',
-        jsonb_build_object('plan_price_id', plan_price_id));
-    end if;
-    return billing._request_change(v_row, 'keep', 'member', v_old, false, null, interval '30 seconds');
-  end if;
-  v_new := billing._price_for_sale(plan_price_id);
-  if not exists (select from billing.plans p where p.id = v_new.plan_id and p.app = v_row.app) then
-    perform private.fail('unknown_price', 'This price is of another app.',
-      jsonb_build_object('plan_price_id', plan_price_id, 'app', app));
-  elsif v_new.currency <> v_old.currency then
-    perform private.fail('currency_differs', format('The subscription is paid in %s.', v_old.currency),
-      jsonb_build_object('currency', v_old.currency));
-  end if;
-  v_upgrade := billing._is_upgrade(v_old, v_new);
-  return billing._request_change(v_row, case when v_upgrade then 'upgrade' else 'downgrade' end, 'member', v_new,
-    not v_upgrade, null, interval '30 seconds');
+  v_wanted := billing._wanted_change(workspace_id, app, plan_price_id);
+  return billing._request_change(v_wanted.subscription, v_wanted.kind, 'member', v_wanted.price,
+    v_wanted.kind = 'downgrade', null, interval '30 seconds');
 end $$;
 comment on function private.change_subscription is 'Core of billing.change_subscription; checks the caller first.';
 revoke all on function private.change_subscription from public, anon, authenticated, service_role;

@@ -41,6 +41,13 @@ const statements = {
       where c.id = $1`,
     repeatable: true,
   },
+  preview: {
+    name: "change_preview_facts",
+    text: `select s.provider_subscription_id, ${price}
+      from billing.subscriptions s, billing.plan_prices p join billing.plans n on n.id = p.plan_id
+      where s.id = $1 and p.id = $2`,
+    repeatable: true,
+  },
   note: {
     name: "note_change",
     text: "select status from billing.note_change($1, $2, $3, $4, $5, $6)",
@@ -178,6 +185,19 @@ export async function checkoutFacts(db: Database, id: string): Promise<CheckoutF
 /** A change with the price it leads to, or null. */
 export async function changeFacts(db: Database, id: string): Promise<ChangeFacts | null> {
   return (await db.rows<ChangeFacts>(statements.change, [id]))[0] ?? null;
+}
+
+/** A price, and the subscription that might change to it, or null. */
+export async function previewFacts(
+  db: Database,
+  subscriptionId: string,
+  planPriceId: string,
+): Promise<(PriceFacts & { provider_subscription_id: string | null }) | null> {
+  const rows = await db.rows<PriceFacts & { provider_subscription_id: string | null }>(statements.preview, [
+    subscriptionId,
+    planPriceId,
+  ]);
+  return rows[0] ?? null;
 }
 
 /** billing.note_change: why a change failed, what it was invoiced at, or that it has left no trace. */

@@ -43,6 +43,7 @@ export const billing: Attack[] = [
     "unknown_workspace",
   ],
   ["private.change_subscription", (s) => ({ ...plan(s), app: "selify" }), "unknown_workspace"],
+  ["private.preview_change", (s) => ({ ...plan(s), app: "selify" }), "unknown_workspace"],
   [
     "private.configure_payouts",
     (s) => ({ ...there(s), schedule: "manual", schedule_day: null, minimum_minor: 1 }),

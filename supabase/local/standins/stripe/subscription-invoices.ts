@@ -6,7 +6,14 @@ import { createIntent, settle } from "./intents.ts";
 import { type Cause, type Deps, newId } from "./state.ts";
 import { clock, day, type Invoice, itemOf, type Subscription } from "./subscription-state.ts";
 
-export type Line = { amount: number; price: Stripe.Price; description: string; proration: boolean };
+export type Line = {
+  amount: number;
+  price: Stripe.Price;
+  description: string;
+  proration: boolean;
+  /** Where the line's time is not the subscription's present period. */
+  period?: { start: number; end: number };
+};
 type Reason = "subscription_create" | "subscription_cycle" | "subscription_update";
 
 export function findInvoice(deps: Deps, id: string): Invoice {
@@ -23,15 +30,31 @@ export function createInvoice(
   reason: Reason,
   cause: Cause,
 ): Invoice {
+  const invoice = draft(deps, subscription, lines, reason);
+  const customer = deps.data.customers[String(subscription.customer)];
+  if (customer) {
+    customer.balance = invoice.ending_balance ?? 0;
+    customer.next_invoice_sequence = (customer.next_invoice_sequence ?? 1) + 1;
+  }
+  deps.data.invoices[invoice.id] = invoice;
+  subscription.latest_invoice = invoice.id;
+  emit(deps, cause, [
+    { type: "invoice.created", object: invoice },
+    { type: "invoice.finalized", object: invoice },
+  ]);
+  return invoice;
+}
+
+/** The invoice as it would be. */
+export function draft(deps: Deps, subscription: Subscription, lines: Line[], reason: Reason): Invoice {
   const total = lines.reduce((sum, { amount }) => sum + amount, 0);
   const customer = deps.data.customers[String(subscription.customer)];
   const starting = customer?.balance ?? 0;
   const due = Math.max(0, total + starting);
-  if (customer) customer.balance = total + starting - due;
   const id = newId("in");
   const item = itemOf(subscription);
   const now = clock(deps);
-  const invoice = {
+  return {
     ...blank,
     id,
     object: "invoice",
@@ -45,7 +68,7 @@ export function createInvoice(
     customer_name: customer?.name ?? null,
     default_payment_method: null,
     effective_at: now,
-    ending_balance: customer?.balance ?? 0,
+    ending_balance: total + starting - due,
     hosted_invoice_url: `${deps.baseUrl()}/invoice/${id}`,
     lines: {
       object: "list",
@@ -69,17 +92,13 @@ export function createInvoice(
     total,
     total_excluding_tax: total,
   } as unknown as Invoice;
-  if (customer) customer.next_invoice_sequence = (customer.next_invoice_sequence ?? 1) + 1;
-  deps.data.invoices[id] = invoice;
-  subscription.latest_invoice = id;
-  emit(deps, cause, [
-    { type: "invoice.created", object: invoice },
-    { type: "invoice.finalized", object: invoice },
-  ]);
-  return invoice;
 }
 
-function lineItem({ amount, price, description, proration }: Line, invoice: string, of: Subscription) {
+function lineItem(
+  { amount, price, description, proration, period }: Line,
+  invoice: string,
+  of: Subscription,
+) {
   const item = itemOf(of);
   return {
     id: newId("il"),
@@ -104,7 +123,7 @@ function lineItem({ amount, price, description, proration }: Line, invoice: stri
         subscription_item: item.id,
       },
     },
-    period: { start: item.current_period_start, end: item.current_period_end },
+    period: period ?? { start: item.current_period_start, end: item.current_period_end },
     pretax_credit_amounts: [],
     pricing: {
       type: "price_details",

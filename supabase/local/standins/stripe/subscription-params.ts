@@ -100,6 +100,14 @@ export const invoiceList = z.strictObject({
   customer: text.optional(),
   status: text.optional(),
 });
+export const invoicePreview = z.strictObject({
+  subscription: text,
+  subscription_details: z.strictObject({
+    items: z.array(z.strictObject({ id: text, price: text })).length(1),
+    proration_behavior,
+  }),
+  expand,
+});
 export const invoicePay = z.strictObject({ payment_method: text.optional(), expand });
 export const invoicePaymentList = z.strictObject({
   ...listFields,

@@ -10,7 +10,7 @@ import { findInvoice, voidInvoice } from "./subscription-invoices.ts";
 import * as schema from "./subscription-params.ts";
 import { createSchedule, findSchedule, releaseSchedule, updateSchedule } from "./subscription-schedules.ts";
 import { hasEnded } from "./subscription-state.ts";
-import { payInvoice, updateSubscription } from "./subscription-updates.ts";
+import { payInvoice, previewUpdate, updateSubscription } from "./subscription-updates.ts";
 import {
   bill,
   createSubscription,
@@ -102,6 +102,11 @@ function invoices(app: Hono<Env>, deps: Deps): void {
         (!params.status || invoice.status === params.status),
     );
     return c.json(page(all, "/v1/invoices", params));
+  });
+  app.post("/invoices/create_preview", (c) => {
+    const { subscription, subscription_details } = check(schema.invoicePreview, c.get("params"));
+    const [item] = subscription_details.items;
+    return c.json(previewUpdate(deps, findSubscription(deps, subscription), item!));
   });
   app.get("/invoices/:id", (c) => {
     const { expand } = check(expandOnly, c.get("params"));

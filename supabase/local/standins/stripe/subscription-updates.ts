@@ -4,6 +4,7 @@ import type { Cause, Deps } from "./state.ts";
 import {
   collect,
   createInvoice,
+  draft,
   findInvoice,
   type Line,
   type Payment,
@@ -159,6 +160,7 @@ function prorationLines(
   const share = Math.max(0, end - clock(deps)) / (end - start);
   const old = fullLine(subscription);
   const next = price.unit_amount ?? 0;
+  const now = clock(deps);
   return [
     { ...old, amount: -Math.round(old.amount * share), description: "Unused time", proration: true },
     {
@@ -166,8 +168,24 @@ function prorationLines(
       price,
       description: "Remaining time",
       proration: sameCycle,
+      period: { start: now, end: sameCycle ? end : periodEnd(price, now) },
     },
   ];
+}
+
+/** The invoice that a change of price would bring at once; nothing is changed. */
+export function previewUpdate(
+  deps: Deps,
+  subscription: Subscription,
+  item: { id: string; price: string },
+): Invoice {
+  if (item.id !== itemOf(subscription).id)
+    throw invalid("Invalid item id.", "subscription_details[items][0][id]");
+  const price = recurringPrice(deps, item.price, "subscription_details[items][0][price]");
+  const sameCycle = periodEnd(price, 0) === periodEnd(itemOf(subscription).price, 0);
+  const lines = prorationLines(deps, subscription, price, sameCycle);
+  const invoice = draft(deps, subscription, lines, "subscription_update");
+  return { ...invoice, id: invoice.id.replace("in_", "upcoming_in_"), status: "draft" };
 }
 
 export function startPeriod(subscription: Subscription, start: number): void {
