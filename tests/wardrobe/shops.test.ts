@@ -3,6 +3,7 @@ import { expectError } from "../helpers/errors.ts";
 import type { Row } from "../helpers/session.ts";
 import type { TestUser } from "../helpers/users.ts";
 import { ann, cdn, db, garments, images, names, sell, shop, stage } from "./shops-stage.ts";
+import { picture } from "./stage.ts";
 
 const shopCollection = async (id: string) =>
   (
@@ -115,6 +116,35 @@ describe("a linked collection", () => {
     });
     await stage.work();
     expect((await garments(collection.id))[0]).toMatchObject({ image_status: "accepted" });
+  });
+
+  test("has the newest picture, however late that of an earlier look comes", async () => {
+    const { collection, dress } = await linked();
+    await follow();
+    const sent = stage.outside.get(cdn("dress"))!;
+    const [late, other] = [await picture(310), await picture(320)];
+    const answer = (bytes: Uint8Array<ArrayBuffer>) =>
+      new Response(bytes, { headers: { "content-type": "image/png" } });
+    const red = stage.outside.get(cdn("red"))!;
+    stage.outside.set(cdn("red"), () => answer(other));
+    let begun = false;
+    // the shop changes the picture, and a later look is done, while the earlier one still reads
+    stage.outside.set(cdn("dress"), async () => {
+      if (begun) return answer(late);
+      begun = true;
+      shop.clock.now += 2000;
+      for (const event of shop.merchant.updateProduct(dress, { images: images("red") }))
+        await shop.tell(event);
+      await follow();
+      await stage.work();
+      return answer(late);
+    });
+    await stage.work();
+    await stage.work();
+    stage.outside.set(cdn("dress"), sent).set(cdn("red"), red);
+    const [garment] = await garments(collection.id);
+    expect(garment).toMatchObject({ source_url: cdn("red"), image_status: "accepted", width: 320 });
+    expect(stage.objects.get(`studio-uploads/${garment!.storage_path}`)!.bytes).toEqual(other);
   });
 
   test("is not touched when nothing that it shows has changed", async () => {

@@ -38,7 +38,7 @@ export function createStage(
   more: (stage: Stage) => Handlers = () => ({}),
 ) {
   const objects = new Map<string, { bytes: Uint8Array; contentType: string }>();
-  const outside = new Map<string, () => Response>();
+  const outside = new Map<string, () => Response | Promise<Response>>();
   const { log, lines } = keptLog();
   const storage: Storage = {
     signedUrl: async (bucket, path) => {

@@ -41,6 +41,25 @@ export async function findPicture(
   return subject ?? null;
 }
 
+const again = {
+  garment: {
+    name: "garment_again",
+    text: "select a.id from studio.wardrobe_garments g cross join lateral studio.recheck_garment(g.id) a where g.id = $1",
+  },
+  model: {
+    name: "model_again",
+    text: "select a.id from studio.models m cross join lateral studio.recheck_model(m.id) a where m.id = $1",
+  },
+} satisfies Record<string, Statement>;
+
+/** Has a garment's or model's picture looked at anew; nothing happens when that is gone. */
+export async function lookAgain(
+  db: Database,
+  { kind, id }: { kind: PictureKind; id: string },
+): Promise<void> {
+  if (kind !== "creation") await db.rows(again[kind], [id]);
+}
+
 /** The picture that an analysis is of. */
 export interface AnalysisSubject {
   workspace_id: string;

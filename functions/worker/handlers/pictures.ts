@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { findPicture, type PictureSubject } from "../../_shared/sql/pictures.ts";
+import { findPicture, lookAgain, type PictureSubject } from "../../_shared/sql/pictures.ts";
 import { downloadPicture } from "../download.ts";
 import { completed, type Handler, type Handlers, type JobContext, JobError, LeaseLost } from "../job.ts";
 import { checkPicture, thumbnailSide } from "../pictures/check.ts";
@@ -37,18 +37,26 @@ export function pictureHandlers(deps: PictureDeps): Handlers {
 /** studio.check_picture: what is not in storage yet is fetched; what it is and whether it will do is the output. */
 function checkOne(deps: PictureDeps): Handler {
   return async (job, context) => {
-    const subject = await findPicture(context.db, payload.parse(job.payload));
+    const asked = payload.parse(job.payload);
+    const subject = await findPicture(context.db, asked);
     if (!subject?.rules) return completed({ gone: true });
     const bytes =
       subject.source_url === null
         ? await readObject(deps, { ...subject, most: subject.rules.max_bytes }, context.signal)
         : await fetchSource(deps, subject, subject.rules.max_bytes, context.signal);
     const { thumbnail, ...verdict } = await checkPicture(deps.pictures, bytes, subject.rules);
-    if (!thumbnail) return completed({ ...verdict });
-    await store(deps, context, results, subject.thumbnail_path, thumbnail, "image/webp");
-    return completed({ ...verdict, thumbnail_path: subject.thumbnail_path });
+    if (thumbnail) await store(deps, context, results, subject.thumbnail_path, thumbnail, "image/webp");
+    if (await isCurrent(context, asked)) {
+      return completed({ ...verdict, ...(thumbnail && { thumbnail_path: subject.thumbnail_path }) });
+    }
+    // what a later look has written may lie under what this one wrote
+    await lookAgain(context.db, asked);
+    return completed({ gone: true });
   };
 }
+
+const isCurrent = async ({ db }: JobContext, asked: z.infer<typeof payload>) =>
+  (await findPicture(db, asked)) !== null;
 
 /** A product's picture, copied from the shop to where the garment's picture belongs, if it may lie there. */
 async function fetchSource(
