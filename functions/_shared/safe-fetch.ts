@@ -159,6 +159,12 @@ export async function checkedAddresses(host: string, options: SafeFetchOptions):
   return addresses;
 }
 
+/** What came is no answer of HTTP: a status that there is not, another protocol, nothing at all. */
+class BrokenAnswer extends Error {
+  override readonly name = "BrokenAnswer";
+  readonly code = "BROKEN_ANSWER";
+}
+
 /** A fetch for addresses that customers choose. Errors: AddressRefused, the signal's reason, those of node:https. */
 export function createSafeFetch(options: SafeFetchOptions = {}): SafeFetch {
   return async (text, request) => {
@@ -194,6 +200,11 @@ function send(
         signal,
       },
       (incoming) => {
+        const { statusCode: status = 0 } = incoming;
+        if (status < 100) {
+          outgoing.destroy(new BrokenAnswer());
+          return;
+        }
         const chunks: Uint8Array[] = [];
         let bytes = 0;
         const finish = () => {
@@ -201,7 +212,7 @@ function send(
           outgoing.destroy();
           const read = bytesOf(chunks, mostBytes);
           resolve({
-            status: incoming.statusCode ?? 0,
+            status,
             headers: incoming.headers,
             body: new TextDecoder().decode(read),
             bytes: read,
@@ -220,6 +231,14 @@ function send(
     outgoing.on("error", (error) => {
       if (answered) answered();
       else reject(signal.aborted ? signal.reason : error);
+    });
+    // Nobody asked for another protocol; without a listener there would be no end at all.
+    outgoing.on("upgrade", (_incoming, socket) => {
+      socket.destroy();
+      reject(new BrokenAnswer());
+    });
+    outgoing.on("close", () => {
+      if (!answered) reject(signal.aborted ? signal.reason : new BrokenAnswer());
     });
     outgoing.end(body);
   });

@@ -17,6 +17,11 @@ import {
   work,
 } from "./deliver-webhook-stage.ts";
 
+/** Answers byte by byte, past what a server of HTTP would let one say. */
+const says = (status: string, headers: string) => (response: ServerResponse) => {
+  response.socket!.end(`HTTP/1.1 ${status}\r\n${headers}\r\n\r\n`);
+};
+
 describe("a delivery", () => {
   test("that fails is sent again by the schedule: same id, new timestamp and signature", async () => {
     const { secret } = await endpoint();
@@ -65,6 +70,9 @@ describe("a delivery", () => {
     ],
     ["does not answer in time", () => {}, "timed_out"],
     ["hangs up", (r: ServerResponse) => r.destroy(), "unreachable"],
+    ["asks for another protocol", says("101 Switching", "connection: upgrade\r\nupgrade: x"), "unreachable"],
+    ["says a status that there is not", says("000 Nothing", "content-length: 0"), "unreachable"],
+    ["says that an answer will come", says("103 Early", "link: x"), "unreachable"],
   ])("to a receiver that %s is a failure", async (_, answering, code) => {
     await endpoint();
     answerWith(answering);
