@@ -1501,6 +1501,7 @@ export type Database = {
         };
       };
       request_embedding: { Args: { ingestion_id: string }; Returns: number };
+      revisit_known_pages: { Args: { ingestion_id: string }; Returns: number };
       search_knowledge: {
         Args: {
           min_similarity?: number;
@@ -1861,6 +1862,7 @@ export type Database = {
           payment_id: string | null;
           payout_micro: number | null;
           referred_user_id: string | null;
+          restored_micro: number;
           reversal_reason: string | null;
           reversed_at: string | null;
           reversed_micro: number;
@@ -1890,6 +1892,7 @@ export type Database = {
           payment_id?: string | null;
           payout_micro?: number | null;
           referred_user_id?: string | null;
+          restored_micro?: number;
           reversal_reason?: string | null;
           reversed_at?: string | null;
           reversed_micro?: number;
@@ -1918,6 +1921,7 @@ export type Database = {
           payment_id?: string | null;
           payout_micro?: number | null;
           referred_user_id?: string | null;
+          restored_micro?: number;
           reversal_reason?: string | null;
           reversed_at?: string | null;
           reversed_micro?: number;
@@ -3675,6 +3679,7 @@ export type Database = {
           correlation_id: string | null;
           created_at: string;
           currency: string;
+          disputed_micro: number;
           error: string | null;
           id: string;
           key: string | null;
@@ -3696,6 +3701,7 @@ export type Database = {
           correlation_id?: string | null;
           created_at?: string;
           currency: string;
+          disputed_micro?: number;
           error?: string | null;
           id?: string;
           key?: string | null;
@@ -3716,6 +3722,7 @@ export type Database = {
           correlation_id?: string | null;
           created_at?: string;
           currency?: string;
+          disputed_micro?: number;
           error?: string | null;
           id?: string;
           key?: string | null;
@@ -3770,16 +3777,20 @@ export type Database = {
           _apply_bonus: undefined | null;
           _apply_payment_effect: boolean | null;
           _await_confirmation: undefined | null;
+          _gone_minor: number | null;
           _payer_of: string | null;
           _refund_surplus: undefined | null;
+          _restore_commission: undefined | null;
           _returned_minor: number | null;
         };
         ComputedFields:
           | "_apply_bonus"
           | "_apply_payment_effect"
           | "_await_confirmation"
+          | "_gone_minor"
           | "_payer_of"
           | "_refund_surplus"
+          | "_restore_commission"
           | "_returned_minor";
         Insert: {
           amount_minor: number;
@@ -5955,6 +5966,7 @@ export type Database = {
         };
         Returns: undefined;
       };
+      _bought_of: { Args: { lines: Database["billing"]["CompositeTypes"]["posting"][] }; Returns: number };
       _budget_period: {
         Args: { at_time: string; period: string; timezone: string };
         Returns: {
@@ -6011,6 +6023,17 @@ export type Database = {
         Returns: undefined;
       };
       _check_page: { Args: { most: number }; Returns: undefined };
+      _check_paid: {
+        Args: {
+          amount_minor: number;
+          currency: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       _check_refunds_event: { Args: { event: unknown }; Returns: boolean };
       _check_spend_cap: {
         Args: {
@@ -6068,6 +6091,7 @@ export type Database = {
         Returns: undefined;
       };
       _disable_auto_reload: { Args: { reason: string; workspace_id: string }; Returns: undefined };
+      _disputed_credits: { Args: { payment_id: string }; Returns: number };
       _draw: {
         Args: {
           amount_micro: number;
@@ -6197,6 +6221,15 @@ export type Database = {
           reason: string;
         };
         Returns: undefined;
+      };
+      _gone_minor: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
       };
       _grant: {
         Args: {
@@ -6563,6 +6596,16 @@ export type Database = {
         Args: { app: string; kept: string; surplus: string; workspace_id: string };
         Returns: undefined;
       };
+      _open_plan: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+          period: string;
+        };
+        Returns: string;
+      };
       _open_refund: {
         Args: {
           amount_minor: number;
@@ -6580,6 +6623,7 @@ export type Database = {
           correlation_id: string | null;
           created_at: string;
           currency: string;
+          disputed_micro: number;
           error: string | null;
           id: string;
           key: string | null;
@@ -6867,6 +6911,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      _raise_reload: { Args: { amount_micro: number; workspace_id: string }; Returns: undefined };
       _read_subscription: {
         Args: { subscription: Json };
         Returns: Database["billing"]["CompositeTypes"]["subscription_state"];
@@ -7027,6 +7072,15 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      _restore_commission: {
+        Args: {
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
       _resume_reload: {
         Args: { only_when_low: boolean; reason: string; workspace_id: string };
         Returns: undefined;
@@ -7119,6 +7173,7 @@ export type Database = {
         };
         Returns: string;
       };
+      _scoped_credits: { Args: { workspace_id: string }; Returns: number };
       _settle_changes: {
         Args: {
           old: Omit<
@@ -7261,6 +7316,77 @@ export type Database = {
         };
         Returns: undefined;
       };
+      _take_for_dispute: {
+        Args: {
+          dispute: Omit<
+            Database["billing"]["Tables"]["disputes"]["Row"],
+            Database["billing"]["Tables"]["disputes"]["ComputedFields"]
+          >;
+          key: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: {
+          amount_minor: number;
+          closed_at: string | null;
+          created_at: string;
+          currency: string;
+          evidence_due_at: string | null;
+          frozen_at: string | null;
+          id: string;
+          missing_micro: number;
+          payment_id: string;
+          provider: string;
+          provider_dispute_id: string;
+          reason: string | null;
+          released_at: string | null;
+          status: string;
+          taken_micro: number;
+          updated_at: string;
+          workspace_id: string;
+        };
+        SetofOptions: {
+          from: "*";
+          to: "disputes";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      _take_for_disputes: {
+        Args: {
+          amount_micro: number;
+          cause: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: undefined;
+      };
+      _take_returned: {
+        Args: {
+          event: Omit<
+            Database["billing"]["Tables"]["usage_events"]["Row"],
+            Database["billing"]["Tables"]["usage_events"]["ComputedFields"]
+          >;
+          lines: Database["billing"]["CompositeTypes"]["posting"][];
+          transaction_id: number;
+        };
+        Returns: undefined;
+      };
+      _take_waiting_refunds: {
+        Args: {
+          amount_micro: number;
+          cause: string;
+          payment: Omit<
+            Database["billing"]["Tables"]["payments"]["Row"],
+            Database["billing"]["Tables"]["payments"]["ComputedFields"]
+          >;
+        };
+        Returns: number;
+      };
       _tell_affiliate: {
         Args: {
           payout: Omit<
@@ -7294,6 +7420,7 @@ export type Database = {
         };
         Returns: undefined;
       };
+      _thaw_disputed: { Args: { workspace_id: string }; Returns: undefined };
       _timezone: { Args: { timezone?: string; workspace_id: string }; Returns: string };
       _upgrade_allowance: {
         Args: {
@@ -7366,6 +7493,16 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      _verify_documents: {
+        Args: Record<PropertyKey, never>;
+        Returns: Database["billing"]["CompositeTypes"]["ledger_fault"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_fault";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       _verify_entries: {
         Args: Record<PropertyKey, never>;
         Returns: Database["billing"]["CompositeTypes"]["ledger_fault"][];
@@ -7376,7 +7513,27 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      _verify_lots: {
+        Args: Record<PropertyKey, never>;
+        Returns: Database["billing"]["CompositeTypes"]["ledger_fault"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_fault";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       _verify_payments: {
+        Args: Record<PropertyKey, never>;
+        Returns: Database["billing"]["CompositeTypes"]["ledger_fault"][];
+        SetofOptions: {
+          from: "*";
+          to: "ledger_fault";
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      _verify_returns: {
         Args: Record<PropertyKey, never>;
         Returns: Database["billing"]["CompositeTypes"]["ledger_fault"][];
         SetofOptions: {
@@ -7397,6 +7554,10 @@ export type Database = {
         Returns: string;
       };
       _voucher_words: { Args: { subject: string }; Returns: string };
+      _wanted_change: {
+        Args: { app: string; plan_price_id: string; workspace_id: string };
+        Returns: Record<string, unknown>;
+      };
       _write_subscription: {
         Args: {
           old: Omit<
@@ -8175,6 +8336,16 @@ export type Database = {
           source: string;
         }[];
       };
+      preview_change: {
+        Args: { app: string; plan_price_id: string; workspace_id: string };
+        Returns: Database["billing"]["CompositeTypes"]["change_preview"];
+        SetofOptions: {
+          from: "*";
+          to: "change_preview";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       preview_correction: {
         Args: {
           event_at?: string;
@@ -8466,6 +8637,7 @@ export type Database = {
           correlation_id: string | null;
           created_at: string;
           currency: string;
+          disputed_micro: number;
           error: string | null;
           id: string;
           key: string | null;
@@ -9359,6 +9531,15 @@ export type Database = {
       [_ in never]: never;
     };
     CompositeTypes: {
+      change_preview: {
+        kind: string | null;
+        subscription_id: string | null;
+        plan_price_id: string | null;
+        currency: string | null;
+        amount_minor: number | null;
+        effective_at: string | null;
+        next_payment_at: string | null;
+      };
       correction_effect: {
         amount_before_micro: number | null;
         amount_after_micro: number | null;
@@ -9747,6 +9928,7 @@ export type Database = {
           imported_product_id: string | null;
           is_new: boolean;
           job_id: number | null;
+          media_ids_before: string[] | null;
           model_bucket: string | null;
           model_path: string | null;
           pictures: number;
@@ -9780,6 +9962,7 @@ export type Database = {
           imported_product_id?: string | null;
           is_new: boolean;
           job_id?: number | null;
+          media_ids_before?: string[] | null;
           model_bucket?: string | null;
           model_path?: string | null;
           pictures: number;
@@ -9812,6 +9995,7 @@ export type Database = {
           imported_product_id?: string | null;
           is_new?: boolean;
           job_id?: number | null;
+          media_ids_before?: string[] | null;
           model_bucket?: string | null;
           model_path?: string | null;
           pictures?: number;
@@ -14182,7 +14366,7 @@ export type Database = {
       };
       keep_shop_webhooks: { Args: { account_id: string; subscriptions: Json }; Returns: number };
       note_account_health: {
-        Args: { account_id: string; message?: string; status?: string };
+        Args: { account_id: string; connected_at?: string; message?: string; status?: string };
         Returns: undefined;
       };
       note_files_erased: { Args: { files: Json; request_id: string }; Returns: number };
@@ -14263,7 +14447,7 @@ export type Database = {
         Returns: string;
       };
       store_tokens: {
-        Args: { account_id: string; secrets: Json; token_expires_at: string };
+        Args: { account_id: string; connected_at?: string; secrets: Json; token_expires_at: string };
         Returns: boolean;
       };
       update_webhook_endpoint: {

@@ -57,6 +57,7 @@ const harmless = [
   "private.refuse_use",
   "private.require_role",
   "private.role_rank",
+  "private.trial_extended_to",
   "private.try_uuid",
   "private.workspace_ids",
   "private.wrong_setting",
