@@ -101,7 +101,9 @@ comment on function ops._park_job(ops.live_jobs, text, timestamptz, jsonb) is
 revoke all on function ops._park_job from public, anon, authenticated, service_role;
 
 -- Hands a webhook to the job that waits for it. The caller holds the lock of the wait key. A job that is at work
--- at this moment finds the event when it waits, or closes it when it ends.
+-- at this moment finds the event when it waits, or closes it when it ends. One that is being claimed is waited for, and
+-- one that is found is not claimed before it has the event: whoever locks the row waits for a claim, and a claim passes
+-- a locked row over.
 create function ops._answer_waiting_job(wait_key text, payload jsonb, out job_id bigint, out correlation_id uuid)
 language plpgsql
 set search_path = ''
@@ -109,6 +111,11 @@ as $$
 declare
   v_state text;
 begin
+  perform from ops.live_jobs j
+  where j.wait_key = _answer_waiting_job.wait_key and j.state in ('waiting', 'queued', 'paused')
+    and not exists (select from ops.claims c where j.id = any (c.job_ids))
+  for update;
+  -- asked again: a claim that was waited for has been made since
   update ops.live_jobs j set callback = _answer_waiting_job.payload
   where j.wait_key = _answer_waiting_job.wait_key and j.state in ('waiting', 'queued', 'paused')
     and not exists (select from ops.claims c where j.id = any (c.job_ids))

@@ -210,6 +210,34 @@ describe("callback and park at once", () => {
     await Promise.all([sender.close(), worker.close()]);
   });
 
+  test("a claim after a poll that has begun has the job, which finds the callback when it waits again", async () => {
+    const id = await parked();
+    await db.advanceClock("301 seconds");
+    const [sender, worker] = await Promise.all([db.connect("service"), db.connect("service")]);
+    await worker.begin();
+    expect(await worker.rpc("ops.claim_jobs", { worker: "w" })).toMatchObject([{ id, callback: null }]);
+    const sending = receive("r1", sender);
+    await untilWaiting(db, sender.pid);
+    await worker.commit();
+    expect(await event((await sending).webhook_event_id)).toMatchObject({ status: "pending", job_id: null });
+    expect(await park(id)).toEqual({ [id]: "queued" });
+    expect(await db.jobs.claim("w")).toMatchObject([{ id, callback: payload }]);
+    await Promise.all([sender.close(), worker.close()]);
+  });
+
+  test("a claim after a poll waits for a callback that has begun, and has it", async () => {
+    const id = await parked();
+    await db.advanceClock("301 seconds");
+    await db.service.rpc("ops.tick");
+    const sender = await db.connect("service");
+    await sender.begin();
+    await receive("r1", sender);
+    expect(await db.jobs.claim("w")).toEqual([]);
+    await sender.commit();
+    expect(await db.jobs.claim("w")).toMatchObject([{ id, callback: payload }]);
+    await sender.close();
+  });
+
   test("always meet, whichever is first", async () => {
     const ids = [];
     for (let n = 0; n < 60; n++) ids.push(await running());
