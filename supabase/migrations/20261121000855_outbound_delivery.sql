@@ -10,21 +10,22 @@ insert into ops.job_kinds (kind, description, on_event, timeout) values
 insert into ops.limits (scope, subject, max_running, description) values
   ('key', 'webhook_endpoint', 5, 'Events on their way to one webhook endpoint at the same time.');
 
--- Puts a pending delivery on its way. Attempts that the receiver fails are put off by the job itself and count
--- no attempt of it: max_attempts bounds only crashes of ours.
-create function private.start_webhook_delivery(delivery integrations.webhook_deliveries) returns void
+-- Puts pending deliveries on their way, at most 10,000. Attempts that the receiver fails are put off by the job itself
+-- and count no attempt of it: max_attempts bounds only crashes of ours.
+create function private.start_webhook_deliveries(endpoint integrations.webhook_endpoints, ids bigint[]) returns void
 language sql
 set search_path = ''
 as $$
-  update integrations.webhook_deliveries d
-  set next_attempt_at = private.now(), job_id = (select j.job_id
-    from ops.enqueue_job('integrations.deliver_webhook', jsonb_build_object('delivery_id', delivery.id),
-      delivery.workspace_id, max_attempts => 20, limit_key => 'webhook_endpoint:' || delivery.endpoint_id) j)
-  where d.id = delivery.id
+  update integrations.webhook_deliveries d set next_attempt_at = private.now(), job_id = q.job_id
+  from unnest(ids) with ordinality u (id, n) join ops.enqueue_jobs('integrations.deliver_webhook',
+      array(select jsonb_build_object('delivery_id', p.id) from unnest(ids) with ordinality p (id, n) order by p.n),
+      endpoint.workspace_id, max_attempts => 20, limit_key => 'webhook_endpoint:' || endpoint.id)
+    with ordinality q (job_id, created, n) on q.n = u.n
+  where d.id = u.id
 $$;
-comment on function private.start_webhook_delivery(integrations.webhook_deliveries) is
-  'Enqueues the job of a delivery.';
-revoke all on function private.start_webhook_delivery from public, anon, authenticated, service_role;
+comment on function private.start_webhook_deliveries(integrations.webhook_endpoints, bigint[]) is
+  'Enqueues the jobs of an endpoint''s deliveries.';
+revoke all on function private.start_webhook_deliveries from public, anon, authenticated, service_role;
 
 -- Pending deliveries without a job get theirs: all of them, or only the earliest where the endpoint is ordered.
 -- The caller holds the endpoint's lock.
@@ -33,16 +34,20 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_delivery integrations.webhook_deliveries;
+  v_ids bigint[];
 begin
-  for v_delivery in
-    select * from integrations.webhook_deliveries d
-    where d.endpoint_id = endpoint.id and d.state = 'pending' order by d.outbox_id
-    limit case when endpoint.ordered then 1 end
   loop
-    if v_delivery.job_id is null then
-      perform private.start_webhook_delivery(v_delivery);
-    end if;
+    v_ids := case
+      when endpoint.ordered then array(
+        select f.id from (select d.id, d.job_id from integrations.webhook_deliveries d
+          where d.endpoint_id = endpoint.id and d.state = 'pending' order by d.outbox_id limit 1) f
+        where f.job_id is null)
+      else array(
+        select d.id from integrations.webhook_deliveries d
+        where d.endpoint_id = endpoint.id and d.state = 'pending' and d.job_id is null
+        order by d.outbox_id limit 10000) end;
+    exit when v_ids = '{}';
+    perform private.start_webhook_deliveries(endpoint, v_ids);
   end loop;
 end $$;
 comment on function private.dispatch_webhooks(integrations.webhook_endpoints) is
@@ -63,7 +68,7 @@ begin
   if endpoint.ordered then
     perform private.dispatch_webhooks(endpoint);
   else
-    perform private.start_webhook_delivery(v_delivery);
+    perform private.start_webhook_deliveries(endpoint, array[v_delivery.id]);
   end if;
 end $$;
 comment on function private.add_webhook_delivery(integrations.webhook_endpoints, ops.outbox) is

@@ -125,3 +125,25 @@ describe("the retention of events", () => {
     expect(last.job_id).toBeNull();
   });
 });
+
+test("ten thousand events that are replayed have a job each, all at once where they are not ordered", async () => {
+  const { id } = await create({ ordered: true });
+  await db.query(
+    `insert into ops.outbox (workspace_id, type, payload, created_at)
+     select $1, 'member.joined', '{}', private.now() from generate_series(1, 10000)`,
+    [owner.workspaceId],
+  );
+  const jobs = async () =>
+    (
+      await db.query(`
+        select count(*) as jobs, count(distinct j.id) as own,
+          bool_and(j.limit_key = 'webhook_endpoint:' || d.endpoint_id) as limited
+        from integrations.webhook_deliveries d
+        join ops.live_jobs j on j.id = d.job_id and (j.payload ->> 'delivery_id')::bigint = d.id`)
+    )[0];
+  expect(await call("replay_webhook_events", { id, from_at: "2026-11-21T00:00:00Z" })).toBe(10_000);
+  expect(await jobs()).toEqual({ jobs: 1, own: 1, limited: true });
+  await emit();
+  await call("update_webhook_endpoint", { id, ordered: false });
+  expect(await jobs()).toEqual({ jobs: 10_001, own: 10_001, limited: true });
+});
