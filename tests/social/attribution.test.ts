@@ -114,6 +114,23 @@ describe("a paid order is attributed", () => {
   });
 });
 
+test("an order that is cancelled says so, also when older news comes after it", async () => {
+  const { id, events } = shop.merchant.placeOrder({ items: [{ variant: dress.variant }] });
+  shop.clock.now += 5000;
+  const paid = shop.merchant.payOrder(id);
+  shop.clock.now += 5000;
+  for (const event of [...events, ...shop.merchant.cancelOrder(id), ...paid]) await shop.tell(event);
+  const [order] = await testDb.query(
+    `select cancelled_at, financial_status from commerce.orders
+      where connected_account_id = $1 and shopify_order_id = $2`,
+    [shop.accountId, id],
+  );
+  expect(order).toEqual({
+    cancelled_at: new Date(shop.shop.orders[id]!.cancelled_at!),
+    financial_status: "paid",
+  });
+});
+
 describe("a refund", () => {
   test("lowers the revenue by its part, and takes the order back once all is given back", async () => {
     await tryOn(dress, { promo: "BACK" });

@@ -23,6 +23,7 @@ export const shopifyTopics = [
   "inventory_items/delete",
   "orders/create",
   "orders/paid",
+  "orders/cancelled",
   "refunds/create",
   "app/uninstalled",
 ];

@@ -44,6 +44,7 @@ const shapes: Readonly<Record<string, z.ZodType>> = {
   "inventory_levels/update": level,
   "orders/create": order,
   "orders/paid": order,
+  "orders/cancelled": order,
   "refunds/create": refund,
   "inventory_levels/disconnect": z.looseObject({ inventory_item_id: id, location_id: id }),
 };

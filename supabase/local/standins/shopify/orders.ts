@@ -32,6 +32,7 @@ export interface OrderRecord {
   discount: number;
   financial_status: "pending" | "paid" | "partially_refunded" | "refunded";
   refunds: RefundRecord[];
+  cancelled_at: string | null;
   created_at: string;
   updated_at: string;
 }
@@ -68,6 +69,7 @@ export function makeOrder(shop: Shop, input: OrderInput, nextId: () => string, a
     discount,
     financial_status: "pending",
     refunds: [],
+    cancelled_at: null,
     ...dates,
   };
 }
@@ -157,7 +159,7 @@ export function orderPayload(shop: Shop, order: OrderRecord) {
       properties: [],
     })),
     refunds: order.refunds.map((refund) => refundPayload(shop, order, refund)),
-    cancelled_at: null,
+    cancelled_at: order.cancelled_at,
     created_at: order.created_at,
     processed_at: order.created_at,
     updated_at: order.updated_at,

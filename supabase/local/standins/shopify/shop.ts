@@ -197,6 +197,15 @@ export class Merchant {
     return [this.#event("orders/paid", orderPayload(this.shop, order))];
   }
 
+  /** Without money back: that is a refund. */
+  cancelOrder(id: string): ShopEvent[] {
+    const order = this.shop.orders[id];
+    if (!order) return [];
+    const at = this.#second();
+    Object.assign(order, { cancelled_at: at, updated_at: at });
+    return [this.#event("orders/cancelled", orderPayload(this.shop, order))];
+  }
+
   /** Gives back so many cents, or all that is left. */
   refundOrder(id: string, amount?: number): ShopEvent[] {
     const order = this.shop.orders[id];
