@@ -225,7 +225,7 @@ begin
   return case when v_news then 'applied' else 'stale' end;
 end $$;
 comment on function private.apply_order_event(ops.webhook_events, integrations.connected_accounts) is
-  'orders/create, orders/paid, orders/cancelled, refunds/create: the order is kept, and attributed to the try-on it came of.';
+  'orders/create, paid and cancelled, refunds/create: the order is kept, and attributed to the try-on it came of.';
 revoke all on function private.apply_order_event from public, anon, authenticated, service_role;
 insert into commerce.shopify_event_handlers (topic, function_name, needs_shop) values
   ('orders/create', 'private.apply_order_event', true),
