@@ -11,8 +11,8 @@ const never = ["tests/bench/**", "**/node_modules/**"];
 export default defineConfig({
   test: {
     globalSetup: ["tests/helpers/global-setup.ts"],
-    // Most of the work is the servers', so one file a core does not keep the cores busy on a small machine.
-    maxWorkers: Math.max(2, availableParallelism()),
+    // Most of the work is the servers' or waiting, so one file a core does not keep the cores busy on a small machine.
+    maxWorkers: Math.max(3, availableParallelism()),
     projects: [
       { test: { name: "alone", include: alone, exclude: never, testTimeout: 60_000, hookTimeout: 120_000 } },
       {
