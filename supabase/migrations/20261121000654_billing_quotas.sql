@@ -165,20 +165,21 @@ declare
   v_answer billing.quota_use;
   v_released boolean;
 begin
+  select * into v_use from billing.quota_uses u
+  where u.workspace_id = release_quota.workspace_id and u.key = release_quota.key;
+  if not found then
+    perform private.fail('unknown_quota_use', 'Nothing was used with this key.',
+      jsonb_build_object('workspace_id', workspace_id, 'key', key));
+  end if;
+  -- the quota before its use, as who consumes with the same key takes them
+  perform from billing.quotas q where q.id = v_use.quota_id for no key update;
   update billing.quota_uses u set released_at = private.now()
-  where u.workspace_id = release_quota.workspace_id and u.key = release_quota.key and u.released_at is null
-  returning * into v_use;
+  where u.workspace_id = v_use.workspace_id and u.key = v_use.key and u.released_at is null;
   v_released := found;
   if v_released then
     update billing.quotas q set used_value = q.used_value - v_use.amount where q.id = v_use.quota_id;
-  else
-    select * into v_use from billing.quota_uses u
-    where u.workspace_id = release_quota.workspace_id and u.key = release_quota.key;
-    if not found then
-      perform private.fail('unknown_quota_use', 'Nothing was used with this key.',
-        jsonb_build_object('workspace_id', workspace_id, 'key', key));
-    end if;
   end if;
+  select * into v_use from billing.quota_uses u where u.workspace_id = v_use.workspace_id and u.key = v_use.key;
   v_answer := private.known_quota_use(v_use);
   v_answer.created := v_released;
   return v_answer;
