@@ -1,7 +1,14 @@
 import { type Deps, seconds } from "./state.ts";
 import { createInvoice } from "./subscription-invoices.ts";
 import { enterPhase } from "./subscription-schedules.ts";
-import { clock, hasEnded, incompleteSeconds, itemOf, type Subscription } from "./subscription-state.ts";
+import {
+  atMoment,
+  clock,
+  hasEnded,
+  incompleteSeconds,
+  itemOf,
+  type Subscription,
+} from "./subscription-state.ts";
 import { retryInvoice, startPeriod } from "./subscription-updates.ts";
 import {
   bill,
@@ -21,8 +28,9 @@ export function advance(deps: Deps, by = 0): void {
   for (;;) {
     const due = nextDue(deps, target);
     if (!due) break;
-    if (due.at > clock(deps)) deps.data.ahead = due.at - seconds();
-    due.act();
+    const moment = Math.max(due.at, clock(deps));
+    deps.data.ahead = moment - seconds();
+    atMoment(deps, moment, due.act);
     deps.changed();
   }
   if (by > 0) deps.data.ahead = target - seconds();

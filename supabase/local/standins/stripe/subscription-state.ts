@@ -38,7 +38,19 @@ export function emptySubscriptionData(): SubscriptionData {
 
 /** The time of subscriptions, in seconds. */
 export function clock({ data }: Deps): number {
-  return seconds() + data.ahead;
+  return standing.get(data) ?? seconds() + data.ahead;
+}
+
+const standing = new WeakMap<object, number>();
+
+/** Lets the clock stand while something happens, so that all of it is of one second. */
+export function atMoment({ data }: Deps, moment: number, act: () => void): void {
+  standing.set(data, moment);
+  try {
+    act();
+  } finally {
+    standing.delete(data);
+  }
 }
 
 export const day = 24 * 60 * 60;
