@@ -2,18 +2,10 @@
 
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
 import { root } from "./generated.ts";
+import { program } from "./program.ts";
 
-const require = createRequire(import.meta.url);
 const node = process.execPath;
-
-/** The program that a package installs, to be run by this node. */
-function program(name: string, file: string): string {
-  return join(dirname(require.resolve(`${name}/package.json`)), file);
-}
-
 const deno = program("deno", "bin.cjs");
 const forDeno = globSync(["functions/*/index.ts", "tests/bench/bare-webhook.ts"], { cwd: root }).sort();
 

@@ -1,12 +1,11 @@
 // npm run types: types/database.ts by the official CLI, from a database with all migrations.
 
 import { execFile } from "node:child_process";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { supabaseCli } from "../supabase/local/migrations.ts";
 import { exposedSchemas } from "./catalog/schemas.ts";
 import { type Files, root, writeOrCheck } from "./generated.ts";
+import { program } from "./program.ts";
 import { withScratchDatabase } from "./scratch.ts";
 
 const file = "types/database.ts";
@@ -26,10 +25,7 @@ export async function generateTypes(databaseUrl: string): Promise<Files> {
 }
 
 async function format(source: string): Promise<string> {
-  const biome = join(
-    dirname(createRequire(import.meta.url).resolve("@biomejs/biome/package.json")),
-    "bin/biome",
-  );
+  const biome = program("@biomejs/biome", "bin/biome");
   const running = promisify(execFile)(process.execPath, [biome, "format", `--stdin-file-path=${file}`], {
     cwd: root,
     maxBuffer: 64 * 1024 * 1024,

@@ -129,7 +129,7 @@ async function answeredBefore({ db }: Deps, turn: Turn): Promise<TurnAnswer | nu
 }
 
 function notSetUp(): ApiError {
-  return new ApiError(503, "assistant_not_set_up", "No model is set up.", { hint: "Set GEMINI_API_KEY." });
+  return new ApiError(503, "assistant_not_set_up", "No model is set up.");
 }
 
 /** Whose token it is. The gateway has verified it (verify_jwt); here it is only read. */

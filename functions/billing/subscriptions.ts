@@ -39,9 +39,8 @@ interface Preview {
 /**
  * POST checkout, preview, change, cancel, resume, portal. Errors: those of the SQL functions of the same purpose
  * (billing.start_subscription, preview_change, change_subscription, cancel_subscription, resume_subscription,
- * billing_customer),
- * invalid_json, invalid_argument (400), not_signed_in (401), card_declined (402), no_customer (404), key_reused,
- * refused_by_provider (409), payload_too_large (413), payment_provider_unavailable (502).
+ * billing_customer), invalid_json, invalid_argument (400), not_signed_in (401), card_declined (402), no_customer (404),
+ * key_reused, refused_by_provider (409), payload_too_large (413), payment_provider_unavailable (502).
  */
 export function subscriptionRoutes({ backend, db, stripe, log, appOrigins }: Deps): Hono {
   const app = new Hono();
@@ -106,9 +105,7 @@ export function subscriptionRoutes({ backend, db, stripe, log, appOrigins }: Dep
     const { workspace_id, return_url } = request;
     const customer = await backend.rpc<string | null>(authorization, "billing_customer", { workspace_id });
     if (!customer) {
-      throw new ApiError(404, "no_customer", "The workspace has bought nothing yet.", {
-        hint: "Start a checkout first.",
-      });
+      throw new ApiError(404, "no_customer", "The workspace has bought nothing yet.");
     }
     const { url } = await unavailable(() => stripe.billingPortal.sessions.create({ customer, return_url }));
     return c.json({ portal_url: url } satisfies PortalAnswer);

@@ -162,7 +162,6 @@ function failureOf(error: unknown): ApiError {
   if (named) return named;
   if (error instanceof ProviderRefused || error instanceof ShopifyError) {
     return new ApiError(502, "provider_refused", "The provider did not confirm the connection.", {
-      hint: "Begin again; if it stays, the provider may have a problem.",
       cause: error,
     });
   }

@@ -2,6 +2,7 @@
 
 import type { SupabaseClient } from "@supabase/supabase-js";
 import { ApiError } from "../_shared/errors.ts";
+import { isMissingObject } from "../_shared/storage-errors.ts";
 
 export interface Pictures {
   /** Stores a visitor's photo. Error: storage_unavailable. */
@@ -16,15 +17,8 @@ export interface Pictures {
 
 function unavailable(cause: unknown): ApiError {
   return new ApiError(503, "storage_unavailable", "Pictures cannot be stored or shown at the moment.", {
-    hint: "Send the same request again in a few seconds.",
     cause,
   });
-}
-
-/** The storage API answers 400 with the code 404 in its body when there is no such object. */
-function isMissing(error: unknown): boolean {
-  const { status, statusCode } = error as { status?: number; statusCode?: string };
-  return status === 404 || statusCode === "404" || statusCode === "not_found";
 }
 
 /** Through supabase-js with the secret key, which passes all policies. */
@@ -44,7 +38,7 @@ export function supabasePictures(client: Pick<SupabaseClient, "storage">): Pictu
     resultUrl: async (path) => {
       const { data, error } = await client.storage.from("studio-results").createSignedUrl(path, 600);
       if (data) return data.signedUrl;
-      if (isMissing(error)) return null;
+      if (isMissingObject(error)) return null;
       throw unavailable(error);
     },
     assetUrl: (path) => client.storage.from("vr-assets").getPublicUrl(path).data.publicUrl,

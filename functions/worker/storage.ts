@@ -2,6 +2,7 @@
 
 import type { SupabaseClient } from "@supabase/supabase-js";
 import type { FilePlace } from "../_shared/sql/files.ts";
+import { isMissingObject } from "../_shared/storage-errors.ts";
 import { JobError } from "./job.ts";
 
 export interface Storage {
@@ -35,9 +36,7 @@ export function supabaseStorage(client: Pick<SupabaseClient, "storage">): Storag
     signedUrl: async (bucket, path, seconds) => {
       const { data, error } = await client.storage.from(bucket).createSignedUrl(path, seconds);
       if (data) return data.signedUrl;
-      const { status, statusCode } = error as { status?: number; statusCode?: string };
-      // The storage API answers 400 with the code 404 in its body when there is no such object.
-      if (status === 404 || statusCode === "404" || statusCode === "not_found") {
+      if (isMissingObject(error)) {
         throw new JobError("unknown_image", `There is no picture "${path}" any more, or not yet.`, {
           retry: false,
           cause: error,

@@ -179,7 +179,7 @@ function isEnding({ cancel_at, cancel_at_period_end }: Stripe.Subscription): boo
 }
 
 /** We sell one item a subscription. */
-function itemOf(subscription: Stripe.Subscription): Stripe.SubscriptionItem {
+export function itemOf(subscription: Stripe.Subscription): Stripe.SubscriptionItem {
   const [item] = subscription.items.data;
   if (!item) throw new Error(`The subscription ${subscription.id} has no item.`);
   return item;

@@ -4,6 +4,7 @@ import type Stripe from "stripe";
 import type { Database } from "../db.ts";
 import { previewFacts } from "../sql/plans.ts";
 import { providerPrice } from "./catalog.ts";
+import { itemOf } from "./change.ts";
 
 export interface UpgradeCost {
   /** Taken from the card at once, in minor units: the difference, less what the customer has as credit. */
@@ -28,8 +29,7 @@ export async function upgradeCost(
   const facts = await previewFacts(db, subscriptionId, planPriceId);
   if (!facts?.provider_subscription_id) return null;
   const subscription = await stripe.subscriptions.retrieve(facts.provider_subscription_id);
-  const item = subscription.items.data[0];
-  if (!item) return null;
+  const item = itemOf(subscription);
   const periodEnd = new Date(item.current_period_end * 1000);
   if (subscription.status === "trialing") return { dueNow: 0, proration: 0, nextPaymentAt: periodEnd };
   const preview = await stripe.invoices.createPreview({

@@ -18,8 +18,6 @@ export interface AttemptResult {
   durationMs: number;
   /** Seconds that the receiver asked us to wait. */
   retryAfter: number | null;
-  /** The address, which the endpoint may have changed since. */
-  sentTo: string;
 }
 
 const statements = {
@@ -40,11 +38,15 @@ export function beginAttempt(db: Database, deliveryId: number, jobId: number): P
   return db.row<Attempt>(statements.begin, [deliveryId, jobId]);
 }
 
-/** ops.record_webhook_attempt: what became of the delivery, and in how many seconds it is due again. */
+/**
+ * ops.record_webhook_attempt: what became of the delivery, and in how many seconds it is due again. `sentTo` is the
+ * address, which the endpoint may have changed since.
+ */
 export function recordAttempt(
   db: Database,
   deliveryId: number,
-  { status, body, error, durationMs, retryAfter, sentTo }: AttemptResult,
+  sentTo: string,
+  { status, body, error, durationMs, retryAfter }: AttemptResult,
 ): Promise<{ state: DeliveryState; retry_in: number | null }> {
   return db.row(statements.record, [deliveryId, status, body, error, durationMs, retryAfter, sentTo]);
 }

@@ -19,6 +19,7 @@ import type { Json } from "../../_shared/sql/queue.ts";
 import { beginning, type Reading, readPage, type Seller } from "../amazon/listings.ts";
 import { readStockPage } from "../amazon/stock.ts";
 import { completed, type Handler, type JobContext, JobError, waiting } from "../job.ts";
+import { refusedToken } from "../refused-token.ts";
 
 export interface AmazonDeps {
   vault: Vault | undefined;
@@ -148,8 +149,8 @@ function isReading(checkpoint: unknown): checkpoint is Reading {
 async function blame(
   error: unknown,
   account: Account,
-  { db, now }: JobContext,
-  replaced: () => Promise<boolean>,
+  context: JobContext,
+  isReplaced: () => Promise<boolean>,
 ): Promise<never> {
   if (!(error instanceof AmazonError)) throw error;
   const { fault, message, retryIn } = error;
@@ -158,19 +159,12 @@ async function blame(
     case "unavailable":
       throw new JobError("provider_unavailable", message, { ...more, provider: "failed" });
     case "unauthorized":
-      // A token that ends by itself is renewed by a job of its own: then it is worth another try.
-      if (account.token_expires_at !== null && account.token_expires_at.getTime() <= now() + 60_000) {
-        throw new JobError("token_expired", "The account's token has ended and is being renewed.", {
-          retryIn: 60,
-        });
-      }
-      if (await replaced()) {
-        throw new JobError("token_replaced", "The account has been connected anew.", { retryIn: 1 });
-      }
-      await noteHealth(db, account, { status: "expired", message });
-      throw new JobError("account_expired", message, { retry: false, cause: error });
+      throw (
+        (await refusedToken(context, { account, isReplaced }, message, { withinMs: 60_000, retryIn: 60 })) ??
+        new JobError("account_expired", message, { retry: false, cause: error })
+      );
     case "forbidden":
-      await noteHealth(db, account, { status: "error", message });
+      await noteHealth(context.db, account, { status: "error", message });
       throw new JobError("access_restricted", message, { retry: false, cause: error });
     default:
       throw new JobError("amazon_refused", message, { retry: false, cause: error });

@@ -43,7 +43,7 @@ export function deliverWebhook(send: SafeFetch, timeout = timeoutMs): Handler {
       typeof answer === "string"
         ? { status: null, body: null, error: answer, durationMs, retryAfter: null }
         : resultOf(answer, durationMs, now());
-    const { state, retry_in } = await recordAttempt(db, delivery_id, { ...result, sentTo: url });
+    const { state, retry_in } = await recordAttempt(db, delivery_id, url, result);
     return retry_in === null ? completed({ state }) : waiting({ poll_in: retry_in });
   };
 }
@@ -59,11 +59,7 @@ function signedHeaders(id: string, at: Date, body: string, secrets: string[]): R
   };
 }
 
-function resultOf(
-  { status, headers, body }: SafeResponse,
-  durationMs: number,
-  at: number,
-): Omit<AttemptResult, "sentTo"> {
+function resultOf({ status, headers, body }: SafeResponse, durationMs: number, at: number): AttemptResult {
   const fine = status >= 200 && status < 300;
   const error =
     status >= 300 && status < 400 ? "redirected: Redirects are not followed." : `status: Answered ${status}.`;

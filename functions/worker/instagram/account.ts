@@ -7,9 +7,10 @@ import {
   InstagramError,
   type InstagramFault,
 } from "../../_shared/instagram.ts";
-import { type Account, findAccount, isReplaced, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
+import { type Account, findAccount, isReplaced, openSecret } from "../../_shared/sql/accounts.ts";
 import { noteApiCall } from "../../_shared/sql/social.ts";
 import { type JobContext, JobError } from "../job.ts";
+import { refusedToken } from "../refused-token.ts";
 
 export interface InstagramDeps {
   vault: Vault | undefined;
@@ -85,11 +86,7 @@ const final: readonly InstagramFault[] = [
 /** How long a throttled account rests where Meta did not say. */
 const restSeconds = 300;
 
-async function blame(
-  error: InstagramError,
-  { db, now }: JobContext,
-  { account, isReplaced }: OpenAccount,
-): Promise<JobError> {
+async function blame(error: InstagramError, context: JobContext, open: OpenAccount): Promise<JobError> {
   const { fault, message, retryIn } = error;
   if (fault === "throttled") {
     // Busy, not failed: the key of the account is closed for every worker until then.
@@ -100,17 +97,8 @@ async function blame(
     });
   }
   if (fault === "unauthorized") {
-    const ended = account.token_expires_at !== null && account.token_expires_at.getTime() <= now();
-    if (ended) {
-      return new JobError("token_expired", "The account's token has ended and is being renewed.", {
-        retryIn: 30,
-      });
-    }
-    if (await isReplaced()) {
-      return new JobError("token_replaced", "The account has been connected anew.", { retryIn: 1 });
-    }
-    await noteHealth(db, account, { status: "expired", message });
-    return new JobError("instagram_unauthorized", message, { cause: error, retry: false });
+    const again = await refusedToken(context, open, message);
+    return again ?? new JobError("instagram_unauthorized", message, { cause: error, retry: false });
   }
   const code = fault === "outside_window" ? "outside_message_window" : `instagram_${fault}`;
   const trouble = fault === "unavailable" ? ({ provider: "failed" } as const) : {};

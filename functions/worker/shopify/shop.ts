@@ -9,6 +9,7 @@ import {
 } from "../../_shared/shopify.ts";
 import { type Account, findAccount, isReplaced, noteHealth, openSecret } from "../../_shared/sql/accounts.ts";
 import { type JobContext, JobError } from "../job.ts";
+import { refusedToken } from "../refused-token.ts";
 
 export interface ShopDeps {
   /** Undefined where the environment names no app at Shopify. */
@@ -74,29 +75,15 @@ export async function withShop<T>(
   }
 }
 
-async function blame(
-  error: ShopifyError,
-  { db, now }: JobContext,
-  { account, isReplaced }: OpenShop,
-): Promise<JobError> {
+async function blame(error: ShopifyError, context: JobContext, shop: OpenShop): Promise<JobError> {
   const { fault, message, retryIn } = error;
   const more = { cause: error, ...(retryIn !== undefined && { retryIn }) };
   if (fault === "unauthorized") {
-    // A token that ends by itself is renewed by a job of its own: then it is worth another try.
-    const ended = account.token_expires_at !== null && account.token_expires_at.getTime() <= now();
-    if (ended)
-      return new JobError("token_expired", "The shop's token has ended and is being renewed.", {
-        retryIn: 30,
-      });
-    // Refused because the app was installed again meanwhile: the account has another token, and works.
-    if (await isReplaced()) {
-      return new JobError("token_replaced", "The shop has been connected anew.", { retryIn: 1 });
-    }
-    await noteHealth(db, account, { status: "expired", message });
-    return new JobError("shop_unauthorized", message, { ...more, retry: false });
+    const again = await refusedToken(context, shop, message, { whose: "shop" });
+    return again ?? new JobError("shop_unauthorized", message, { ...more, retry: false });
   }
   if (fault === "shop_closed") {
-    await noteHealth(db, account, { status: "error", message });
+    await noteHealth(context.db, shop.account, { status: "error", message });
     return new JobError("shop_closed", message, { ...more, retry: false });
   }
   // A throttled shop's key is closed for every worker until then; trouble of Shopify's own counts for its circuit.

@@ -93,7 +93,7 @@ function changePrice(
 ): void {
   const item = itemOf(subscription);
   const { proration_behavior = "create_prorations", payment_behavior = "allow_incomplete" } = params;
-  const sameCycle = periodEnd(price, 0) === periodEnd(item.price, 0);
+  const sameCycle = keepsCycle(subscription, price);
   const apply = () => {
     setPrice(subscription, price);
     setEnd(deps, subscription, params);
@@ -150,6 +150,11 @@ function invoiceChange(
 }
 
 /** The rest of the old price comes back; the new one costs its share of the period, or a whole new period. */
+/** Is a price paid as often as the present one? Another one's period begins anew. */
+function keepsCycle(subscription: Subscription, price: Stripe.Price): boolean {
+  return periodEnd(price, 0) === periodEnd(itemOf(subscription).price, 0);
+}
+
 function prorationLines(
   deps: Deps,
   subscription: Subscription,
@@ -182,8 +187,7 @@ export function previewUpdate(
   if (item.id !== itemOf(subscription).id)
     throw invalid("Invalid item id.", "subscription_details[items][0][id]");
   const price = recurringPrice(deps, item.price, "subscription_details[items][0][price]");
-  const sameCycle = periodEnd(price, 0) === periodEnd(itemOf(subscription).price, 0);
-  const lines = prorationLines(deps, subscription, price, sameCycle);
+  const lines = prorationLines(deps, subscription, price, keepsCycle(subscription, price));
   const invoice = draft(deps, subscription, lines, "subscription_update");
   return { ...invoice, id: invoice.id.replace("in_", "upcoming_in_"), status: "draft" };
 }
