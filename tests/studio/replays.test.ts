@@ -1,27 +1,9 @@
-import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
-import { idleHolds } from "../helpers/holds.ts";
-import { clearJobs } from "../helpers/jobs.ts";
 import type { Row } from "../helpers/session.ts";
-import { type Brand, createStudio, inconsistent, noon, price, type Studio } from "./studio.ts";
+import { ann, db } from "./again-stage.ts";
+import { price } from "./studio.ts";
 import { openShop, visits } from "./vr.ts";
-
-let db: Studio;
-let ann: Brand;
-beforeAll(async () => {
-  db = await createStudio();
-});
-beforeEach(async () => {
-  await db.setClock(noon);
-  await db.query("delete from studio.creations");
-  await db.query(clearJobs);
-  ann = await db.brand();
-  return async () => {
-    expect(await db.query(inconsistent)).toEqual([]);
-    expect(await db.query(idleHolds)).toEqual([]);
-    expect(await db.service.rpc("billing.verify_ledger")).toEqual([]);
-  };
-});
 
 async function fail({ job_id: id }: Row): Promise<void> {
   await db.claim();

@@ -1,24 +1,8 @@
-import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { expectError } from "../helpers/errors.ts";
-import { clearJobs } from "../helpers/jobs.ts";
 import type { Row } from "../helpers/session.ts";
-import { type Brand, createStudio, inconsistent, noon, price, type Studio } from "./studio.ts";
-
-let db: Studio;
-let ann: Brand;
-beforeAll(async () => {
-  db = await createStudio();
-});
-beforeEach(async () => {
-  await db.setClock(noon);
-  await db.query("delete from studio.creations");
-  await db.query(clearJobs);
-  ann = await db.brand();
-  return async () => {
-    expect(await db.query(inconsistent)).toEqual([]);
-    expect(await db.service.rpc("billing.verify_ledger")).toEqual([]);
-  };
-});
+import { ann, db } from "./again-stage.ts";
+import { price } from "./studio.ts";
 
 const die = async (creation: Row, error = "provider_rejected: The picture shows no person.") => {
   await db.claim();
